@@ -1,0 +1,157 @@
+//! Every limit, timeout and choice a program can make: default, unit, and what happens beyond it.
+//!
+//! Sizes are bytes. A size or count of 0 means "no limit", a [`Duration`] of zero means "off", unless a field says
+//! otherwise. Options are read when a listener or a connection is made; changing them later has no effect on it.
+
+use std::time::Duration;
+
+/// What a connection does with a message that finds too much output waiting (see [`Options::backlog_limit`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BacklogPolicy {
+    /// Close the connection: messages not begun are dropped, Close 1013 follows the frame in progress, and TCP is cut
+    /// at the closing timeout. The program hears code 1013, not clean, closed by us.
+    #[default]
+    Close,
+    /// Drop this message silently; it counts in the `lost_messages` of the connection's Close.
+    Drop,
+    /// Refuse this message: `send` answers [`Error::BacklogFull`](crate::Error::BacklogFull); a broadcast skips the
+    /// connection and counts it as lost.
+    Refuse,
+    /// Take the message and stop reading from this peer until its backlog is drained: what an echo server wants.
+    /// Messages that others cause (a broadcast) are taken up to twice the limit; beyond that the policy is `Close`.
+    Pause,
+}
+
+/// Which web pages may open a connection: the answer to cross-site WebSocket hijacking.
+///
+/// Only requests with an `Origin` header (browsers) are checked; what is refused gets 403 with a body that says which
+/// option allows it. Hosts are compared without regard to case, with the scheme's default port filled in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origins {
+    /// The origin's host and port must equal the request's `Host`. `null` (a page from a file) is refused.
+    #[default]
+    SameHost,
+    /// The origin must be one of these, written as browsers send them: `https://example.org`, `null`.
+    List(Vec<String>),
+    /// Any origin; the request hook may still reject.
+    Any,
+}
+
+/// The options of a listener or of a client connection.
+///
+/// ```
+/// let mut options = wsx_core::Options::default();
+/// options.max_message = 64 * 1024;
+/// options.subprotocols = vec!["chat".into()];
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Largest message a peer may send, after assembling its fragments. Beyond it: Close 1009, told from the frame
+    /// header alone, before memory is taken. Default 1 MiB; 0: no limit.
+    pub max_message: usize,
+    /// Most fragments of one message, empty ones included. Beyond it: Close 1008. Default 1,024; 0: no limit.
+    pub max_fragments: u32,
+    /// Hand over each frame of a fragmented message by [`Handler::on_fragment`](crate::Handler::on_fragment) instead of
+    /// the assembled message. `max_message` still bounds the whole. Default false.
+    pub deliver_fragments: bool,
+    /// Largest HTTP head (request line or status line, and headers). Beyond it: 431. Default 16 KiB; 0 is the default.
+    pub max_head: usize,
+    /// Most headers in an HTTP head, at most 256. Beyond it: 431. Default 100; 0 is the default.
+    pub max_headers: usize,
+    /// From the accepted (or begun) TCP connection to Open, the lookup of a client's host name included. Beyond it: the
+    /// connection is closed, after 408 where a request was begun. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// Ping after so long without a byte from the peer (RFC 6455 section 5.5.2). Default 25 s; zero: no heartbeat.
+    pub ping_interval: Duration,
+    /// How long a peer may stay silent after our ping; any byte received counts as life. Beyond it: closed as 1006
+    /// with the cause told. Default 20 s.
+    pub pong_timeout: Duration,
+    /// How long the closing handshake may take; traffic does not extend it. Beyond it: TCP is closed. Default 5 s; zero
+    /// is the default.
+    pub close_timeout: Duration,
+    /// How long output may wait without the peer taking a single byte. Beyond it: closed as 1006 with the cause told.
+    /// Default 10 s; zero: no limit.
+    pub progress_timeout: Duration,
+    /// Most output that may wait for one peer, counted after the turn's flush. A message that finds nothing waiting is
+    /// always taken whole. Beyond it: see [`backlog_policy`](Self::backlog_policy). Default 1 MiB; 0: no limit.
+    pub backlog_limit: usize,
+    /// What happens beyond `backlog_limit`. Default [`BacklogPolicy::Close`].
+    pub backlog_policy: BacklogPolicy,
+    /// Server: subprotocols spoken, in order of preference; the first one the client offers is chosen unless the request
+    /// hook chooses. Client: subprotocols offered. Default none.
+    pub subprotocols: Vec<String>,
+    /// Most topics one connection may subscribe to. Beyond it the call is refused. Default 128.
+    pub max_topics: usize,
+    /// Set TCP_NODELAY. Default true.
+    pub no_delay: bool,
+
+    /// Server: which web pages may connect. Default [`Origins::SameHost`].
+    pub origins: Origins,
+    /// Server: the only path that is upgraded; others get 404 unless the request hook answers. Default none: any path.
+    pub path: Option<String>,
+    /// Server: most connections of this listener. Beyond it: 503, and once a small reserve is used up, connections wait
+    /// in the kernel's queue. Default 0: the process's descriptor limit less a reserve of 32.
+    pub max_connections: usize,
+    /// Server: length of the kernel's queue of connections not yet accepted. Default 1,024.
+    pub listen_backlog: u32,
+    /// Server: let several listeners share the address (SO_REUSEPORT), one per loop. Default false.
+    pub reuse_port: bool,
+
+    /// Client: further headers of the request, as name and value. Default none.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_message: 1024 * 1024,
+            max_fragments: 1024,
+            deliver_fragments: false,
+            max_head: 16 * 1024,
+            max_headers: 100,
+            handshake_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(20),
+            close_timeout: Duration::from_secs(5),
+            progress_timeout: Duration::from_secs(10),
+            backlog_limit: 1024 * 1024,
+            backlog_policy: BacklogPolicy::Close,
+            subprotocols: Vec::new(),
+            max_topics: 128,
+            no_delay: true,
+            origins: Origins::SameHost,
+            path: None,
+            max_connections: 0,
+            listen_backlog: 1024,
+            reuse_port: false,
+            headers: Vec::new(),
+        }
+    }
+}
+
+/// The options of an event loop itself.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LoopOptions {
+    /// Most calls from other threads that may wait for the loop. Beyond it they are refused with
+    /// [`Error::Full`](crate::Error::Full). Default 65,536.
+    pub max_commands: usize,
+    /// Most payload bytes in those calls. Default 16 MiB.
+    pub max_command_bytes: usize,
+    /// Size of the loop's one receive buffer; at least 4 KiB. Default 512 KiB.
+    pub receive_buffer: usize,
+}
+
+impl Default for LoopOptions {
+    fn default() -> Self {
+        Self { max_commands: 64 * 1024, max_command_bytes: 16 * 1024 * 1024, receive_buffer: 512 * 1024 }
+    }
+}
+
+/// Longest name of a topic, in bytes.
+pub const MAX_TOPIC_NAME: usize = 255;
+/// Longest payload of a control frame (RFC 6455 section 5.5).
+pub const MAX_CONTROL_PAYLOAD: usize = 125;
+/// Longest reason of a Close: a control frame's payload less the code (RFC 6455 section 5.5.1).
+pub const MAX_CLOSE_REASON: usize = MAX_CONTROL_PAYLOAD - 2;

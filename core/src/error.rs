@@ -1,0 +1,158 @@
+//! Errors, grouped by who must act: [`Error`] is for the caller of a function, [`Failure`] tells what happened to a
+//! connection later, through its peer or the system.
+
+use std::borrow::Cow;
+use std::{fmt, io};
+
+/// `std::result::Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call was refused. Nothing was done where an error is answered.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The number is stale, or the connection is closing or closed. Nothing to do but forget the number.
+    Closed,
+    /// The connection has not been announced open yet; send from `on_open`.
+    NotOpen,
+    /// An argument is out of range or malformed; the text says which and why.
+    InvalidArgument(Cow<'static, str>),
+    /// The call does not fit this kind of connection: a topic for a client, a message on an HTTP stream.
+    WrongKind(&'static str),
+    /// Too much output waits for this peer (policy `Refuse`): wait for `on_drain`.
+    BacklogFull {
+        /// Bytes that wait.
+        backlog: usize,
+        /// The option `backlog_limit`.
+        limit: usize,
+    },
+    /// Too many calls from other threads wait for the loop: it is overloaded or not turning. Try again later.
+    Full,
+    /// The call belongs to the loop's own thread; use `Handle::post` to get there.
+    WrongThread,
+    /// `run` or `turn` was called from inside a callback.
+    Reentrant,
+    /// The event loop is gone.
+    LoopGone,
+    /// A feature that this build was made without, as TLS.
+    Unsupported(&'static str),
+    /// The operating system refused; the text says what was tried.
+    Io {
+        /// What was tried, as `bind 127.0.0.1:80`.
+        doing: Cow<'static, str>,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the connection or listener is closed"),
+            Self::NotOpen => f.write_str("the connection is not open yet: wait for on_open"),
+            Self::InvalidArgument(why) => write!(f, "invalid argument: {why}"),
+            Self::WrongKind(why) => write!(f, "wrong kind of connection: {why}"),
+            Self::BacklogFull { backlog, limit } => {
+                write!(f, "{backlog} bytes wait for this peer, the limit is {limit}: wait for on_drain")
+            }
+            Self::Full => f.write_str("too many calls from other threads wait for the event loop"),
+            Self::WrongThread => f.write_str("this call belongs to the event loop's thread: use post"),
+            Self::Reentrant => f.write_str("run and turn cannot be called from inside a callback"),
+            Self::LoopGone => f.write_str("the event loop is gone"),
+            Self::Unsupported(what) => write!(f, "this build has no {what}"),
+            Self::Io { doing, source } => write!(f, "cannot {doing}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl Error {
+    /// An [`Error::InvalidArgument`] with this explanation.
+    pub(crate) fn invalid(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::InvalidArgument(why.into())
+    }
+
+    /// An [`Error::Io`]: `doing` completes the sentence "cannot …".
+    pub(crate) fn io(doing: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
+        Self::Io { doing: doing.into(), source }
+    }
+}
+
+/// How far a connection had come when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Looking up the host name.
+    Resolve,
+    /// Opening the transport, or accepting it.
+    Connect,
+    /// The HTTP part of the opening handshake, or a plain HTTP answer.
+    Http,
+    /// Open, or closing.
+    WebSocket,
+}
+
+/// What kind of thing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The peer broke the protocol.
+    Protocol,
+    /// The peer answered, but not with what was asked for (an HTTP status other than 101, say).
+    Refused,
+    /// A limit of the options was exceeded.
+    Limit,
+    /// A timeout of the options ran out.
+    Timeout,
+    /// The system reported an error, or the peer's end vanished.
+    Transport,
+    /// The loop was shut down or dropped.
+    Shutdown,
+    /// A callback of this program panicked or raised.
+    Callback,
+}
+
+/// What went wrong with a connection: told by `on_error`, and again with its Close.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure {
+    /// How far the connection had come.
+    pub stage: Stage,
+    /// What kind of thing went wrong.
+    pub kind: FailureKind,
+    /// The system's error number, where it reported one.
+    pub os_error: Option<i32>,
+    /// The HTTP status the peer answered, where it did.
+    pub http_status: Option<u16>,
+    /// One sentence for people: what happened and, where there is something, what to do about it.
+    pub message: Cow<'static, str>,
+}
+
+impl Failure {
+    pub(crate) fn new(stage: Stage, kind: FailureKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { stage, kind, os_error: None, http_status: None, message: message.into() }
+    }
+
+    pub(crate) fn transport(stage: Stage, doing: &str, source: &io::Error) -> Self {
+        Self {
+            os_error: source.raw_os_error(),
+            ..Self::new(stage, FailureKind::Transport, format!("{doing}: {source}"))
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

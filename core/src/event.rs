@@ -1,0 +1,399 @@
+//! What a program hears, and what it answers: the vocabulary between the engine and its callbacks.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::close::Close;
+use crate::error::{Error, Failure, Result};
+
+/// The number of a connection: loop, generation and slot in 64 bits.
+///
+/// It is a plain number, may be kept and copied anywhere, and never points to another connection: once its connection is
+/// gone every call answers [`Error::Closed`]. 0 is never a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Connection(pub(crate) u64);
+
+/// The number of a listener, made like a [`Connection`]'s.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Listener(pub(crate) u64);
+
+/// The number of a program's timer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timer(pub(crate) u64);
+
+macro_rules! number {
+    ($name:ident) => {
+        impl $name {
+            /// The number itself, as other languages carry it.
+            pub fn id(self) -> u64 {
+                self.0
+            }
+
+            /// The handle for a number; any number is allowed, a wrong one is stale.
+            pub fn from_id(id: u64) -> Self {
+                Self(id)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:#x})"), self.0)
+            }
+        }
+    };
+}
+number!(Connection);
+number!(Listener);
+number!(Timer);
+
+/// Where a listener listens or a peer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// TCP over IPv4 or IPv6.
+    Tcp(SocketAddr),
+    /// A Unix socket; peers of one have no path as a rule.
+    Unix(Option<PathBuf>),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            Self::Unix(None) => f.write_str("unix:"),
+        }
+    }
+}
+
+/// `CONNECTING`, `OPEN`, `CLOSING`, `CLOSED`, with the numbers of the WHATWG WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ReadyState {
+    /// The opening handshake is under way.
+    Connecting = 0,
+    /// Messages flow. HTTP streams are in this state as well.
+    Open = 1,
+    /// A Close was sent or received, or the transport is being ended.
+    Closing = 2,
+    /// Gone; also what a stale number answers.
+    Closed = 3,
+}
+
+/// A whole message. The payload is borrowed: in a callback until it returns, in `send` until the call returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// Text, valid UTF-8.
+    Text(&'a str),
+    /// Any bytes.
+    Binary(&'a [u8]),
+}
+
+impl<'a> Message<'a> {
+    /// The bytes of either kind.
+    pub fn payload(&self) -> &'a [u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+
+    /// Whether this is text.
+    pub fn is_text(&self) -> bool {
+        matches!(self, Self::Text(_))
+    }
+}
+
+impl<'a> From<&'a str> for Message<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'a> From<&'a String> for Message<'a> {
+    fn from(text: &'a String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Message<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Binary(bytes)
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Message<'a> {
+    fn from(bytes: &'a Vec<u8>) -> Self {
+        Self::Binary(bytes)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Message<'a> {
+    fn from(bytes: &'a [u8; N]) -> Self {
+        Self::Binary(bytes)
+    }
+}
+
+/// One frame of a message, where `deliver_fragments` asks for them. The payload is borrowed until the callback returns;
+/// text may be cut inside a character, and is checked across fragments all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment<'a> {
+    /// The payload of this frame.
+    pub payload: &'a [u8],
+    /// Whether the message is text.
+    pub is_text: bool,
+    /// First frame of its message.
+    pub is_first: bool,
+    /// Last frame of its message.
+    pub is_last: bool,
+}
+
+/// The headers of an HTTP head, in order.
+#[derive(Clone, Copy)]
+pub struct Headers<'a>(pub(crate) &'a [httparse::Header<'a>]);
+
+impl<'a> Headers<'a> {
+    /// All of them, as name and value, in the order they came.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = (&'a str, &'a [u8])> {
+        self.0.iter().map(|header| (header.name, header.value))
+    }
+
+    /// The value of the first header of this name, without regard to case, if it is text.
+    pub fn header(self, name: &str) -> Option<&'a str> {
+        self.all(name).next()
+    }
+
+    /// The values of every header of this name that are text.
+    pub fn all(self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .filter_map(|header| std::str::from_utf8(header.value).ok())
+    }
+
+    /// The elements of a comma-separated list that may span several headers (RFC 9110 section 5.6.1), trimmed, without
+    /// empty ones. Not for headers with quoted commas.
+    pub fn list(self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.all(name)
+            .flat_map(|value| value.split(','))
+            .map(|item| item.trim_matches([' ', '\t']))
+            .filter(|item| !item.is_empty())
+    }
+}
+
+impl fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter().map(|(name, value)| (name, String::from_utf8_lossy(value)))).finish()
+    }
+}
+
+/// An HTTP request that reached a listener: what the request hook sees. Borrowed until the hook returns.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub(crate) connection: Connection,
+    pub(crate) peer: &'a Address,
+    pub(crate) method: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) headers: Headers<'a>,
+    pub(crate) is_upgrade: bool,
+}
+
+impl<'a> Request<'a> {
+    /// The number this connection will have if it is accepted, or answered with a stream.
+    pub fn connection(&self) -> Connection {
+        self.connection
+    }
+
+    /// Where the peer is.
+    pub fn peer(&self) -> &'a Address {
+        self.peer
+    }
+
+    /// The method; always `GET` where [`is_upgrade`](Self::is_upgrade).
+    pub fn method(&self) -> &'a str {
+        self.method
+    }
+
+    /// The path, as it came (percent signs are not decoded), without the query.
+    pub fn path(&self) -> &'a str {
+        self.target.split_once('?').map_or(self.target, |(path, _)| path)
+    }
+
+    /// The query, as it came, without the question mark.
+    pub fn query(&self) -> Option<&'a str> {
+        self.target.split_once('?').map(|(_, query)| query)
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> Headers<'a> {
+        self.headers
+    }
+
+    /// The value of the first header of this name, without regard to case.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers.header(name)
+    }
+
+    /// The subprotocols the client offers, in its order.
+    pub fn subprotocols(&self) -> impl Iterator<Item = &'a str> {
+        self.headers.list("sec-websocket-protocol")
+    }
+
+    /// Whether this is a valid request for a WebSocket, rather than a plain HTTP request.
+    pub fn is_upgrade(&self) -> bool {
+        self.is_upgrade
+    }
+}
+
+/// The opening handshake that made a connection open: told by `on_open`, borrowed until it returns.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// Server: the client's request. Client: `None`.
+    pub request: Option<&'a Request<'a>>,
+    /// Client: the headers of the server's answer. Server: the headers of the request.
+    pub headers: Headers<'a>,
+    /// The subprotocol agreed on.
+    pub subprotocol: Option<&'a str>,
+}
+
+/// The answer of a request hook.
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub(crate) kind: ResponseKind,
+    pub(crate) status: u16,
+    pub(crate) subprotocol: Option<String>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) error: Option<Cow<'static, str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResponseKind {
+    Accept,
+    Whole,
+    Stream,
+}
+
+impl Response {
+    fn new(kind: ResponseKind, status: u16, body: Vec<u8>) -> Self {
+        Self { kind, status, subprotocol: None, headers: Vec::new(), body, error: None }
+    }
+
+    /// Open the WebSocket. A plain HTTP request that is answered so gets 426.
+    pub fn accept() -> Self {
+        Self::new(ResponseKind::Accept, 101, Vec::new())
+    }
+
+    /// Refuse, or answer, with this status (200 to 599) and a body of plain text.
+    pub fn reject(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self::whole(status, "text/plain; charset=utf-8", body)
+    }
+
+    /// Answer with 200 and a body: a page, a health check.
+    pub fn page(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self::whole(200, content_type, body)
+    }
+
+    /// Answer with this status (200 to 599), kind of content, and a body. The TCP connection is closed after it.
+    pub fn whole(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        let mut response = Self::new(ResponseKind::Whole, status, body.into()).header("Content-Type", content_type);
+        if !(200..=599).contains(&status) {
+            response.error = Some(format!("{status} is not a final HTTP status (200 to 599)").into());
+        }
+        response
+    }
+
+    /// Answer with 200 and a body that stays open: the program writes to it with
+    /// [`Connection::write`](crate::Connection::write) under the number of
+    /// [`Request::connection`], ends it with `close`, and hears one `on_close`.
+    pub fn stream(content_type: &str) -> Self {
+        Self::new(ResponseKind::Stream, 200, Vec::new()).header("Content-Type", content_type)
+    }
+
+    /// Choose this subprotocol, which the client must have offered.
+    pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
+        self.subprotocol = Some(name.into());
+        self
+    }
+
+    /// Add a header. One that cannot stand in an HTTP head makes the answer a 500, and the listener hears why.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        match check_header(name, value) {
+            Ok(()) => self.headers.push((name.into(), value.into())),
+            Err(error) => self.error = Some(error.to_string().into()),
+        }
+        self
+    }
+}
+
+/// Whether a header can be sent: no control characters (a line break would smuggle another header), a name of token
+/// characters (RFC 9110 section 5.6.2), and none of the headers the engine writes itself.
+pub fn check_header(name: &str, value: &str) -> Result<()> {
+    const OURS: [&str; 8] = [
+        "connection",
+        "content-length",
+        "host",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "sec-websocket-key",
+        "sec-websocket-protocol",
+        "sec-websocket-version",
+    ];
+    if !is_token(name) {
+        return Err(Error::invalid(format!("{name:?} is not the name of an HTTP header")));
+    }
+    if OURS.iter().chain(&["transfer-encoding", "upgrade"]).any(|ours| name.eq_ignore_ascii_case(ours)) {
+        return Err(Error::invalid(format!("the header {name} is written by the library")));
+    }
+    if value.bytes().any(|byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f) {
+        return Err(Error::invalid(format!("the value of header {name} has a control character")));
+    }
+    Ok(())
+}
+
+/// Whether `name` is a token, as subprotocols and header names are (RFC 9110 section 5.6.2).
+pub(crate) fn is_token(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// The callbacks of a listener or of a client connection. Every method has a default that does nothing.
+///
+/// All are called on the loop's thread, from inside `run` or `turn`, one at a time and never from inside another call;
+/// they may call anything but `run` and `turn`. One that panics closes its connection with 1011 and hurts nobody else.
+#[allow(unused_variables)]
+pub trait Handler: Send + 'static {
+    /// Server: an HTTP request has come, after the checks of the options (origin, path). The default accepts every
+    /// valid request for a WebSocket, and answers others with 426.
+    fn on_request(&mut self, request: &Request<'_>) -> Response {
+        Response::accept()
+    }
+
+    /// The connection is open. Exactly one `on_close` will follow.
+    fn on_open(&mut self, connection: Connection, opening: &Opening<'_>) {}
+
+    /// A whole message has come.
+    fn on_message(&mut self, connection: Connection, message: Message<'_>) {}
+
+    /// A frame of a fragmented message has come, where `deliver_fragments` is set.
+    fn on_fragment(&mut self, connection: Connection, fragment: Fragment<'_>) {}
+
+    /// A ping has come; the pong has been queued already.
+    fn on_ping(&mut self, connection: Connection, payload: &[u8]) {}
+
+    /// A pong has come, asked for or not. Answers to the heartbeat's own pings are not told.
+    fn on_pong(&mut self, connection: Connection, payload: &[u8]) {}
+
+    /// The backlog, having been over half of `backlog_limit` or having cost a message, is below a quarter of it again.
+    fn on_drain(&mut self, connection: Connection) {}
+
+    /// The connection failed; its `on_close` is the next and last event. Failed connects are told here as well.
+    fn on_error(&mut self, connection: Connection, failure: &Failure) {}
+
+    /// The connection is gone: always the last event of a connection, exactly once.
+    fn on_close(&mut self, connection: Connection, close: &Close<'_>) {}
+
+    /// Something failed that belongs to no announced connection: accepting (out of descriptors, say; it is retried), or
+    /// an answer of the request hook that could not be sent.
+    fn on_listener_error(&mut self, listener: Listener, failure: &Failure) {}
+}
