@@ -1,0 +1,350 @@
+//! The opening handshake of both roles (RFC 6455 section 4): requests, answers, subprotocols, origins, URLs.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use httparse::Header;
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::http::Uri;
+
+use crate::config::{Options, Origins};
+use crate::error::{Error, Failure, FailureKind, Stage};
+use crate::event::{Headers, check_header, is_token};
+use crate::protocol::http::{self, Body, HttpError, RequestHead, ResponseHead};
+
+/// What a request asks for: `Some` is the key of a valid request for a WebSocket, `None` a plain GET or HEAD, one with
+/// neither `Upgrade` nor any header of WebSocket's.
+///
+/// # Errors
+/// The answer to anything else: 405, 426 or 400.
+pub fn check_request<'b>(head: &RequestHead<'_, 'b>) -> Result<Option<&'b str>, HttpError> {
+    let headers = head.headers;
+    let has_upgrade = http::values(headers, "upgrade").next().is_some();
+    let is_plain = !has_upgrade && !headers.iter().any(|header| is_websocket_header(header.name));
+    if head.method != "GET" && !(is_plain && head.method == "HEAD") {
+        return Err(HttpError::new(405, "the method is not served here; allowed are GET and HEAD"));
+    }
+    if is_plain {
+        return Ok(None);
+    }
+    if !has_upgrade {
+        return Err(HttpError::new(426, "the header Upgrade is missing: this is a WebSocket"));
+    }
+    if head.version < 1 {
+        return Err(HttpError::new(400, "a WebSocket is opened by HTTP/1.1"));
+    }
+    if !Headers(headers).list("upgrade").any(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+        return Err(HttpError::new(400, "the header Upgrade does not name websocket"));
+    }
+    if !Headers(headers).list("connection").any(|option| option.eq_ignore_ascii_case("upgrade")) {
+        return Err(HttpError::new(400, "the header Connection does not name upgrade"));
+    }
+    let version = only(headers, "sec-websocket-version")?;
+    if version != Some(b"13") {
+        return Err(HttpError::new(426, "only version 13 of the WebSocket protocol is spoken"));
+    }
+    match only(headers, "sec-websocket-key")?.map(key_of) {
+        Some(Some(key)) => Ok(Some(key)),
+        Some(None) => Err(HttpError::new(400, "the header Sec-WebSocket-Key is not 16 bytes in base64")),
+        None => Err(HttpError::new(400, "the header Sec-WebSocket-Key is missing")),
+    }
+}
+
+fn is_websocket_header(name: &str) -> bool {
+    name.get(..14).is_some_and(|begin| begin.eq_ignore_ascii_case("sec-websocket-"))
+}
+
+/// The value of a header that must not be repeated.
+fn only<'b>(headers: &[Header<'b>], name: &'static str) -> Result<Option<&'b [u8]>, HttpError> {
+    let mut values = http::values(headers, name);
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(HttpError::new(400, format!("the header {name} is repeated"))),
+    }
+}
+
+/// 16 bytes in base64 are 22 characters and two signs of padding. The last four bits, which mean nothing, may be set.
+fn key_of(value: &[u8]) -> Option<&str> {
+    let digits = value.strip_suffix(b"==").filter(|digits| digits.len() == 22)?;
+    let is_base64 = digits.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+    if is_base64 { std::str::from_utf8(value).ok() } else { None }
+}
+
+/// Whether the web page that asks may connect (RFC 6455 section 10.2); requests of programs have no Origin.
+///
+/// `secure` says that the listener speaks TLS, so that a `Host` without port means 443. A listener that does not may
+/// stand behind a proxy that does: there the origin's own scheme says what `Host` leaves out.
+///
+/// # Errors
+/// 403, with a body that says which option allows the origin.
+pub fn check_origin(headers: Headers<'_>, origins: &Origins, secure: bool) -> Result<(), HttpError> {
+    if *origins == Origins::Any {
+        return Ok(());
+    }
+    let mut values = http::values(headers.0, "origin");
+    let origin = match (values.next(), values.next()) {
+        (None, _) => return Ok(()),
+        (Some(origin), None) => std::str::from_utf8(origin).unwrap_or_default(),
+        (Some(_), Some(_)) => return Err(HttpError::new(400, "the header Origin is repeated")),
+    };
+    let is_allowed = match origins {
+        Origins::Any => true,
+        Origins::List(list) => list.iter().any(|allowed| is_same_origin(origin, allowed)),
+        Origins::SameHost => headers.header("host").is_some_and(|host| is_of_host(origin, host, secure)),
+    };
+    if is_allowed {
+        return Ok(());
+    }
+    let why = match origins {
+        Origins::List(_) => "is not in the option `origins`: add it there",
+        _ => "is not that of this host: list it in the option `origins`, or allow any",
+    };
+    Err(HttpError::new(403, format!("The origin {origin:?} {why}.")))
+}
+
+/// An origin's scheme, host and port; none for `null` and what is no origin.
+fn split_origin(origin: &str) -> Option<(&str, &str, Option<u16>)> {
+    let (scheme, authority) = origin.split_once("://")?;
+    let (host, port) = split_port(authority)?;
+    Some((scheme, host, port.or_else(|| default_port(scheme))))
+}
+
+/// Host (an IPv6 address in brackets) and port of an authority; none if the port is no number.
+fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let host_end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
+    match authority[host_end..].find(':') {
+        None => Some((authority, None)),
+        Some(colon) => {
+            let (host, port) = authority.split_at(host_end + colon);
+            let port = &port[1..];
+            if port.is_empty() {
+                return Some((host, None));
+            }
+            // `parse` alone would take a sign.
+            let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+            if is_number { port.parse().ok().map(|port| (host, Some(port))) } else { None }
+        }
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("ws") {
+        Some(80)
+    } else if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss") {
+        Some(443)
+    } else {
+        None
+    }
+}
+
+fn is_same_origin(one: &str, other: &str) -> bool {
+    match (split_origin(one), split_origin(other)) {
+        (Some((scheme, host, port)), Some((other_scheme, other_host, other_port))) => {
+            scheme.eq_ignore_ascii_case(other_scheme) && host.eq_ignore_ascii_case(other_host) && port == other_port
+        }
+        (None, None) => one == other,
+        _ => false,
+    }
+}
+
+fn is_of_host(origin: &str, host: &str, secure: bool) -> bool {
+    let Some((scheme, origin_host, origin_port)) = split_origin(origin) else { return false };
+    let Some((host, port)) = split_port(host) else { return false };
+    let port = port.or(if secure { Some(443) } else { default_port(scheme) });
+    !host.is_empty() && origin_host.eq_ignore_ascii_case(host) && origin_port == port
+}
+
+/// The first of `supported` that the client offers (RFC 6455 section 4.2.2); names are compared letter by letter.
+pub fn choose_subprotocol<'o>(headers: Headers<'_>, supported: &'o [String]) -> Option<&'o str> {
+    supported.iter().map(String::as_str).find(|name| headers.list("sec-websocket-protocol").any(|offer| offer == *name))
+}
+
+/// Appends the answer that opens a WebSocket. The further headers have been checked by [`check_header`].
+pub fn write_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>, headers: &[(String, String)]) {
+    http::write_status_line(out, 101);
+    http::write_header(out, "Upgrade", "websocket");
+    http::write_header(out, "Connection", "Upgrade");
+    http::write_header(out, "Sec-WebSocket-Accept", &derive_accept_key(key.as_bytes()));
+    if let Some(subprotocol) = subprotocol {
+        http::write_header(out, "Sec-WebSocket-Protocol", subprotocol);
+    }
+    http::write_headers(out, headers);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the answer to a bad request: a page of plain text that tells the message.
+pub fn error_response(out: &mut Vec<u8>, error: &HttpError) {
+    let mut headers = vec![("Content-Type", "text/plain; charset=utf-8")];
+    if error.status == 405 {
+        headers.push(("Allow", "GET, HEAD"));
+    }
+    http::write_response(out, error.status, &headers, Body::Whole(format!("{}\n", error.message).as_bytes()));
+}
+
+/// Where a client connects, and what it asks for there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// The name or address of the host, without brackets; `localhost` for a Unix socket.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The value of the header Host: without the port if it is the default.
+    pub authority: String,
+    /// Path and query.
+    pub target: String,
+    /// The Unix socket, if it is one.
+    pub unix: Option<PathBuf>,
+}
+
+/// Parses a URL (RFC 6455 section 3): `ws://host:port/path?query`, or `ws+unix:/path/of/socket:/path?query` for a Unix
+/// socket.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] says what is wrong; `wss:` is [`Error::Unsupported`].
+pub fn parse_url(url: &str) -> Result<Url, Error> {
+    let invalid = |why: &str| Error::invalid(format!("the URL {url:?} {why}"));
+    if url.contains('#') {
+        return Err(invalid("has a fragment, which a WebSocket URL cannot have"));
+    }
+    let Some((scheme, rest)) = url.split_once(':') else { return Err(invalid("has no scheme: it begins with ws://")) };
+    match scheme.to_ascii_lowercase().as_str() {
+        "ws" => {}
+        "wss" => return Err(Error::Unsupported("TLS")),
+        "ws+unix" => {
+            return parse_unix(rest).ok_or_else(|| invalid("is not of the form ws+unix:/path/to/socket:/target"));
+        }
+        _ => return Err(invalid("has another scheme than ws://")),
+    }
+    let uri: Uri = url.parse().map_err(|error| invalid(&format!("is malformed: {error}")))?;
+    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    if authority.contains('@') {
+        return Err(invalid("has a user name, which is not supported: send a header instead"));
+    }
+    let Some((host, port)) = split_port(authority) else { return Err(invalid("has a malformed port")) };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if bare.is_empty() {
+        return Err(invalid("has no host"));
+    }
+    if port == Some(0) {
+        return Err(invalid("has the port 0"));
+    }
+    let port = port.unwrap_or(80);
+    Ok(Url {
+        host: bare.to_owned(),
+        port,
+        authority: if port == 80 { host.to_owned() } else { format!("{host}:{port}") },
+        target: target_of(&uri),
+        unix: None,
+    })
+}
+
+/// The path ends at the first `:/`, where the target begins; without one the target is `/`.
+fn parse_unix(rest: &str) -> Option<Url> {
+    let (path, target) = match rest.find(":/") {
+        Some(colon) => (&rest[..colon], &rest[colon + 1..]),
+        None => (rest, "/"),
+    };
+    let uri: Uri = target.parse().ok()?;
+    if path.is_empty() || path.contains('\0') {
+        return None;
+    }
+    let localhost = "localhost".to_owned();
+    let unix = Some(PathBuf::from(path));
+    Some(Url { host: localhost.clone(), port: 80, authority: localhost, target: target_of(&uri), unix })
+}
+
+fn target_of(uri: &Uri) -> String {
+    match uri.query() {
+        Some(query) => format!("{}?{query}", uri.path()),
+        None => uri.path().to_owned(),
+    }
+}
+
+/// Appends a client's request (RFC 6455 section 4.1).
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for headers or subprotocols that cannot be sent; then nothing is written.
+pub fn write_request(out: &mut Vec<u8>, url: &Url, key: &str, options: &Options) -> Result<(), Error> {
+    for (name, value) in &options.headers {
+        check_header(name, value)?;
+    }
+    check_subprotocols(&options.subprotocols)?;
+    out.extend_from_slice(format!("GET {} HTTP/1.1\r\n", url.target).as_bytes());
+    http::write_header(out, "Host", &url.authority);
+    http::write_header(out, "Upgrade", "websocket");
+    http::write_header(out, "Connection", "Upgrade");
+    http::write_header(out, "Sec-WebSocket-Key", key);
+    http::write_header(out, "Sec-WebSocket-Version", "13");
+    if !options.subprotocols.is_empty() {
+        http::write_header(out, "Sec-WebSocket-Protocol", &options.subprotocols.join(", "));
+    }
+    http::write_headers(out, &options.headers);
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// RFC 6455 section 4.1: tokens, each one once.
+fn check_subprotocols(names: &[String]) -> Result<(), Error> {
+    for (index, name) in names.iter().enumerate() {
+        if !is_token(name) {
+            return Err(Error::invalid(format!("{name:?} is not the name of a subprotocol")));
+        }
+        if names[..index].contains(name) {
+            return Err(Error::invalid(format!("the subprotocol {name} is offered twice")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the server's answer to a request with this key (RFC 6455 section 4.1), and returns the subprotocol agreed on,
+/// if any: a server may leave the choice out.
+///
+/// # Errors
+/// What is wrong with the answer, and its status.
+pub fn check_response(head: &ResponseHead<'_, '_>, key: &str, offered: &[String]) -> Result<Option<String>, Failure> {
+    let fail = |kind, message: Cow<'static, str>| {
+        let mut failure = Failure::new(Stage::Http, kind, message);
+        failure.http_status = Some(head.status);
+        failure
+    };
+    if head.status != 101 {
+        let message = format!("the server answered {} {} instead of opening the WebSocket", head.status, head.reason);
+        return Err(fail(FailureKind::Refused, message.into()));
+    }
+    let broken = |message: &'static str| Err(fail(FailureKind::Protocol, message.into()));
+    let headers = Headers(head.headers);
+    if head.version < 1 {
+        return broken("the server's answer is not HTTP/1.1");
+    }
+    if !headers.list("upgrade").any(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+        return broken("the server's answer has no header Upgrade that names websocket");
+    }
+    if !headers.list("connection").any(|option| option.eq_ignore_ascii_case("upgrade")) {
+        return broken("the server's answer has no header Connection that names upgrade");
+    }
+    match only(head.headers, "sec-websocket-accept") {
+        Ok(Some(accept)) if accept == derive_accept_key(key.as_bytes()).as_bytes() => {}
+        Ok(None) => return broken("the server's answer has no header Sec-WebSocket-Accept"),
+        _ => return broken("the server's Sec-WebSocket-Accept does not belong to our key"),
+    }
+    if http::values(head.headers, "sec-websocket-extensions").any(|value| !value.is_empty()) {
+        return broken("the server's answer names an extension that was not offered");
+    }
+    let Ok(subprotocol) = only(head.headers, "sec-websocket-protocol") else {
+        return broken("the server's answer names more than one subprotocol");
+    };
+    match subprotocol {
+        None => Ok(None),
+        Some(name) => match offered.iter().find(|offer| offer.as_bytes() == name) {
+            Some(name) => Ok(Some(name.clone())),
+            None => {
+                let name = String::from_utf8_lossy(name);
+                let message = format!("the server chose the subprotocol {name:?}, which was not offered");
+                Err(fail(FailureKind::Protocol, message.into()))
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

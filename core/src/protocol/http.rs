@@ -1,0 +1,467 @@
+//! Request and response heads, with the guards against oversized and smuggled ones (RFC 9112), and HTTP answers.
+//!
+//! The engine reads no HTTP bodies and keeps no HTTP connection alive: one head comes, one answer goes, and what is
+//! ambiguous about where the head or a body would end is refused.
+
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
+
+use httparse::{Header, ParserConfig, Status};
+
+/// How a bad request is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpError {
+    /// The status.
+    pub status: u16,
+    /// One sentence for people: the body.
+    pub message: Cow<'static, str>,
+}
+
+impl HttpError {
+    /// An answer with this status and sentence.
+    #[cold]
+    pub fn new(status: u16, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    #[cold]
+    fn bad(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(400, message)
+    }
+}
+
+/// A request's head, checked.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'h, 'b> {
+    /// The method, as `GET`.
+    pub method: &'b str,
+    /// Path and query, beginning with `/`.
+    pub target: &'b str,
+    /// The minor version of HTTP/1: 0 or 1.
+    pub version: u8,
+    /// The headers, in order.
+    pub headers: &'h [Header<'b>],
+}
+
+/// A response's head.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseHead<'h, 'b> {
+    /// The status.
+    pub status: u16,
+    /// The reason phrase, which may be empty.
+    pub reason: &'b str,
+    /// The minor version of HTTP/1: 0 or 1.
+    pub version: u8,
+    /// The headers, in order.
+    pub headers: &'h [Header<'b>],
+}
+
+/// Within so many bytes a first line must have its first space.
+const MAX_FIRST_WORD: usize = 32;
+
+/// Looks for the end of a head, and returns the index after its empty line; `None` where more bytes are needed.
+///
+/// `scanned` is where the last call stopped, at first 0, so that a head that drips in costs linear time. Bytes after
+/// the head do not count for `max_head`, which is not 0. Serves requests and responses.
+///
+/// # Errors
+/// 431 where the head is longer than `max_head`; 400, at once, where the bytes are not HTTP, or a line does not end in
+/// CR LF: a lone LF is where implementations disagree on what is a line (RFC 9112 section 2.2 allows to refuse it).
+pub fn scan_head(bytes: &[u8], scanned: &mut usize, max_head: usize) -> Result<Option<usize>, HttpError> {
+    if *scanned < MAX_FIRST_WORD {
+        check_first_word(bytes)?;
+    }
+    let window = &bytes[..bytes.len().min(max_head)];
+    let mut at = (*scanned).min(window.len());
+    while let Some(ahead) = window[at..].iter().position(|&byte| byte == b'\n') {
+        let line_end = at + ahead;
+        at = line_end + 1;
+        if line_end == 0 || window[line_end - 1] != b'\r' {
+            return Err(HttpError::bad("a line of the HTTP head ends in LF without CR"));
+        }
+        if window[..line_end].ends_with(b"\r\n\r") {
+            return Ok(Some(at));
+        }
+    }
+    *scanned = window.len();
+    if bytes.len() >= max_head {
+        return Err(HttpError::new(431, format!("the HTTP head exceeds max_head ({max_head} bytes)")));
+    }
+    Ok(None)
+}
+
+/// Whether these can be the first bytes of a method, or of `HTTP/1.1`: a TLS ClientHello is told from them at once.
+fn check_first_word(bytes: &[u8]) -> Result<(), HttpError> {
+    let begin = &bytes[..bytes.len().min(MAX_FIRST_WORD)];
+    let word = begin.split(|&byte| byte == b' ').next().unwrap_or_default();
+    if begin.starts_with(b"\x16\x03") {
+        return Err(HttpError::bad("this is TLS, and the port speaks plain HTTP"));
+    }
+    let is_word = word.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(byte));
+    if !is_word || word.len() == MAX_FIRST_WORD || begin.first() == Some(&b' ') {
+        return Err(HttpError::bad("this is not HTTP"));
+    }
+    Ok(())
+}
+
+/// Parses and checks the head that [`scan_head`] has found; `storage` bounds the number of headers.
+///
+/// # Errors
+/// 431 for too many headers, else 400: what httparse refuses (obs-fold, space before a colon, control characters), a
+/// target that is no path, a Host that is missing in HTTP/1.1, repeated or malformed, and any announced body.
+pub fn parse_request<'h, 'b>(
+    head: &'b [u8],
+    storage: &'h mut [MaybeUninit<Header<'b>>],
+) -> Result<RequestHead<'h, 'b>, HttpError> {
+    let limit = storage.len();
+    let mut request = httparse::Request::new(&mut []);
+    let end = request.parse_with_uninit_headers(head, storage).map_err(|error| refuse(error, limit))?;
+    let (Status::Complete(end), Some(method), Some(path), Some(version)) =
+        (end, request.method, request.path, request.version)
+    else {
+        return Err(HttpError::bad("the HTTP head is cut short"));
+    };
+    if end != head.len() {
+        return Err(HttpError::bad("the HTTP head ends before its empty line"));
+    }
+    let headers: &'h [Header<'b>] = request.headers;
+    check_host(headers, version)?;
+    check_no_body(headers)?;
+    Ok(RequestHead { method, target: origin_form(path)?, version, headers })
+}
+
+/// The values of all headers of this name, also those that are not text.
+pub(crate) fn values<'a, 'b>(headers: &'a [Header<'b>], name: &'a str) -> impl Iterator<Item = &'b [u8]> + 'a {
+    headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+}
+
+fn refuse(error: httparse::Error, limit: usize) -> HttpError {
+    match error {
+        httparse::Error::TooManyHeaders => {
+            HttpError::new(431, format!("the HTTP head has more headers than max_headers ({limit})"))
+        }
+        _ => HttpError::bad(format!("malformed HTTP request: {error}")),
+    }
+}
+
+/// RFC 9112 section 3.2: exactly one Host, though HTTP/1.0 need not have one.
+fn check_host(headers: &[Header<'_>], version: u8) -> Result<(), HttpError> {
+    let mut hosts = values(headers, "host");
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version == 0 => Ok(()),
+        (None, _) => Err(HttpError::bad("the header Host is missing")),
+        (Some(_), Some(_)) => Err(HttpError::bad("the header Host is repeated")),
+        (Some(host), None) if host.iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@,\\".contains(byte)) => Ok(()),
+        (Some(_), None) => Err(HttpError::bad("the header Host is malformed")),
+    }
+}
+
+/// A body would be read as frames, or left for the next request: the means of request smuggling.
+fn check_no_body(headers: &[Header<'_>]) -> Result<(), HttpError> {
+    if values(headers, "transfer-encoding").next().is_some()
+        || values(headers, "content-length").any(|value| value != b"0")
+    {
+        return Err(HttpError::bad("requests with a body are not served here"));
+    }
+    Ok(())
+}
+
+/// The path and query of a target in origin-form, or in the absolute-form that proxies use (RFC 9112 section 3.2).
+fn origin_form(target: &str) -> Result<&str, HttpError> {
+    let path = match target.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("ws") => {
+            rest.find(['/', '?']).map_or("/", |path| &rest[path..])
+        }
+        _ => target,
+    };
+    if !path.starts_with('/') || path.contains('#') {
+        return Err(HttpError::bad("the target of the request is not a path"));
+    }
+    Ok(path)
+}
+
+/// Parses a server's answer.
+///
+/// # Errors
+/// A sentence for people.
+pub fn parse_response<'h, 'b>(
+    head: &'b [u8],
+    storage: &'h mut [MaybeUninit<Header<'b>>],
+) -> Result<ResponseHead<'h, 'b>, Cow<'static, str>> {
+    let limit = storage.len();
+    let mut response = httparse::Response::new(&mut []);
+    let end = ParserConfig::default().parse_response_with_uninit_headers(&mut response, head, storage);
+    match end {
+        Ok(Status::Complete(end)) if end == head.len() => {}
+        Ok(_) => return Err("malformed HTTP response: its head ends in the wrong place".into()),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(format!("the HTTP response has more headers than max_headers ({limit})").into());
+        }
+        Err(error) => return Err(format!("malformed HTTP response: {error}").into()),
+    }
+    let (Some(status), Some(version)) = (response.code, response.version) else {
+        return Err("malformed HTTP response: it has no status".into());
+    };
+    Ok(ResponseHead { status, reason: response.reason.unwrap_or_default(), version, headers: response.headers })
+}
+
+/// The body of an answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Body<'a> {
+    /// These bytes.
+    Whole(&'a [u8]),
+    /// None, in answer to HEAD: only how long it would be.
+    Omitted(usize),
+    /// Chunks, see [`write_chunk`] (HTTP/1.1 only).
+    Chunked,
+    /// All bytes until the connection ends: a stream for HTTP/1.0.
+    UntilClose,
+}
+
+/// The end of a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Appends a final answer: status line, the given headers (checked by [`check_header`](crate::event::check_header)),
+/// those of the body, and `Connection: close`; then the body, as far as it is there.
+///
+/// A 426 names the protocol to upgrade to, and the version of it that is spoken (RFC 9110 section 15.5.22, RFC 6455
+/// section 4.4).
+pub fn write_response<N: AsRef<str>, V: AsRef<str>>(
+    out: &mut Vec<u8>,
+    status: u16,
+    headers: &[(N, V)],
+    body: Body<'_>,
+) {
+    write_status_line(out, status);
+    write_headers(out, headers);
+    // RFC 9110 sections 15.3.5 and 15.4.5: these end with their head.
+    let body = if matches!(status, 204 | 304) { None } else { Some(body) };
+    match body {
+        Some(Body::Whole(bytes)) => write_header(out, "Content-Length", &bytes.len().to_string()),
+        Some(Body::Omitted(length)) => write_header(out, "Content-Length", &length.to_string()),
+        Some(Body::Chunked) => write_header(out, "Transfer-Encoding", "chunked"),
+        Some(Body::UntilClose) | None => {}
+    }
+    if status == 426 {
+        write_header(out, "Upgrade", "websocket");
+        write_header(out, "Sec-WebSocket-Version", "13");
+        write_header(out, "Connection", "upgrade, close");
+    } else {
+        write_header(out, "Connection", "close");
+    }
+    out.extend_from_slice(b"\r\n");
+    if let Some(Body::Whole(bytes)) = body {
+        out.extend_from_slice(bytes);
+    }
+}
+
+/// Appends a chunk (RFC 9112 section 7.1); nothing for no bytes, for an empty chunk ends the body.
+pub fn write_chunk(out: &mut Vec<u8>, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        out.extend_from_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
+        out.extend_from_slice(bytes);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+pub(crate) fn write_status_line(out: &mut Vec<u8>, status: u16) {
+    out.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", reason_phrase(status)).as_bytes());
+}
+
+pub(crate) fn write_headers<N: AsRef<str>, V: AsRef<str>>(out: &mut Vec<u8>, headers: &[(N, V)]) {
+    for (name, value) in headers {
+        write_header(out, name.as_ref(), value.as_ref());
+    }
+}
+
+pub(crate) fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
+    for part in [name, ": ", value, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// The reason phrase of a status; empty for one that has none (it may be, RFC 9112 section 4).
+pub fn reason_phrase(status: u16) -> &'static str {
+    tungstenite::http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: usize = 16 * 1024;
+
+    fn status(head: &str) -> u16 {
+        let mut scanned = 0;
+        match scan_head(head.as_bytes(), &mut scanned, MAX) {
+            Ok(end) => assert_eq!(end, Some(head.len()), "{head:?}"),
+            Err(error) => return error.status,
+        }
+        let mut storage = [MaybeUninit::uninit(); 100];
+        parse_request(head.as_bytes(), &mut storage).map_or_else(|error| error.status, |_| 200)
+    }
+
+    fn with_header(line: &str) -> u16 {
+        status(&format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n"))
+    }
+
+    #[test]
+    fn a_request_is_parsed() {
+        let head = b"GET /chat?room=1 HTTP/1.1\r\nHost: example.org:80\r\nX-Empty:\r\nX-Tab: \ta b\t\r\n\r\n";
+        let mut storage = [MaybeUninit::uninit(); 3];
+        let request = parse_request(head, &mut storage).unwrap();
+        assert_eq!((request.method, request.target, request.version), ("GET", "/chat?room=1", 1));
+        let values: Vec<&[u8]> = request.headers.iter().map(|header| header.value).collect();
+        assert_eq!(values, [&b"example.org:80"[..], b"", b"a b"]);
+    }
+
+    #[test]
+    fn the_target_is_a_path_or_reduced_to_one() {
+        for (target, expected) in [("/a?b", "/a?b"), ("http://h/p?q", "/p?q"), ("ws://h:1", "/"), ("/x://y", "/x://y")]
+        {
+            assert_eq!(origin_form(target).unwrap(), expected);
+        }
+        for target in ["*", "h:80", "http://h?q", "https://h/", "ftp://h/", "/a#b", "chat"] {
+            assert_eq!(origin_form(target).unwrap_err().status, 400, "{target}");
+        }
+    }
+
+    #[test]
+    fn http_1_0_needs_no_host() {
+        assert_eq!(status("GET / HTTP/1.0\r\n\r\n"), 200);
+        assert_eq!(status("GET / HTTP/2.0\r\nHost: a\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn hostile_1_a_dripped_head_is_scanned_once_and_stops_at_the_limit() {
+        let mut head = b"GET / HTTP/1.1\r\nX: ".to_vec();
+        head.resize(MAX + 1, b'a');
+        let mut scanned = 0;
+        for end in 0..MAX {
+            assert_eq!(scan_head(&head[..end], &mut scanned, MAX).unwrap(), None);
+            assert_eq!(scanned, end);
+        }
+        assert_eq!(scan_head(&head[..MAX], &mut scanned, MAX).unwrap_err().status, 431);
+        assert_eq!(scan_head(&head, &mut 0, MAX).unwrap_err().status, 431);
+    }
+
+    #[test]
+    fn a_head_is_found_at_every_cut() {
+        let bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\x81\x80";
+        let end = bytes.len() - 2;
+        for cut in 0..end {
+            let mut scanned = 0;
+            assert_eq!(scan_head(&bytes[..cut], &mut scanned, end).unwrap(), None);
+            assert_eq!(scan_head(bytes, &mut scanned, end).unwrap(), Some(end));
+        }
+    }
+
+    #[test]
+    fn hostile_2_too_many_headers_are_431() {
+        let head = |count| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(count));
+        assert_eq!(status(&head(99)), 200);
+        assert_eq!(status(&head(100)), 431);
+        assert_eq!(status(&head(2000)), 431);
+    }
+
+    #[test]
+    fn hostile_12_and_13_announced_bodies_are_refused() {
+        for line in [
+            "Content-Length: 5",
+            "Content-Length: +0",
+            "Content-Length: 0, 0",
+            "Content-Length: 0\r\nContent-Length: 5",
+            "Transfer-Encoding: chunked",
+            "transfer-encoding: chunked, identity",
+            "Content-Length: 0\r\nTransfer-Encoding: chunked",
+        ] {
+            assert_eq!(with_header(line), 400, "{line}");
+        }
+        assert_eq!(with_header("Content-Length: 0"), 200);
+    }
+
+    #[test]
+    fn hostile_14_what_parsers_disagree_on_is_refused() {
+        for line in
+            ["X: a\r\n b", "X : a", " X: a", "X: a\0b", "X: a\rb", "X: a\nY: b", "X", ": a", "Host: b", "X: \x7f"]
+        {
+            assert_eq!(with_header(line), 400, "{line:?}");
+        }
+        assert_eq!(status("GET / HTTP/1.1\r\nX: y\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\nHost: a\n\n"), 400);
+        assert_eq!(status("GET  / HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
+        assert_eq!(status("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn hostile_15_bytes_after_the_head_do_not_count() {
+        let mut bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
+        let end = bytes.len();
+        bytes.resize(100_000, b'\n');
+        assert_eq!(scan_head(&bytes, &mut 0, end).unwrap(), Some(end));
+        assert_eq!(scan_head(&bytes, &mut 0, end - 1).unwrap_err().status, 431);
+    }
+
+    #[test]
+    fn hostile_17_what_is_not_http_is_refused_at_once() {
+        for junk in [&b"\x16\x03\x01\x02\0\x01"[..], b"\x16", b"\0", b" GET", b"\x81\x85", b"GET\0", b"GET\t/", b"\r\n"]
+        {
+            assert_eq!(scan_head(junk, &mut 0, MAX).unwrap_err().status, 400, "{junk:x?}");
+        }
+        assert_eq!(scan_head(&[b'A'; 32], &mut 0, MAX).unwrap_err().status, 400);
+        assert_eq!(scan_head(b"HTTP/1.1 101", &mut 0, MAX).unwrap(), None);
+    }
+
+    #[test]
+    fn a_response_is_parsed_or_explained() {
+        let mut storage = [MaybeUninit::uninit(); 1];
+        let response = parse_response(b"HTTP/1.1 403 Go away\r\nA: b\r\n\r\n", &mut storage).unwrap();
+        assert_eq!((response.status, response.reason, response.version), (403, "Go away", 1));
+        assert_eq!(response.headers[0].value, b"b");
+        for bad in
+            ["HTTP/2 200 OK\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\nA : b\r\n\r\n", "HTTP/1.1 200"]
+        {
+            assert!(parse_response(bad.as_bytes(), &mut [MaybeUninit::uninit(); 1]).is_err(), "{bad}");
+        }
+        let error =
+            parse_response(b"HTTP/1.1 200 OK\r\nA: b\r\nC: d\r\n\r\n", &mut [MaybeUninit::uninit(); 1]).unwrap_err();
+        assert!(error.contains("max_headers (1)"));
+    }
+
+    fn written(status: u16, body: Body<'_>) -> String {
+        let mut out = Vec::new();
+        write_response(&mut out, status, &[("Content-Type", "text/plain")], body);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn responses_are_written_with_the_headers_of_their_body() {
+        let expected =
+            "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno";
+        assert_eq!(written(404, Body::Whole(b"no")), expected);
+        assert_eq!(written(404, Body::Omitted(2)), &expected[..expected.len() - 2]);
+        assert!(written(200, Body::Chunked).contains("\r\nTransfer-Encoding: chunked\r\n"));
+        assert!(!written(200, Body::UntilClose).contains("chunked"));
+        let upgrade = written(426, Body::Whole(b""));
+        assert!(
+            upgrade.contains("\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nConnection: upgrade, close\r\n")
+        );
+        let empty = written(204, Body::Whole(b"lost"));
+        assert!(empty.ends_with("Connection: close\r\n\r\n") && !empty.contains("Content-Length"));
+        assert_eq!((reason_phrase(431), reason_phrase(599)), ("Request Header Fields Too Large", ""));
+    }
+
+    #[test]
+    fn chunks_are_written_and_an_empty_one_is_not() {
+        let mut out = Vec::new();
+        write_chunk(&mut out, b"");
+        write_chunk(&mut out, &[b'x'; 17]);
+        out.extend_from_slice(LAST_CHUNK);
+        assert_eq!(out, b"11\r\nxxxxxxxxxxxxxxxxx\r\n0\r\n\r\n");
+    }
+}

@@ -1,0 +1,517 @@
+//! Fragments to messages: assembling, UTF-8, size and fragment limits, control frames (RFC 6455 sections 5.4 to 5.6).
+//!
+//! A frame that is there whole is unmasked where it lies and lent out; the [`Receiver`] then remembers nothing. What a
+//! read cut, or the peer fragmented, is copied into one growing buffer, checked byte by byte as it comes.
+
+use std::borrow::Cow;
+use std::mem;
+
+use crate::close;
+use crate::config::Options;
+use crate::error::FailureKind;
+use crate::event::Message;
+use crate::protocol::frame::{self, FrameHeader, MAX_HEADER, OpCode, Role};
+use crate::protocol::unmask::{unmask, unmask_from};
+
+mod utf8;
+
+use utf8::Utf8;
+
+/// Why a connection must be failed (RFC 6455 section 7.1.7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The code for our Close.
+    pub code: u16,
+    /// `Protocol` or `Limit`.
+    pub kind: FailureKind,
+    /// One sentence for people; short enough for the reason of a Close.
+    pub message: Cow<'static, str>,
+}
+
+impl Violation {
+    #[cold]
+    pub(crate) fn protocol(code: u16, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, kind: FailureKind::Protocol, message: message.into() }
+    }
+
+    #[cold]
+    fn limit(code: u16, message: String) -> Self {
+        Self { code, kind: FailureKind::Limit, message: message.into() }
+    }
+}
+
+/// What a peer may send, out of [`Options`]; must not change while a message is being received.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most bytes of a message; `u64::MAX`: no limit.
+    pub max_message: u64,
+    /// Most fragments of a message; `u32::MAX`: no limit.
+    pub max_fragments: u32,
+    /// Deliver the frames of fragmented messages as they are.
+    pub deliver_fragments: bool,
+}
+
+impl From<&Options> for Limits {
+    fn from(options: &Options) -> Self {
+        Self {
+            max_message: if options.max_message == 0 { u64::MAX } else { options.max_message as u64 },
+            max_fragments: if options.max_fragments == 0 { u32::MAX } else { options.max_fragments },
+            deliver_fragments: options.deliver_fragments,
+        }
+    }
+}
+
+/// What has come.
+#[derive(Debug)]
+pub enum Received<'b> {
+    /// A message that arrived whole, in one frame: it lies in the input, unmasked there.
+    Message(Message<'b>),
+    /// A message that spanned reads or frames.
+    Assembled(Assembled),
+    /// A frame of a fragmented message, with [`Limits::deliver_fragments`] only.
+    Fragment {
+        /// The message is text; this part of it may be cut inside a character.
+        is_text: bool,
+        /// The first frame of its message.
+        is_first: bool,
+        /// The last frame of its message.
+        is_last: bool,
+        /// The payload of this frame.
+        payload: Cow<'b, [u8]>,
+    },
+    /// A ping.
+    Ping(Cow<'b, [u8]>),
+    /// A pong.
+    Pong(Cow<'b, [u8]>),
+    /// The peer's Close. Nothing after it counts (RFC 6455 section 5.5.1).
+    Close {
+        /// The code, which is valid; `None` where the frame was empty.
+        code: Option<u16>,
+        /// The reason; empty where there was none.
+        reason: Cow<'b, str>,
+    },
+}
+
+/// A message that was put together. Text is a `String`, so that it is validated once.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Assembled {
+    /// Text.
+    Text(String),
+    /// Any bytes.
+    Binary(Vec<u8>),
+}
+
+impl Assembled {
+    /// The message, as programs hear it.
+    pub fn message(&self) -> Message<'_> {
+        match self {
+            Self::Text(text) => Message::Text(text),
+            Self::Binary(bytes) => Message::Binary(bytes),
+        }
+    }
+
+    /// The payload, owned.
+    pub fn into_payload(self) -> Vec<u8> {
+        match self {
+            Self::Text(text) => text.into_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+}
+
+/// The receiving half of one connection. Between whole messages it owns nothing.
+#[derive(Debug, Default)]
+pub struct Receiver {
+    partial: Option<Box<Partial>>,
+}
+
+impl Receiver {
+    /// Takes at most one event off `input`, and returns what is left of it.
+    ///
+    /// `(None, [])` says that more bytes are needed: what was there has been consumed. After a violation, and after a
+    /// Close, the receiver must not be asked again.
+    #[inline]
+    pub fn receive<'b>(
+        &mut self,
+        input: &'b mut [u8],
+        role: Role,
+        limits: &Limits,
+    ) -> Result<(Option<Received<'b>>, &'b mut [u8]), Violation> {
+        if self.partial.is_none()
+            && let Some(frame) = frame::parse_whole_message(input, role)
+            && (frame.end - frame.start) as u64 <= limits.max_message
+        {
+            let (bytes, rest) = input.split_at_mut(frame.end);
+            let payload = &mut bytes[frame.start..];
+            if role == Role::Server {
+                unmask(payload, frame.mask);
+            }
+            let message = if frame.is_text { text(payload)? } else { Message::Binary(payload) };
+            return Ok((Some(Received::Message(message)), rest));
+        }
+        self.receive_other(input, role, limits)
+    }
+
+    /// Whether part of a frame or of a message is held.
+    pub fn is_partial(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// The same for control frames, for large messages, and for what is wrong or not there whole.
+    #[inline(never)]
+    fn receive_other<'b>(
+        &mut self,
+        input: &'b mut [u8],
+        role: Role,
+        limits: &Limits,
+    ) -> Result<(Option<Received<'b>>, &'b mut [u8]), Violation> {
+        if self.partial.is_none()
+            && let Some((header, start)) = frame::parse(input, role)?
+            && header.fin
+            && header.opcode != OpCode::Continuation
+            && header.length <= (input.len() - start) as u64
+        {
+            if header.length > limits.max_message && !header.opcode.is_control() {
+                return Err(too_big(header.length, limits));
+            }
+            // The length is at most that of the input, so it fits.
+            let (frame, rest) = input.split_at_mut(start + header.length as usize);
+            let payload = &mut frame[start..];
+            unmask_part(payload, header.mask, 0);
+            return Ok((Some(whole(header.opcode, payload)?), rest));
+        }
+        self.receive_part(input, role, limits)
+    }
+
+    /// The same for what is not there whole, or is part of a fragmented message.
+    fn receive_part<'b>(
+        &mut self,
+        mut input: &'b mut [u8],
+        role: Role,
+        limits: &Limits,
+    ) -> Result<(Option<Received<'b>>, &'b mut [u8]), Violation> {
+        if input.is_empty() {
+            return Ok((None, input));
+        }
+        let mut partial = self.partial.take().unwrap_or_default();
+        while let Some(mut frame) = partial.next_frame(&mut input, role, limits)? {
+            let left = frame.header.length - frame.received;
+            let here = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+            let (bytes, rest) = input.split_at_mut(here);
+            input = rest;
+            let received = partial.take_payload(&mut frame, bytes, limits)?;
+            if frame.received < frame.header.length {
+                partial.frame = Some(frame);
+                break;
+            }
+            if received.is_some() {
+                if partial.is_needed() {
+                    self.partial = Some(partial);
+                }
+                return Ok((received, input));
+            }
+        }
+        // The input is used up, and cannot have ended between messages: that end would have been an event.
+        self.partial = Some(partial);
+        Ok((None, input))
+    }
+}
+
+#[inline]
+fn text(payload: &[u8]) -> Result<Message<'_>, Violation> {
+    match simdutf8::basic::from_utf8(payload) {
+        Ok(text) => Ok(Message::Text(text)),
+        Err(_) => Err(not_utf8()),
+    }
+}
+
+/// A frame that is there whole and is a message, or a control frame.
+fn whole(opcode: OpCode, payload: &mut [u8]) -> Result<Received<'_>, Violation> {
+    match opcode {
+        OpCode::Text => Ok(Received::Message(text(payload)?)),
+        OpCode::Binary => Ok(Received::Message(Message::Binary(payload))),
+        _ => control(opcode, Cow::Borrowed(payload)),
+    }
+}
+
+fn control(opcode: OpCode, payload: Cow<'_, [u8]>) -> Result<Received<'_>, Violation> {
+    match opcode {
+        OpCode::Ping => Ok(Received::Ping(payload)),
+        OpCode::Pong => Ok(Received::Pong(payload)),
+        _ => close_frame(payload),
+    }
+}
+
+/// RFC 6455 section 5.5.1: nothing, or a code and a reason.
+fn close_frame(payload: Cow<'_, [u8]>) -> Result<Received<'_>, Violation> {
+    let Some((code, _)) = payload.split_first_chunk() else {
+        if payload.is_empty() {
+            return Ok(Received::Close { code: None, reason: Cow::Borrowed("") });
+        }
+        return Err(Violation::protocol(close::PROTOCOL_ERROR, "a Close has a payload of one byte"));
+    };
+    let code = u16::from_be_bytes(*code);
+    if !close::is_valid(code) {
+        return Err(Violation::protocol(
+            close::PROTOCOL_ERROR,
+            format!("a Close has the code {code}, which is not valid"),
+        ));
+    }
+    let reason = match payload {
+        Cow::Borrowed(bytes) => std::str::from_utf8(&bytes[2..]).ok().map(Cow::Borrowed),
+        Cow::Owned(bytes) => std::str::from_utf8(&bytes[2..]).ok().map(|reason| Cow::Owned(reason.to_owned())),
+    };
+    match reason {
+        Some(reason) => Ok(Received::Close { code: Some(code), reason }),
+        None => Err(Violation::protocol(close::INVALID_PAYLOAD, "the reason of a Close is not UTF-8")),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn not_utf8() -> Violation {
+    Violation::protocol(close::INVALID_PAYLOAD, "a text message is not UTF-8")
+}
+
+#[cold]
+#[inline(never)]
+fn too_big(announced: u64, limits: &Limits) -> Violation {
+    let limit = limits.largest();
+    Violation::limit(close::TOO_BIG, format!("a message of {announced} bytes or more exceeds max_message ({limit})"))
+}
+
+impl Limits {
+    /// No buffer can be larger than `isize::MAX`, whatever the options say.
+    fn largest(&self) -> u64 {
+        self.max_message.min(isize::MAX as u64)
+    }
+}
+
+/// What a connection holds in the middle of a frame or message.
+#[derive(Debug, Default)]
+struct Partial {
+    /// A header that a read has cut: `header_length` bytes of it.
+    header: [u8; MAX_HEADER],
+    header_length: u8,
+    /// The frame whose payload is arriving.
+    frame: Option<Frame>,
+    /// The payload of a control frame that a read has cut.
+    control: Vec<u8>,
+    /// The message whose frames are arriving.
+    message: Option<Assembly>,
+}
+
+#[derive(Debug)]
+struct Frame {
+    header: FrameHeader,
+    received: u64,
+}
+
+#[derive(Debug)]
+struct Assembly {
+    is_text: bool,
+    fragments: u32,
+    /// Bytes of all frames so far, as their headers say.
+    announced: u64,
+    /// What has come; text without a character that is cut.
+    assembled: Assembled,
+    /// What has come of the current frame, where fragments are delivered.
+    fragment: Vec<u8>,
+    utf8: Utf8,
+}
+
+impl Partial {
+    fn is_needed(&self) -> bool {
+        self.message.is_some() || self.frame.is_some() || self.header_length > 0
+    }
+
+    /// The frame in progress, or the next one if its header ends in `input`; takes the header off.
+    fn next_frame(&mut self, input: &mut &mut [u8], role: Role, limits: &Limits) -> Result<Option<Frame>, Violation> {
+        if let Some(frame) = self.frame.take() {
+            return Ok(Some(frame));
+        }
+        let held = usize::from(self.header_length);
+        let taken = (MAX_HEADER - held).min(input.len());
+        self.header[held..held + taken].copy_from_slice(&input[..taken]);
+        let (header, used) = match frame::parse(&self.header[..held + taken], role)? {
+            Some((header, length)) => {
+                self.header_length = 0;
+                // What was held did not make a header, so its end is in this input.
+                (Some(header), length - held)
+            }
+            None => {
+                self.header_length += taken as u8;
+                (None, taken)
+            }
+        };
+        *input = &mut mem::take(input)[used..];
+        let Some(header) = header else { return Ok(None) };
+        if !header.opcode.is_control() {
+            self.begin_frame(&header, limits)?;
+        }
+        Ok(Some(Frame { header, received: 0 }))
+    }
+
+    /// The checks of a data frame that its header allows, before any memory is taken for it.
+    fn begin_frame(&mut self, header: &FrameHeader, limits: &Limits) -> Result<(), Violation> {
+        let message = match (&mut self.message, header.opcode) {
+            (None, OpCode::Continuation) => {
+                return Err(Violation::protocol(close::PROTOCOL_ERROR, "a continuation frame continues no message"));
+            }
+            (Some(message), OpCode::Continuation) => message,
+            (Some(_), _) => {
+                let message = "a new message begins inside a fragmented one";
+                return Err(Violation::protocol(close::PROTOCOL_ERROR, message));
+            }
+            (None, opcode) => self.message.insert(Assembly::new(opcode == OpCode::Text)),
+        };
+        message.fragments = message.fragments.saturating_add(1);
+        if message.fragments > limits.max_fragments {
+            let limit = limits.max_fragments;
+            return Err(Violation::limit(
+                close::POLICY,
+                format!("a message has more fragments than max_fragments ({limit})"),
+            ));
+        }
+        message.announced = message.announced.saturating_add(header.length);
+        if message.announced > limits.largest() {
+            return Err(too_big(message.announced, limits));
+        }
+        Ok(())
+    }
+
+    /// Takes bytes of the payload, still masked.
+    fn take_payload<'b>(
+        &mut self,
+        frame: &mut Frame,
+        bytes: &'b mut [u8],
+        limits: &Limits,
+    ) -> Result<Option<Received<'b>>, Violation> {
+        let FrameHeader { fin, opcode, mask, length } = frame.header;
+        let left = length - frame.received;
+        let is_whole = bytes.len() as u64 == length;
+        let ends = bytes.len() as u64 == left;
+        // Only the phase of the key is wanted, so the cut to usize does no harm.
+        let phase = (frame.received % 4) as usize;
+        frame.received += bytes.len() as u64;
+
+        let Some(message) = self.message.as_mut().filter(|_| !opcode.is_control()) else {
+            unmask_part(bytes, mask, phase);
+            if is_whole {
+                return control(opcode, Cow::Borrowed(bytes)).map(Some);
+            }
+            self.control.extend_from_slice(bytes);
+            return if ends { control(opcode, Cow::Owned(mem::take(&mut self.control))).map(Some) } else { Ok(None) };
+        };
+
+        let is_fragmented = !fin || message.fragments > 1;
+        if is_whole && !is_fragmented {
+            // Only its header was cut.
+            unmask_part(bytes, mask, phase);
+            self.message = None;
+            return whole(opcode, bytes).map(Some);
+        }
+        if is_fragmented && limits.deliver_fragments {
+            unmask_part(bytes, mask, phase);
+            let payload = message.take_fragment(bytes, is_whole, left, limits)?;
+            if !ends {
+                return Ok(None);
+            }
+            let (is_text, is_first) = (message.is_text, message.fragments == 1);
+            if fin {
+                message.utf8.finish()?;
+                self.message = None;
+            }
+            return Ok(Some(Received::Fragment { is_text, is_first, is_last: fin, payload }));
+        }
+        let reserve_for = if fin { left } else { u64::MAX };
+        message.append(bytes, mask, phase, reserve_for, limits)?;
+        if !(ends && fin) {
+            return Ok(None);
+        }
+        message.utf8.finish()?;
+        Ok(self.message.take().map(|message| Received::Assembled(message.assembled)))
+    }
+}
+
+impl Assembly {
+    fn new(is_text: bool) -> Self {
+        let assembled = if is_text { Assembled::Text(String::new()) } else { Assembled::Binary(Vec::new()) };
+        Self { is_text, fragments: 0, announced: 0, assembled, fragment: Vec::new(), utf8: Utf8::default() }
+    }
+
+    /// Unmasks, checks and copies block by block, so that each step finds the block in the processor's cache.
+    fn append(
+        &mut self,
+        bytes: &mut [u8],
+        mask: Option<[u8; 4]>,
+        phase: usize,
+        expected: u64,
+        limits: &Limits,
+    ) -> Result<(), Violation> {
+        // A multiple of 4: each block begins at the same phase of the key.
+        const BLOCK: usize = 16 * 1024;
+        match &mut self.assembled {
+            Assembled::Binary(assembled) => {
+                assembled.reserve_exact(room(assembled.len(), assembled.capacity(), bytes.len(), expected, limits));
+                for block in bytes.chunks_mut(BLOCK) {
+                    unmask_part(block, mask, phase);
+                    assembled.extend_from_slice(block);
+                }
+            }
+            Assembled::Text(text) => {
+                let arriving = bytes.len() + self.utf8.held();
+                let expected = expected.saturating_add(self.utf8.held() as u64);
+                text.reserve_exact(room(text.len(), text.capacity(), arriving, expected, limits));
+                for block in bytes.chunks_mut(BLOCK) {
+                    unmask_part(block, mask, phase);
+                    let (completed, characters) = self.utf8.check(block)?;
+                    text.extend(completed);
+                    text.push_str(characters);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The payload of a frame to be delivered: lent if it is there whole, else collected; empty until it ends.
+    fn take_fragment<'b>(
+        &mut self,
+        bytes: &'b [u8],
+        is_whole: bool,
+        left: u64,
+        limits: &Limits,
+    ) -> Result<Cow<'b, [u8]>, Violation> {
+        if self.is_text {
+            self.utf8.check(bytes)?;
+        }
+        if is_whole {
+            return Ok(Cow::Borrowed(bytes));
+        }
+        let fragment = &mut self.fragment;
+        fragment.reserve_exact(room(fragment.len(), fragment.capacity(), bytes.len(), left, limits));
+        fragment.extend_from_slice(bytes);
+        Ok(Cow::Owned(if bytes.len() as u64 == left { mem::take(fragment) } else { Vec::new() }))
+    }
+}
+
+fn unmask_part(bytes: &mut [u8], mask: Option<[u8; 4]>, phase: usize) {
+    if let Some(key) = mask {
+        unmask_from(bytes, key, phase);
+    }
+}
+
+/// How much to reserve beyond `held` bytes when `arriving` ones have come and `expected` may follow, these included:
+/// nothing if there is room, else double, so that copying stays linear and memory grows with what has come, and never
+/// more than is expected or allowed.
+fn room(held: usize, capacity: usize, arriving: usize, expected: u64, limits: &Limits) -> usize {
+    if capacity - held >= arriving {
+        return 0;
+    }
+    let ceiling = expected.min(limits.largest().saturating_sub(held as u64));
+    let doubled = arriving.saturating_mul(2).saturating_add(held).max(64);
+    usize::try_from(ceiling).unwrap_or(usize::MAX).min(doubled).max(arriving)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,8 @@
+//! The protocol without sockets, clock or threads: bytes in, events out, bytes out.
+
+pub mod connection;
+pub mod frame;
+pub mod handshake;
+pub mod http;
+pub mod message;
+pub mod unmask;
