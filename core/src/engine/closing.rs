@@ -1,0 +1,387 @@
+//! Every way a connection ends: closed by a side, failed, cut; and the one `on_close` that is owed then.
+
+use std::io;
+use std::time::Duration;
+
+use super::state::{Ending, NO_MEMBER, News, Phase, State};
+use super::timers::{TimerKey, millis};
+use crate::close::{self, Side};
+use crate::error::{Error, Failure, FailureKind, Result, Stage};
+use crate::event::{Connection, ReadyState};
+use crate::protocol::connection::{check_close, fit_reason};
+use crate::protocol::frame::Role;
+use crate::protocol::http::LAST_CHUNK;
+
+impl Ending {
+    /// An end that is in order as far as this side is concerned.
+    pub(super) fn orderly(code: u16, reason: &str, by: Side, was_clean: bool) -> Self {
+        Self { code, reason: reason.to_owned(), was_clean, by, failure: None }
+    }
+
+    fn failed(code: u16, by: Side, failure: Failure) -> Self {
+        let reason = if code == close::ABNORMAL { "" } else { fit_reason(&failure.message) };
+        Self { code, reason: reason.to_owned(), was_clean: false, by, failure: Some(failure) }
+    }
+}
+
+impl Phase {
+    /// The stage in which something fails now.
+    pub(super) fn stage(self) -> Stage {
+        match self {
+            Self::Resolving => Stage::Resolve,
+            Self::Dialing => Stage::Connect,
+            Self::Request | Self::Response | Self::Stream => Stage::Http,
+            Self::WebSocket | Self::Ending | Self::Dead => Stage::WebSocket,
+        }
+    }
+}
+
+impl State {
+    /// The program closes.
+    pub(super) fn close(&mut self, connection: Connection, code: u16, reason: &str) -> Result<()> {
+        let wire_code = check_close(code, reason)?;
+        let slot = self.slot(connection)?;
+        self.settle();
+        let Some(record) = self.connections.get_mut(slot) else { return Err(Error::Closed) };
+        match record.phase {
+            Phase::WebSocket => {
+                record.protocol.check_open()?;
+                record.extra().ending = Some(Box::new(Ending::orderly(code, reason, Side::Us, false)));
+                self.begin_closing(slot, wire_code, reason);
+            }
+            Phase::Stream => {
+                if record.chunked {
+                    record.outbox.append(&mut self.spares, |out| out.extend(LAST_CHUNK));
+                }
+                self.end(slot, Ending::orderly(code, reason, Side::Us, true));
+            }
+            Phase::Resolving | Phase::Dialing | Phase::Response => {
+                self.set_ending(slot, Ending::orderly(close::ABNORMAL, "", Side::Us, false));
+                self.finish(slot);
+            }
+            // Only the request hook sees such a number, and its answer decides.
+            Phase::Request => return Err(Error::NotOpen),
+            Phase::Ending | Phase::Dead => return Err(Error::Closed),
+        }
+        Ok(())
+    }
+
+    /// The program cuts.
+    pub(super) fn terminate(&mut self, connection: Connection) -> Result<()> {
+        let slot = self.slot(connection)?;
+        self.settle();
+        match self.connections.get(slot).map(|record| record.phase) {
+            None | Some(Phase::Dead) => return Err(Error::Closed),
+            Some(Phase::Request) => return Err(Error::NotOpen),
+            Some(_) => {}
+        }
+        self.set_ending(slot, Ending::orderly(close::ABNORMAL, "", Side::Us, false));
+        self.finish(slot);
+        Ok(())
+    }
+
+    /// Sends our Close, if it was not sent, and takes the connection out of what broadcasts reach.
+    fn begin_closing(&mut self, slot: u32, code: Option<u16>, reason: &str) {
+        self.leave_open(slot);
+        let Some(role) = self.connections.get(slot).map(|record| record.protocol.role()) else { return };
+        let mask = self.mask(role);
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        let protocol = &mut record.protocol;
+        record.outbox.append(&mut self.spares, |out| protocol.send_close(out, code, reason, mask));
+        record.since = self.now;
+        // Whatever stopped the reading, the peer's Close must be heard.
+        if !record.is_reading() {
+            record.paused = false;
+            record.held = false;
+            self.read_again(slot);
+        }
+        self.touch(slot);
+        self.schedule(slot);
+    }
+
+    /// The peer's Close has come.
+    pub(super) fn close_received(&mut self, slot: u32, code: Option<u16>, reason: &str) {
+        self.settle();
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        if record.phase != Phase::WebSocket {
+            return;
+        }
+        let peer_began = record.protocol.state() == ReadyState::Open;
+        record.protocol.receive_close();
+        if peer_began {
+            let told = code.unwrap_or(close::NO_STATUS);
+            record.extra().ending = Some(Box::new(Ending::orderly(told, reason, Side::Peer, true)));
+            self.begin_closing(slot, code, "");
+        } else if let Some(ending) = record.extra().ending.as_mut() {
+            ending.was_clean = ending.failure.is_none();
+        }
+        // The server ends TCP (RFC 6455 section 7.1.1); a client waits for that, within the closing timeout.
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        if record.protocol.role() == Role::Server {
+            record.phase = Phase::Ending;
+            record.quick = true;
+            self.touch(slot);
+        }
+    }
+
+    /// Something failed. An open WebSocket tells the peer why with a Close of `code`, unless that is 1006; then what
+    /// waits is written, and the peer's end awaited within the closing timeout. Everything else is cut.
+    pub(super) fn fail(&mut self, slot: u32, code: u16, by: Side, failure: Failure) {
+        self.settle();
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        match record.phase {
+            Phase::Dead => {}
+            // What is told is the first failure, or the order in which both sides had closed.
+            Phase::Ending => self.finish(slot),
+            Phase::WebSocket if code != close::ABNORMAL => {
+                let ending = Ending::failed(code, by, failure);
+                let reason = ending.reason.clone();
+                record.extra().ending = Some(Box::new(ending));
+                self.begin_closing(slot, Some(code), &reason);
+                self.await_end(slot);
+            }
+            _ => {
+                self.set_ending(slot, Ending::failed(close::ABNORMAL, by, failure));
+                self.finish(slot);
+            }
+        }
+    }
+
+    /// The backlog is over its limit: messages not begun are dropped, and Close 1013 follows the frame in progress.
+    pub(super) fn fail_backlog(&mut self, slot: u32, backlog: usize, limit: usize) {
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        if record.phase == Phase::WebSocket {
+            let dropped = record.outbox.drop_unbegun(record.protocol.role());
+            let extra = record.extra();
+            extra.pong = None;
+            extra.lost_messages = extra.lost_messages.saturating_add(1);
+            extra.dropped_bytes += dropped as u64;
+        }
+        let message = format!("{backlog} bytes waited for a peer that does not read, backlog_limit is {limit}");
+        let failure = Failure::new(Stage::WebSocket, FailureKind::Limit, message);
+        self.fail(slot, close::TRY_AGAIN_LATER, Side::Us, failure);
+    }
+
+    /// Writes what waits, then ends; what is told is `ending`.
+    pub(super) fn end(&mut self, slot: u32, ending: Ending) {
+        self.set_ending(slot, ending);
+        self.await_end(slot);
+    }
+
+    fn await_end(&mut self, slot: u32) {
+        if let Some(record) = self.connections.get_mut(slot) {
+            record.phase = Phase::Ending;
+            record.since = self.now;
+            if !record.is_reading() {
+                record.paused = false;
+                record.held = false;
+                self.read_again(slot);
+            }
+            self.touch(slot);
+            self.schedule(slot);
+        }
+    }
+
+    /// Everything that an ending connection had to write is written.
+    pub(super) fn ending_is_written(&mut self, slot: u32) {
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        if record.quick || record.peer_ended {
+            self.finish(slot);
+        } else if let Some(transport) = &record.transport {
+            transport.end_writing();
+            record.since = self.now;
+            self.schedule(slot);
+        }
+    }
+
+    /// The peer sends no more.
+    pub(super) fn peer_ended(&mut self, slot: u32) {
+        // Answers to what came in the same segment leave if they can.
+        self.settle();
+        self.flush_connection(slot);
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        record.peer_ended = true;
+        let (stage, kind) = (record.phase.stage(), FailureKind::Transport);
+        match record.phase {
+            Phase::Dead => {}
+            Phase::Stream => {
+                self.set_ending(slot, Ending::orderly(close::GOING_AWAY, "the client left", Side::Peer, true));
+                self.finish(slot);
+            }
+            // An HTTP answer may still be under way to a client that has only shut its own side.
+            Phase::Ending if !record.outbox.is_empty() && !record.protocol.is_close_complete() => {}
+            Phase::Ending => self.finish(slot),
+            Phase::WebSocket if record.protocol.is_close_complete() => self.finish(slot),
+            Phase::WebSocket if record.protocol.state() == ReadyState::Closing => {
+                let failure =
+                    Failure::new(stage, kind, "the peer ended the TCP connection without answering our Close");
+                self.fail(slot, close::ABNORMAL, Side::Us, failure);
+            }
+            Phase::Response => {
+                let failure = Failure::new(stage, kind, "the server ended the TCP connection before it answered");
+                self.fail(slot, close::ABNORMAL, Side::Peer, failure);
+            }
+            _ => {
+                let failure = Failure::new(stage, kind, "the peer ended the TCP connection without a Close");
+                self.fail(slot, close::ABNORMAL, Side::Peer, failure);
+            }
+        }
+    }
+
+    /// The system reported an error.
+    pub(super) fn transport_failed(&mut self, slot: u32, doing: &str, error: &io::Error) {
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        match record.phase {
+            Phase::WebSocket if record.protocol.is_close_complete() => self.finish(slot),
+            phase => {
+                let failure = Failure::transport(phase.stage(), doing, error);
+                self.fail(slot, close::ABNORMAL, Side::Peer, failure);
+            }
+        }
+    }
+
+    /// A deadline is over.
+    pub(super) fn timed_out(&mut self, slot: u32) {
+        let Some(group) = self.group_of(slot) else { return };
+        let (handshake, close) = (group.options.handshake_timeout, group.times.close);
+        let (pong, progress) = (group.options.pong_timeout, group.options.progress_timeout);
+        let (progress_millis, now) = (group.times.progress, self.now);
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        let failed = |stage, message: String| Failure::new(stage, FailureKind::Timeout, message);
+        match record.phase {
+            Phase::Dead => {}
+            Phase::Dialing if now < record.since.saturating_add(millis(handshake)) => {
+                let error = io::Error::from(io::ErrorKind::TimedOut);
+                self.dial_failed(slot, error);
+            }
+            Phase::Request => self.request_timed_out(slot, handshake),
+            Phase::Resolving | Phase::Dialing | Phase::Response => {
+                let what = match record.phase {
+                    Phase::Resolving => "the host name was not resolved",
+                    Phase::Dialing => "no TCP connection came about",
+                    _ => "the server did not answer the opening handshake",
+                };
+                let failure = failed(record.phase.stage(), format!("{what} within {handshake:?} (handshake_timeout)"));
+                self.fail(slot, close::ABNORMAL, Side::Us, failure);
+            }
+            Phase::WebSocket if record.protocol.state() == ReadyState::Open => {
+                let stuck = progress_millis != 0 && record.is_blocked() && now >= record.blocked_at + progress_millis;
+                if stuck {
+                    let message =
+                        format!("the peer took no byte for {progress:?} (progress_timeout) while output waited");
+                    self.fail(slot, close::ABNORMAL, Side::Us, failed(Stage::WebSocket, message));
+                } else if record.since != 0 && record.heard_at <= record.since {
+                    let message = format!("the peer was silent for {pong:?} (pong_timeout) after a ping");
+                    self.fail(slot, close::ABNORMAL, Side::Us, failed(Stage::WebSocket, message));
+                } else {
+                    self.heartbeat(slot);
+                }
+            }
+            Phase::Stream => {
+                let message =
+                    format!("the client took no byte for {progress:?} (progress_timeout) while output waited");
+                self.fail(slot, close::ABNORMAL, Side::Us, failed(Stage::Http, message));
+            }
+            Phase::WebSocket | Phase::Ending => {
+                // A client whose server is slow to end TCP has closed in order; so has an HTTP answer that was written.
+                let unanswered = !record.protocol.is_close_complete() && record.phase == Phase::WebSocket;
+                let unwritten = !record.outbox.is_empty();
+                if let Some(ending) = record.extra().ending.as_mut()
+                    && ending.failure.is_none()
+                    && (unanswered || unwritten)
+                {
+                    let what = if unanswered { "the peer did not answer our Close" } else { "the peer did not read" };
+                    let message = format!("{what} within {close} ms (close_timeout)");
+                    **ending = Ending::failed(close::ABNORMAL, ending.by, failed(Stage::WebSocket, message));
+                }
+                self.finish(slot);
+            }
+        }
+    }
+
+    pub(super) fn set_ending(&mut self, slot: u32, ending: Ending) {
+        if let Some(record) = self.connections.get_mut(slot)
+            && record.announced
+        {
+            record.extra().ending = Some(Box::new(ending));
+        }
+    }
+
+    /// The transport is given up now; what is left is to tell the program, later in the turn.
+    pub(super) fn finish(&mut self, slot: u32) {
+        self.leave_open(slot);
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        if record.phase == Phase::Dead {
+            return;
+        }
+        record.phase = Phase::Dead;
+        record.timer_at = 0;
+        record.protocol.end();
+        record.transport = None;
+        self.news.push_back(News::Closed(slot));
+    }
+
+    /// Takes a connection out of what broadcasts and topics reach.
+    fn leave_open(&mut self, slot: u32) {
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        let (group, member) = (record.group, std::mem::replace(&mut record.member, NO_MEMBER));
+        if member == NO_MEMBER {
+            return;
+        }
+        if let Some(group) = self.groups.get_mut(group) {
+            group.members.swap_remove(member as usize);
+            if let Some(moved) = group.members.get(member as usize).copied()
+                && let Some(moved) = self.connections.get_mut(moved)
+            {
+                moved.member = member;
+            }
+        }
+        self.unsubscribe_all(slot);
+    }
+
+    /// Stops accepting and closes every connection with 1001; what is left after `grace` is cut.
+    pub(super) fn shutdown(&mut self, grace: Duration) {
+        self.settle();
+        self.tick();
+        self.shutting_down = true;
+        for group in self.groups.slots() {
+            self.close_acceptor(group);
+        }
+        for slot in self.connections.slots() {
+            let connection = Connection(self.connections.id(slot));
+            let Some(record) = self.connections.get(slot) else { continue };
+            match record.phase {
+                Phase::Request => self.finish(slot),
+                Phase::Resolving | Phase::Dialing | Phase::Response => {
+                    let failure =
+                        Failure::new(record.phase.stage(), FailureKind::Shutdown, "the event loop shuts down");
+                    self.fail(slot, close::ABNORMAL, Side::Us, failure);
+                }
+                Phase::WebSocket | Phase::Stream => {
+                    // One that is closing already goes on with it.
+                    let _ = self.close(connection, close::GOING_AWAY, "shutting down");
+                }
+                Phase::Ending | Phase::Dead => {}
+            }
+        }
+        self.timers.push(self.now + millis(grace), TimerKey::Shutdown);
+        let _ = self.shared.wake();
+    }
+
+    /// Cuts every connection that is left.
+    pub(super) fn cut(&mut self, why: &'static str) {
+        self.settle();
+        for slot in self.connections.slots() {
+            let Some(record) = self.connections.get_mut(slot) else { continue };
+            if record.phase != Phase::Dead && record.announced {
+                let stage = record.phase.stage();
+                let ending = &mut record.extra().ending;
+                if ending.as_ref().is_none_or(|ending| ending.failure.is_none() && !ending.was_clean) {
+                    let failure = Failure::new(stage, FailureKind::Shutdown, why);
+                    *ending = Some(Box::new(Ending::failed(close::ABNORMAL, Side::Us, failure)));
+                }
+            }
+            self.finish(slot);
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! One turn: poll, dispatch, commands, deadlines, flush, reap.
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::Token;
+
+use super::callback::{guarded, with_handler};
+use super::handle::{Command, Handle, LoopCell, Shared, enroll, here, leave, retire, settle_here};
+use super::listener;
+use super::receive::receive;
+use super::state::{Ending, Group, News, Phase, State};
+use super::timers::TimerKey;
+use crate::close::{self, Close, Side};
+use crate::config::LoopOptions;
+use crate::error::{Error, Result};
+use crate::event::{Connection, Listener, ReadyState};
+
+const WAKER: Token = Token(usize::MAX);
+
+/// An event loop: listeners, connections and timers, all turned by one thread.
+///
+/// It may be made on one thread and turned on another; it belongs to the thread of its first turn. Methods of
+/// [`Handle`], which it dereferences to, are usable from inside callbacks and, where they say so, from any thread.
+///
+/// Dropping it ends every connection, each with its one `on_close`. It should be dropped on its own thread; on another,
+/// it refuses calls from then on, and what it owns is freed, without callbacks, when its thread ends.
+#[derive(Debug)]
+pub struct EventLoop {
+    handle: Handle,
+}
+
+impl Deref for EventLoop {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl EventLoop {
+    /// An event loop with default options.
+    pub fn new() -> Result<Self> {
+        Self::with_options(&LoopOptions::default())
+    }
+
+    /// An event loop with these options.
+    pub fn with_options(options: &LoopOptions) -> Result<Self> {
+        let failed = |source| Error::io("make an event loop", source);
+        let poll = mio::Poll::new().map_err(failed)?;
+        let waker = mio::Waker::new(poll.registry(), WAKER).map_err(failed)?;
+        let (shared, first_generation) = enroll(|index| Ok(Shared::new(index, options, poll.as_raw_fd(), waker)))?;
+        let state = State::new(shared.clone(), poll, options, first_generation)?;
+        shared.park(state);
+        Ok(Self { handle: Handle { shared } })
+    }
+
+    /// The thread-safe door to this loop.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Turns until [`stop`](Handle::stop) is called or a [`shutdown`](Handle::shutdown) is done. It waits also when
+    /// nothing listens and nothing is connected: another thread may want something.
+    ///
+    /// # Errors
+    /// [`Error::WrongThread`], [`Error::Reentrant`], and [`Error::Io`] if the system cannot be waited on.
+    pub fn run(&mut self) -> Result<()> {
+        while self.turn(None)? {}
+        Ok(())
+    }
+
+    /// One turn: waits for something to happen, at most `timeout` (`None`: until it does), then does all of it. False
+    /// after `stop`, and when a `shutdown` is done. A signal ends the wait.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        let cell = self.cell()?;
+        if cell.turning.replace(true) {
+            return Err(Error::Reentrant);
+        }
+        let result = turn(&cell, timeout);
+        cell.turning.set(false);
+        result
+    }
+
+    /// Writes what was sent since the last turn. A host that turns the loop inside its own calls this once per tick of
+    /// its own, so that what it sends between turns leaves without waiting for the next one. Events that this causes are
+    /// told in the next turn.
+    pub fn flush(&mut self) -> Result<()> {
+        let cell = self.cell()?;
+        let mut state = cell.state.try_borrow_mut().map_err(|_| Error::Reentrant)?;
+        state.flush();
+        Ok(())
+    }
+
+    /// How long the loop may sleep until its next turn is due: zero where work waits, `None` where only the descriptor
+    /// can tell. A host that watches [`as_raw_fd`](AsRawFd::as_raw_fd) sets its own timer by this after each turn.
+    pub fn next_deadline(&mut self) -> Result<Option<Duration>> {
+        let cell = self.cell()?;
+        let mut state = cell.state.try_borrow_mut().map_err(|_| Error::Reentrant)?;
+        if state.has_work() {
+            return Ok(Some(Duration::ZERO));
+        }
+        state.tick();
+        let now = state.now;
+        Ok(state.next_timer().map(|at| Duration::from_millis(at.saturating_sub(now))))
+    }
+
+    /// The loop on this thread, which it settles on if it has no thread yet.
+    fn cell(&self) -> Result<Rc<LoopCell>> {
+        let index = self.handle.shared.index;
+        if let Some(cell) = here(index) {
+            return Ok(cell);
+        }
+        self.handle.shared.unpark().map(|state| settle_here(index, *state)).ok_or(Error::WrongThread)
+    }
+}
+
+/// The descriptor that is readable when a turn is due: for a host's own `poll`, `epoll` or `select`.
+impl AsRawFd for EventLoop {
+    fn as_raw_fd(&self) -> RawFd {
+        self.handle.shared.descriptor()
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        let shared: &Arc<Shared> = &self.handle.shared;
+        let cell = self.cell();
+        // Dropped here, outside of every lock and borrow: they may hold anything of the program's.
+        drop(shared.close());
+        let Ok(cell) = cell else { return };
+        if cell.turning.replace(true) {
+            // Dropped by one of its own callbacks: the turn in progress is the last.
+            cell.state.borrow_mut().stop();
+            return;
+        }
+        let listeners = cell.state.borrow().groups.slots();
+        for slot in listeners {
+            cell.state.borrow_mut().close_acceptor(slot);
+        }
+        cell.state.borrow_mut().cut("the event loop was dropped");
+        while !cell.state.borrow().news.is_empty() {
+            tell_news(&cell);
+        }
+        let timers = std::mem::take(&mut cell.state.borrow_mut().timers);
+        drop(timers);
+        leave(shared.index);
+        retire(shared.index, cell.state.borrow().next_generation());
+    }
+}
+
+fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
+    let mut state = cell.state.borrow_mut();
+    state.flush();
+    let wait = state.wait(timeout);
+    let Some(mut events) = state.events.take() else { return Err(Error::Reentrant) };
+    let polled = state.poll.poll(&mut events, wait);
+    state.tick();
+    let mut buffer = std::mem::take(&mut state.buffer);
+    let ready = std::mem::take(&mut state.ready);
+    let ready_listeners = std::mem::take(&mut state.ready_listeners);
+    drop(state);
+    match polled {
+        Ok(()) => dispatch(cell, &events, &mut buffer),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        Err(error) => {
+            let mut state = cell.state.borrow_mut();
+            (state.events, state.buffer) = (Some(events), buffer);
+            return Err(Error::io("wait for events", error));
+        }
+    }
+    for slot in ready_listeners {
+        cell.state.borrow_mut().accept(slot);
+    }
+    for slot in ready {
+        // A slot that was freed meanwhile is empty, or its new connection is not marked.
+        let marked =
+            cell.state.borrow_mut().connections.get_mut(slot).is_some_and(|record| std::mem::take(&mut record.ready));
+        if marked {
+            receive(cell, slot, &mut buffer);
+        }
+    }
+    run_timers(cell);
+    let mut state = cell.state.borrow_mut();
+    (state.events, state.buffer) = (Some(events), buffer);
+    drop(state);
+    // What is told may cause output, which leaves in the same turn; what that causes in turn is the next one's work.
+    cell.state.borrow_mut().flush();
+    tell_news(cell);
+    cell.state.borrow_mut().flush();
+    Ok(cell.state.borrow_mut().goes_on())
+}
+
+fn dispatch(cell: &LoopCell, events: &mio::Events, buffer: &mut [u8]) {
+    for event in events {
+        if event.token() == WAKER {
+            run_commands(cell);
+        } else if let Some(slot) = listener::slot_of(event.token()) {
+            cell.state.borrow_mut().accept(slot);
+        } else {
+            let slot = event.token().0 as u32;
+            if cell.state.borrow_mut().take_event(slot, event) {
+                receive(cell, slot, buffer);
+            }
+        }
+    }
+}
+
+fn run_commands(cell: &LoopCell) {
+    let shared = cell.state.borrow().shared.clone();
+    for (command, _) in shared.drain() {
+        match command {
+            Command::Engine(call) => call(&mut cell.state.borrow_mut()),
+            // A panic of the program's own function concerns no connection; the panic hook has reported it.
+            Command::Post(call) => drop(guarded(call)),
+        }
+    }
+}
+
+fn run_timers(cell: &LoopCell) {
+    loop {
+        let mut state = cell.state.borrow_mut();
+        let now = state.now;
+        let Some((_, key)) = state.timers.pop(now) else { return };
+        match key {
+            TimerKey::Connection(id) => {
+                if let Some(slot) = state.connections.slot(id)
+                    && state.is_overdue(slot)
+                {
+                    state.timed_out(slot);
+                }
+            }
+            TimerKey::Accept(slot) => state.accept_again(slot),
+            TimerKey::Shutdown if state.shutting_down => {
+                state.cut("the grace of the shutdown is over");
+            }
+            TimerKey::Shutdown => {}
+            TimerKey::Program(id) => {
+                let function = state.timers.take(id);
+                drop(state);
+                if let Some(function) = function {
+                    drop(guarded(function));
+                }
+            }
+        }
+    }
+}
+
+/// Tells what waits to be told, up to what these callbacks cause themselves.
+fn tell_news(cell: &LoopCell) {
+    let count = cell.state.borrow().news.len();
+    for _ in 0..count {
+        let news = cell.state.borrow_mut().news.pop_front();
+        match news {
+            None => return,
+            Some(News::Drain(id)) => tell_drain(cell, id),
+            Some(News::Closed(slot)) => tell_close(cell, slot),
+            Some(News::ListenerError(group, failure)) => {
+                let listener = Listener(cell.state.borrow().groups.id(group));
+                with_handler(cell, group, |handler| handler.on_listener_error(listener, &failure));
+            }
+            Some(News::IdleGroup(group)) => {
+                let idle = cell.state.borrow_mut().take_idle_group(group);
+                // The handler's own drop may call anything.
+                drop(guarded(|| drop(idle)));
+            }
+        }
+    }
+}
+
+fn tell_drain(cell: &LoopCell, id: u64) {
+    let found = {
+        let state = cell.state.borrow();
+        let slot = state.connections.slot(id);
+        slot.and_then(|slot| state.connections.get(slot).map(|record| (slot, record.group, record.phase)))
+    };
+    let Some((slot, group, Phase::WebSocket | Phase::Stream)) = found else { return };
+    if cell.state.borrow().ready_state(Connection(id)) != ReadyState::Open {
+        return;
+    }
+    if let Some(Err(panicked)) = with_handler(cell, group, |handler| handler.on_drain(Connection(id))) {
+        cell.state.borrow_mut().callback_failed(slot, panicked);
+    }
+}
+
+fn tell_close(cell: &LoopCell, slot: u32) {
+    let taken = cell.state.borrow_mut().take_ending(slot);
+    if let Some((connection, group, ending, lost_messages, unsent_bytes)) = taken {
+        let close = Close {
+            code: ending.code,
+            reason: &ending.reason,
+            was_clean: ending.was_clean,
+            by: ending.by,
+            failure: ending.failure.as_ref(),
+            lost_messages,
+            unsent_bytes,
+        };
+        if let Some(failure) = close.failure {
+            with_handler(cell, group, |handler| handler.on_error(connection, failure));
+        }
+        with_handler(cell, group, |handler| handler.on_close(connection, &close));
+    }
+    cell.state.borrow_mut().remove(slot);
+}
+
+impl State {
+    /// How long the poll may wait.
+    fn wait(&mut self, timeout: Option<Duration>) -> Option<Duration> {
+        if self.has_work() {
+            return Some(Duration::ZERO);
+        }
+        let Some(next) = self.next_timer() else { return timeout };
+        self.tick();
+        let due = Duration::from_millis(next.saturating_sub(self.now));
+        Some(timeout.map_or(due, |timeout| timeout.min(due)))
+    }
+
+    /// Takes note of what the system says about a connection; true where it should be read now.
+    fn take_event(&mut self, slot: u32, event: &mio::event::Event) -> bool {
+        let Some(record) = self.connections.get_mut(slot) else { return false };
+        if record.phase == Phase::Dialing {
+            if event.is_writable() || event.is_error() {
+                self.dialed(slot);
+            }
+            return false;
+        }
+        record.peer_ended |= event.is_read_closed() || event.is_error();
+        let reads = event.is_readable() || record.peer_ended;
+        // One that is in the list of those to read will be read once, with the others there.
+        let reads = reads && !record.ready;
+        if event.is_writable() && record.is_blocked() {
+            record.blocked_at = 0;
+            self.touch(slot);
+        }
+        reads
+    }
+
+    /// Whether the loop is to be turned again.
+    fn goes_on(&mut self) -> bool {
+        if self.shutting_down && self.connections.len() == 0 && self.news.is_empty() {
+            self.shutting_down = false;
+            return false;
+        }
+        !std::mem::take(&mut self.stopping)
+    }
+
+    /// What is to be told of a connection that is dead, if the program knows it.
+    fn take_ending(&mut self, slot: u32) -> Option<(Connection, u32, Box<Ending>, u32, u64)> {
+        let connection = Connection(self.connections.id(slot));
+        let record = self.connections.get_mut(slot)?;
+        if !record.announced {
+            return None;
+        }
+        let waiting = record.outbox.len() as u64;
+        record.outbox = Default::default();
+        let group = record.group;
+        let extra = record.extra();
+        let ending =
+            extra.ending.take().unwrap_or_else(|| Box::new(Ending::orderly(close::ABNORMAL, "", Side::Us, false)));
+        Some((connection, group, ending, extra.lost_messages, waiting + extra.dropped_bytes))
+    }
+
+    /// Removes a group that listens no more and has no connections.
+    fn take_idle_group(&mut self, slot: u32) -> Option<Group> {
+        let group = self.groups.get(slot)?;
+        if group.acceptor.is_some() || group.records != 0 {
+            return None;
+        }
+        self.groups.remove(slot)
+    }
+
+    /// The first generation that the next loop of this index may use.
+    fn next_generation(&self) -> u32 {
+        self.connections.next_generation().max(self.groups.next_generation())
+    }
+}

@@ -1,0 +1,542 @@
+//! The thread-safe door: what any thread may call, by number, and how a call finds its loop.
+//!
+//! A call made on the loop's own thread finds the loop through a thread-local and is done at once. Before the loop's
+//! first turn its state is parked behind a lock, and any thread may use it. From another thread a call becomes a command
+//! that waits for the loop; it is checked again there.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::fd::{OwnedFd, RawFd};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use super::registry;
+use super::state::State;
+use crate::config::{LoopOptions, Options};
+use crate::error::{Error, Result};
+use crate::event::{Address, Connection, Handler, Listener, Message, ReadyState, Timer};
+
+/// A loop on the thread that turns it. While a callback runs nobody holds a borrow of `state`.
+pub(super) struct LoopCell {
+    pub(super) index: u16,
+    pub(super) turning: Cell<bool>,
+    pub(super) state: RefCell<State>,
+}
+
+thread_local! {
+    static HERE: RefCell<Vec<Rc<LoopCell>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The loop of this index, if this is its thread.
+#[inline]
+pub(super) fn here(index: u16) -> Option<Rc<LoopCell>> {
+    HERE.try_with(|loops| loops.borrow().iter().find(|cell| cell.index == index).cloned()).ok().flatten()
+}
+
+/// Gives a parked loop to this thread, for good.
+pub(super) fn settle_here(index: u16, state: State) -> Rc<LoopCell> {
+    let cell = Rc::new(LoopCell { index, turning: Cell::new(false), state: RefCell::new(state) });
+    HERE.with(|loops| loops.borrow_mut().push(cell.clone()));
+    cell
+}
+
+/// Forgets a loop of this thread.
+pub(super) fn leave(index: u16) {
+    let _ = HERE.try_with(|loops| loops.borrow_mut().retain(|cell| cell.index != index));
+}
+
+pub(super) enum Command {
+    /// Runs with the loop's state; never calls the program.
+    Engine(Box<dyn FnOnce(&mut State) + Send>),
+    /// The program's own function.
+    Post(Box<dyn FnOnce() + Send>),
+}
+
+#[derive(Default)]
+struct Commands {
+    queue: VecDeque<(Command, usize)>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// The side of a loop that other threads see.
+pub(super) struct Shared {
+    pub(super) index: u16,
+    parked: Mutex<Option<Box<State>>>,
+    started: AtomicBool,
+    commands: Mutex<Commands>,
+    max_commands: usize,
+    max_command_bytes: usize,
+    descriptor: RawFd,
+    waker: mio::Waker,
+    woken: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(super) fn new(index: u16, options: &LoopOptions, descriptor: RawFd, waker: mio::Waker) -> Self {
+        Self {
+            index,
+            parked: Mutex::new(None),
+            started: AtomicBool::new(false),
+            commands: Mutex::default(),
+            max_commands: options.max_commands,
+            max_command_bytes: options.max_command_bytes,
+            descriptor,
+            waker,
+            woken: AtomicBool::new(false),
+        }
+    }
+
+    /// The epoll descriptor.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.descriptor
+    }
+
+    pub(super) fn park(&self, state: State) {
+        *lock(&self.parked) = Some(Box::new(state));
+    }
+
+    /// Takes the parked state, once: the caller's thread becomes the loop's.
+    pub(super) fn unpark(&self) -> Option<Box<State>> {
+        let state = lock(&self.parked).take();
+        if state.is_some() {
+            self.started.store(true, Ordering::Release);
+        }
+        state
+    }
+
+    /// Puts a command in the queue. The engine's own (a resolved name) have no limit: each answers one call.
+    pub(super) fn command(&self, command: Command, cost: Option<usize>) -> Result<()> {
+        {
+            let mut commands = lock(&self.commands);
+            if commands.closed {
+                return Err(Error::LoopGone);
+            }
+            if let Some(cost) = cost
+                && (commands.queue.len() >= self.max_commands || commands.bytes + cost > self.max_command_bytes)
+            {
+                return Err(Error::Full);
+            }
+            let cost = cost.unwrap_or(0);
+            commands.bytes += cost;
+            commands.queue.push_back((command, cost));
+        }
+        self.wake()
+    }
+
+    /// Wakes the loop, with one system call however many commands wait.
+    pub(super) fn wake(&self) -> Result<()> {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.waker.wake().map_err(|source| Error::io("wake the event loop", source))?;
+        }
+        Ok(())
+    }
+
+    /// What waits now. Called on the loop's thread after a wake-up.
+    pub(super) fn drain(&self) -> VecDeque<(Command, usize)> {
+        self.woken.store(false, Ordering::Release);
+        let mut commands = lock(&self.commands);
+        commands.bytes = 0;
+        std::mem::take(&mut commands.queue)
+    }
+
+    /// Refuses commands from now on; what still waits is handed back to be dropped outside the lock.
+    pub(super) fn close(&self) -> VecDeque<(Command, usize)> {
+        lock(&self.commands).closed = true;
+        self.drain()
+    }
+}
+
+/// The process-wide table: a loop's index to its thread-safe door, and the first generation its numbers may use, so that
+/// a number of an ended loop is never one of its successor's.
+static LOOPS: RwLock<Vec<(Weak<Shared>, u32)>> = RwLock::new(Vec::new());
+
+/// Takes a free index and the first generation to use with it.
+pub(super) fn enroll(make: impl FnOnce(u16) -> Result<Shared>) -> Result<(Arc<Shared>, u32)> {
+    let mut loops = LOOPS.write().unwrap_or_else(PoisonError::into_inner);
+    let index = loops.iter().position(|(shared, _)| shared.strong_count() == 0).unwrap_or(loops.len());
+    if index > registry::MAX_LOOP {
+        return Err(Error::invalid("too many event loops in this process (4,096)"));
+    }
+    let shared = Arc::new(make(index as u16)?);
+    if index == loops.len() {
+        loops.push((Weak::new(), 1));
+    }
+    loops[index].0 = Arc::downgrade(&shared);
+    Ok((shared, loops[index].1))
+}
+
+/// Remembers the first generation that the next loop of this index may use.
+pub(super) fn retire(index: u16, next_generation: u32) {
+    let mut loops = LOOPS.write().unwrap_or_else(PoisonError::into_inner);
+    if let Some(entry) = loops.get_mut(usize::from(index)) {
+        entry.1 = next_generation;
+    }
+}
+
+fn shared(index: u16) -> Option<Arc<Shared>> {
+    LOOPS.read().unwrap_or_else(PoisonError::into_inner).get(usize::from(index))?.0.upgrade()
+}
+
+/// Does something with the loop's state here and now: on its thread, or before its first turn.
+fn now<R>(index: u16, call: impl FnOnce(&mut State) -> Result<R>) -> Result<R> {
+    if let Some(cell) = here(index) {
+        return call(&mut cell.state.borrow_mut());
+    }
+    let shared = shared(index).ok_or(Error::Closed)?;
+    match &mut *lock(&shared.parked) {
+        Some(state) => call(state),
+        None if lock(&shared.commands).closed => Err(Error::Closed),
+        None => Err(Error::WrongThread),
+    }
+}
+
+/// Does something with the loop's state: now where that can be, else as a command of this cost in payload bytes.
+fn now_or_later(
+    index: u16,
+    cost: usize,
+    call: impl FnOnce(&mut State) -> Result<()> + Send + 'static,
+    lost: Option<Connection>,
+) -> Result<()> {
+    if let Some(cell) = here(index) {
+        return call(&mut cell.state.borrow_mut());
+    }
+    let shared = shared(index).ok_or(Error::Closed)?;
+    if !shared.started.load(Ordering::Acquire)
+        && let Some(state) = &mut *lock(&shared.parked)
+    {
+        return call(state);
+    }
+    let command = Command::Engine(Box::new(move |state| {
+        if call(state).is_err()
+            && let Some(connection) = lost
+        {
+            state.count_lost(connection);
+        }
+    }));
+    shared.command(command, Some(cost))
+}
+
+enum OwnedMessage {
+    Text(Box<str>),
+    Binary(Box<[u8]>),
+}
+
+impl OwnedMessage {
+    fn new(message: Message<'_>) -> Self {
+        match message {
+            Message::Text(text) => Self::Text(text.into()),
+            Message::Binary(bytes) => Self::Binary(bytes.into()),
+        }
+    }
+
+    fn borrow(&self) -> Message<'_> {
+        match self {
+            Self::Text(text) => Message::Text(text),
+            Self::Binary(bytes) => Message::Binary(bytes),
+        }
+    }
+}
+
+impl Connection {
+    fn index(self) -> u16 {
+        registry::loop_index(self.0)
+    }
+
+    /// Sends a message, copied before this returns. [any thread]
+    ///
+    /// On the loop's thread it is encoded straight into the connection's outbox, and leaves with everything else at the
+    /// end of the turn. From another thread `Ok` means accepted: what is lost later is told in `lost_messages` of the
+    /// connection's Close.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::NotOpen`], [`Error::BacklogFull`], [`Error::Full`], [`Error::WrongKind`].
+    #[inline]
+    pub fn send<'m>(self, message: impl Into<Message<'m>>) -> Result<()> {
+        let message = message.into();
+        if let Some(cell) = here(self.index()) {
+            return cell.state.borrow_mut().send(self, message);
+        }
+        let message = OwnedMessage::new(message);
+        let cost = message.borrow().payload().len();
+        now_or_later(self.index(), cost, move |state| state.send(self, message.borrow()), Some(self))
+    }
+
+    /// Sends a ping of at most 125 bytes; the answer is told by `on_pong`. [any thread]
+    pub fn ping(self, payload: &[u8]) -> Result<()> {
+        let payload = payload.to_vec();
+        now_or_later(self.index(), payload.len(), move |state| state.ping(self, &payload), None)
+    }
+
+    /// Sends an unsolicited pong of at most 125 bytes (RFC 6455 section 5.5.3). [any thread]
+    pub fn pong(self, payload: &[u8]) -> Result<()> {
+        let payload = payload.to_vec();
+        now_or_later(self.index(), payload.len(), move |state| state.unsolicited_pong(self, &payload), None)
+    }
+
+    /// Begins the closing handshake; what was sent before leaves first. [any thread]
+    ///
+    /// `code` is 1000 to 1003, 1007 to 1014 or 3000 to 4999, or 1005 for a Close without a code; `reason` is at most
+    /// 123 bytes. On an HTTP stream the code is only told in `on_close`, and the body ends in order. A connection that is
+    /// still connecting is given up. Closing twice is [`Error::Closed`].
+    pub fn close(self, code: u16, reason: &str) -> Result<()> {
+        let reason = reason.to_owned();
+        now_or_later(self.index(), reason.len(), move |state| state.close(self, code, &reason), None)
+    }
+
+    /// Ends the transport at once, without a Close; what waits is lost. `on_close` tells 1006. [any thread]
+    pub fn terminate(self) -> Result<()> {
+        now_or_later(self.index(), 0, move |state| state.terminate(self), None)
+    }
+
+    /// Writes to the body of an HTTP stream. Limits are those of `send`. [any thread]
+    pub fn write(self, bytes: &[u8]) -> Result<()> {
+        if let Some(cell) = here(self.index()) {
+            return cell.state.borrow_mut().write_stream(self, bytes);
+        }
+        let bytes = bytes.to_vec();
+        now_or_later(self.index(), bytes.len(), move |state| state.write_stream(self, &bytes), Some(self))
+    }
+
+    /// Subscribes an open server connection to a topic; twice is once. [any thread]
+    pub fn subscribe(self, topic: &str) -> Result<()> {
+        let topic = topic.to_owned();
+        now_or_later(self.index(), topic.len(), move |state| state.subscribe(self, &topic), None)
+    }
+
+    /// Ends a subscription; one that does not exist is no error. [any thread]
+    pub fn unsubscribe(self, topic: &str) -> Result<()> {
+        let topic = topic.to_owned();
+        now_or_later(self.index(), topic.len(), move |state| state.unsubscribe(self, &topic), None)
+    }
+
+    /// Stops reading from the peer, who will feel it through TCP; the heartbeat rests meanwhile. [any thread]
+    pub fn pause(self) -> Result<()> {
+        now_or_later(self.index(), 0, move |state| state.pause(self), None)
+    }
+
+    /// Reads again after [`pause`](Self::pause). [any thread]
+    pub fn resume(self) -> Result<()> {
+        now_or_later(self.index(), 0, move |state| state.resume(self), None)
+    }
+
+    /// Bytes queued here that the kernel has not taken yet, frame headers included. [loop thread]
+    pub fn buffered_amount(self) -> Result<usize> {
+        now(self.index(), |state| state.buffered_amount(self))
+    }
+
+    /// The state; a stale number is `Closed`. From a thread that is not the loop's: [`Error::WrongThread`].
+    pub fn ready_state(self) -> Result<ReadyState> {
+        match now(self.index(), |state| Ok(state.ready_state(self))) {
+            Err(Error::Closed) => Ok(ReadyState::Closed),
+            answer => answer,
+        }
+    }
+
+    /// The subprotocol agreed on. [loop thread]
+    pub fn subprotocol(self) -> Result<Option<String>> {
+        now(self.index(), |state| state.subprotocol(self))
+    }
+
+    /// Where the peer is; still known inside `on_close`. [loop thread]
+    pub fn peer_address(self) -> Result<Address> {
+        now(self.index(), |state| state.peer_address(self))
+    }
+
+    /// The program's own number for this connection; 0 until it is set. Still known inside `on_close`. [loop thread]
+    pub fn user_data(self) -> Result<u64> {
+        now(self.index(), |state| state.user_data(self))
+    }
+
+    /// Keeps a number of the program's with the connection: an index, or a pointer. [loop thread]
+    pub fn set_user_data(self, user_data: u64) -> Result<()> {
+        now(self.index(), |state| state.set_user_data(self, user_data))
+    }
+}
+
+impl Listener {
+    fn index(self) -> u16 {
+        registry::loop_index(self.0)
+    }
+
+    /// The address, with the port the system chose where 0 was asked for. [loop thread]
+    pub fn local_address(self) -> Result<Address> {
+        now(self.index(), |state| state.listener_address(self))
+    }
+
+    /// Stops accepting and frees the address; open connections stay. [any thread]
+    pub fn close(self) -> Result<()> {
+        now_or_later(self.index(), 0, move |state| state.close_listener(self), None)
+    }
+
+    /// Sends a message to every open connection of this listener but `except`, encoded once. [any thread]
+    pub fn broadcast<'m>(self, message: impl Into<Message<'m>>, except: Option<Connection>) -> Result<()> {
+        broadcast(self.index(), Some(self), message.into(), except)
+    }
+
+    /// How many connections of this listener are open. [loop thread]
+    pub fn connection_count(self) -> Result<usize> {
+        now(self.index(), |state| state.connection_count(Some(self)))
+    }
+
+    /// The open connections of this listener. [loop thread]
+    pub fn connections(self) -> Result<Vec<Connection>> {
+        now(self.index(), |state| state.connections(Some(self)))
+    }
+}
+
+fn broadcast(index: u16, to: Option<Listener>, message: Message<'_>, except: Option<Connection>) -> Result<()> {
+    if let Some(cell) = here(index) {
+        return cell.state.borrow_mut().broadcast(to, message, except);
+    }
+    let message = OwnedMessage::new(message);
+    let cost = message.borrow().payload().len();
+    now_or_later(index, cost, move |state| state.broadcast(to, message.borrow(), except), None)
+}
+
+impl Timer {
+    /// Cancels the timer; one that has run is no error. [loop thread]
+    pub fn cancel(self) -> Result<()> {
+        now(registry::loop_index(self.0), |state| {
+            state.cancel_timer(self);
+            Ok(())
+        })
+    }
+}
+
+/// The thread-safe door of an event loop: cheap to clone, usable from any thread and from inside callbacks.
+///
+/// Each method's line says where it may be called: [any thread], or [loop thread] — the thread of the loop's first turn,
+/// and before that turn any thread; elsewhere it answers [`Error::WrongThread`].
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({})", self.shared.index)
+    }
+}
+
+impl Handle {
+    fn index(&self) -> u16 {
+        self.shared.index
+    }
+
+    /// Listens on `HOST:PORT` (`127.0.0.1:9001`, `[::1]:0`, a name) or `unix:PATH`. [loop thread]
+    ///
+    /// Port 0 lets the system choose; [`Listener::local_address`] tells. A Unix socket that nobody listens on any more is
+    /// replaced.
+    pub fn listen(&self, address: &str, options: &Options, handler: impl Handler) -> Result<Listener> {
+        self.listen_boxed(address, options, Box::new(handler))
+    }
+
+    /// [`listen`](Self::listen) with a handler that is boxed already.
+    pub fn listen_boxed(&self, address: &str, options: &Options, handler: Box<dyn Handler>) -> Result<Listener> {
+        now(self.index(), |state| state.listen(address, options, handler))
+    }
+
+    /// Adopts a socket that is bound and listening (socket activation, a supervisor): TCP or Unix. [loop thread]
+    pub fn adopt(&self, socket: OwnedFd, options: &Options, handler: impl Handler) -> Result<Listener> {
+        self.adopt_boxed(socket, options, Box::new(handler))
+    }
+
+    /// [`adopt`](Self::adopt) with a handler that is boxed already.
+    pub fn adopt_boxed(&self, socket: OwnedFd, options: &Options, handler: Box<dyn Handler>) -> Result<Listener> {
+        now(self.index(), |state| state.adopt(socket, options, handler))
+    }
+
+    /// Connects to `ws://HOST[:PORT]/PATH` or `ws+unix:PATH:/TARGET`. [loop thread]
+    ///
+    /// The number is known at once; `on_open` tells when it may be sent to. Names are looked up off the loop's thread,
+    /// and all addresses of a name are tried. What fails is told by `on_error`, then `on_close`.
+    pub fn connect(&self, url: &str, options: &Options, handler: impl Handler) -> Result<Connection> {
+        self.connect_boxed(url, options, Box::new(handler))
+    }
+
+    /// [`connect`](Self::connect) with a handler that is boxed already.
+    pub fn connect_boxed(&self, url: &str, options: &Options, handler: Box<dyn Handler>) -> Result<Connection> {
+        now(self.index(), |state| state.connect(url, options, handler))
+    }
+
+    /// Sends a message to every open server connection of this loop but `except`, encoded once. [any thread]
+    pub fn broadcast<'m>(&self, message: impl Into<Message<'m>>, except: Option<Connection>) -> Result<()> {
+        broadcast(self.index(), None, message.into(), except)
+    }
+
+    /// Sends a message to every subscriber of a topic but `except`, encoded once. [any thread]
+    pub fn publish<'m>(&self, topic: &str, message: impl Into<Message<'m>>, except: Option<Connection>) -> Result<()> {
+        let message = message.into();
+        if let Some(cell) = here(self.index()) {
+            return cell.state.borrow_mut().publish(topic, message, except);
+        }
+        let (topic, message) = (topic.to_owned(), OwnedMessage::new(message));
+        let cost = topic.len() + message.borrow().payload().len();
+        now_or_later(self.index(), cost, move |state| state.publish(&topic, message.borrow(), except), None)
+    }
+
+    /// How many server connections of this loop are open. [loop thread]
+    pub fn connection_count(&self) -> Result<usize> {
+        now(self.index(), |state| state.connection_count(None))
+    }
+
+    /// The open server connections of this loop. [loop thread]
+    pub fn connections(&self) -> Result<Vec<Connection>> {
+        now(self.index(), |state| state.connections(None))
+    }
+
+    /// How many connections subscribe to a topic. [loop thread]
+    pub fn subscriber_count(&self, topic: &str) -> Result<usize> {
+        now(self.index(), |state| Ok(state.subscriber_count(topic)))
+    }
+
+    /// Calls `function` once, on the loop's thread, `after` from now, unless it is cancelled before. [loop thread]
+    pub fn set_timer(&self, after: Duration, function: impl FnOnce() + Send + 'static) -> Result<Timer> {
+        now(self.index(), |state| Ok(state.set_timer(after, Box::new(function))))
+    }
+
+    /// Calls `function` on the loop's thread, in its next turn. [any thread]
+    pub fn post(&self, function: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.shared.command(Command::Post(Box::new(function)), Some(0))
+    }
+
+    /// Makes the turn in progress, or the next one, return without waiting. [any thread]
+    pub fn wake(&self) -> Result<()> {
+        self.shared.wake()
+    }
+
+    /// Makes `run` return after its turn. Connections stay as they are. [any thread]
+    pub fn stop(&self) -> Result<()> {
+        now_or_later(
+            self.index(),
+            0,
+            |state| {
+                state.stop();
+                Ok(())
+            },
+            None,
+        )
+    }
+
+    /// Ends in order: stops accepting, closes every connection with 1001, waits up to `grace`, cuts what is left, and
+    /// makes `run` return. Each open connection hears its one `on_close`. [any thread]
+    pub fn shutdown(&self, grace: Duration) -> Result<()> {
+        now_or_later(
+            self.index(),
+            0,
+            move |state| {
+                state.shutdown(grace);
+                Ok(())
+            },
+            None,
+        )
+    }
+}

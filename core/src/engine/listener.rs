@@ -1,0 +1,320 @@
+//! Listening sockets: made or adopted, and accepted from.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use mio::{Interest, Token};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::state::{Group, News, Phase, Record, State};
+use super::timers::TimerKey;
+use super::transport::Transport;
+use crate::config::Options;
+use crate::error::{Error, Failure, Result, Stage};
+use crate::event::{Address, Handler, Listener, is_token};
+use crate::protocol::frame::Role;
+
+/// Connections taken beyond the limit, to be told so with a 503; and descriptors left to the program by default.
+pub(super) const RESERVE: usize = 32;
+/// How long to wait before accepting again when the system has no descriptors left, in milliseconds.
+const RETRY: u64 = 100;
+/// Most connections accepted in one turn, so that a flood of them does not starve the others.
+const ACCEPTS_PER_TURN: usize = 256;
+/// The tokens of listeners begin here, above every connection's.
+const LISTENER_TOKENS: usize = 1 << 32;
+
+/// The token of a listener's socket.
+pub(super) fn token(slot: u32) -> Token {
+    Token(LISTENER_TOKENS + slot as usize)
+}
+
+/// The listener that a token belongs to.
+pub(super) fn slot_of(token: Token) -> Option<u32> {
+    token.0.checked_sub(LISTENER_TOKENS).and_then(|slot| u32::try_from(slot).ok())
+}
+
+/// A socket that accepts.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    socket: AcceptorSocket,
+    /// Accepting failed and waits for its timer.
+    resting: bool,
+}
+
+#[derive(Debug)]
+enum AcceptorSocket {
+    Tcp(mio::net::TcpListener),
+    /// With the path to remove, where we made it.
+    Unix(mio::net::UnixListener, Option<PathBuf>),
+}
+
+impl Acceptor {
+    fn source(&mut self) -> &mut dyn mio::event::Source {
+        match &mut self.socket {
+            AcceptorSocket::Tcp(listener) => listener,
+            AcceptorSocket::Unix(listener, _) => listener,
+        }
+    }
+
+    /// The next connection, non-blocking and close-on-exec.
+    fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match &self.socket {
+            AcceptorSocket::Tcp(listener) => {
+                listener.accept().map(|(stream, peer)| (std::net::TcpStream::from(stream).into(), Some(peer)))
+            }
+            AcceptorSocket::Unix(listener, _) => {
+                listener.accept().map(|(stream, _)| (UnixStream::from(stream).into(), None))
+            }
+        }
+    }
+
+    fn address(&self) -> io::Result<Address> {
+        match &self.socket {
+            AcceptorSocket::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            AcceptorSocket::Unix(listener, _) => {
+                listener.local_addr().map(|address| Address::Unix(address.as_pathname().map(Path::to_owned)))
+            }
+        }
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        if let AcceptorSocket::Unix(_, Some(path)) = &self.socket {
+            // Somebody may have removed it already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The path of `unix:PATH`.
+fn unix_path(address: &str) -> Option<&Path> {
+    address.strip_prefix("unix:").map(Path::new)
+}
+
+/// What a program can get wrong in the options of a listener or a connection.
+pub(super) fn check_options(options: &Options) -> Result<()> {
+    for name in &options.subprotocols {
+        if !is_token(name) {
+            return Err(Error::invalid(format!("{name:?} is not the name of a subprotocol (token characters only)")));
+        }
+    }
+    if options.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
+        return Err(Error::invalid("the option path begins with a slash"));
+    }
+    Ok(())
+}
+
+impl State {
+    pub(super) fn listen(&mut self, address: &str, options: &Options, handler: Box<dyn Handler>) -> Result<Listener> {
+        check_options(options)?;
+        let failed = |source| Error::io(format!("listen on {address}"), source);
+        let socket = match unix_path(address) {
+            Some(path) => AcceptorSocket::Unix(
+                listen_unix(path, options).and_then(non_blocking_unix).map_err(failed)?,
+                Some(path.to_owned()),
+            ),
+            None => AcceptorSocket::Tcp(listen_tcp(address, options).map_err(failed)?),
+        };
+        self.add_listener(socket, options, handler)
+    }
+
+    pub(super) fn adopt(&mut self, fd: OwnedFd, options: &Options, handler: Box<dyn Handler>) -> Result<Listener> {
+        check_options(options)?;
+        let failed = |source| Error::io("adopt the socket", source);
+        let socket = Socket::from(fd);
+        if !socket.is_listener().map_err(failed)? {
+            return Err(Error::invalid("the socket to adopt does not listen"));
+        }
+        socket.set_cloexec(true).map_err(failed)?;
+        let socket = if socket.local_addr().map_err(failed)?.domain() == Domain::UNIX {
+            AcceptorSocket::Unix(non_blocking_unix(socket).map_err(failed)?, None)
+        } else {
+            AcceptorSocket::Tcp(non_blocking_tcp(socket, options).map_err(failed)?)
+        };
+        self.add_listener(socket, options, handler)
+    }
+
+    fn add_listener(
+        &mut self,
+        socket: AcceptorSocket,
+        options: &Options,
+        handler: Box<dyn Handler>,
+    ) -> Result<Listener> {
+        let mut group = Group::new(options, handler);
+        group.max_connections = match options.max_connections {
+            0 => descriptor_limit().saturating_sub(RESERVE).max(1),
+            limit => limit,
+        };
+        let slot = self.groups.insert(group).map_err(|_| Error::invalid("too many listeners on one event loop"))?;
+        let mut acceptor = Acceptor { socket, resting: false };
+        let registered = self.poll.registry().register(acceptor.source(), token(slot), Interest::READABLE);
+        if let Err(source) = registered {
+            self.groups.remove(slot);
+            return Err(Error::io("watch the listening socket", source));
+        }
+        if let Some(group) = self.groups.get_mut(slot) {
+            group.acceptor = Some(acceptor);
+        }
+        Ok(Listener(self.groups.id(slot)))
+    }
+
+    pub(super) fn listener_address(&self, listener: Listener) -> Result<Address> {
+        let group = self.groups.get(self.listener_slot(listener)?);
+        let acceptor = group.and_then(|group| group.acceptor.as_ref()).ok_or(Error::Closed)?;
+        acceptor.address().map_err(|source| Error::io("read the listener's address", source))
+    }
+
+    pub(super) fn close_listener(&mut self, listener: Listener) -> Result<()> {
+        let slot = self.listener_slot(listener)?;
+        self.close_acceptor(slot);
+        Ok(())
+    }
+
+    pub(super) fn close_acceptor(&mut self, slot: u32) {
+        if let Some(group) = self.groups.get_mut(slot)
+            && group.acceptor.take().is_some()
+            && group.records == 0
+        {
+            self.news.push_back(News::IdleGroup(slot));
+        }
+    }
+
+    /// Accepts what waits, up to a turn's share.
+    pub(super) fn accept(&mut self, slot: u32) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(group) = self.groups.get_mut(slot) else { return };
+            // What does not fit into the reserve waits in the kernel's queue until a connection has gone.
+            if group.records >= group.max_connections.saturating_add(RESERVE) {
+                return;
+            }
+            let Some(acceptor) = group.acceptor.as_mut() else { return };
+            if acceptor.resting {
+                return;
+            }
+            match acceptor.accept() {
+                Ok((socket, peer)) => self.accepted(slot, socket, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if is_exhaustion(&error) => {
+                    acceptor.resting = true;
+                    let doing = "cannot accept connections, which wait and are tried again: raise the descriptor limit";
+                    let failure = Failure::transport(Stage::Connect, doing, &error);
+                    self.news.push_back(News::ListenerError(slot, failure));
+                    self.timers.push(self.now + RETRY, TimerKey::Accept(slot));
+                    return;
+                }
+                // The peer has given up meanwhile, or the network reported an error of its own: try the next one.
+                Err(_) => {}
+            }
+        }
+        self.ready_listeners.push(slot);
+    }
+
+    /// The system may have descriptors again.
+    pub(super) fn accept_again(&mut self, slot: u32) {
+        if let Some(acceptor) = self.groups.get_mut(slot).and_then(|group| group.acceptor.as_mut()) {
+            acceptor.resting = false;
+            self.accept(slot);
+        }
+    }
+
+    fn accepted(&mut self, group: u32, socket: Socket, peer: Option<SocketAddr>) {
+        let mut record = Record::new(group, Role::Server, Phase::Request, self.now);
+        record.peer = peer;
+        record.transport = Some(Transport::new(socket));
+        let Ok(slot) = self.insert(record) else { return };
+        match self.watch(slot) {
+            Ok(()) => self.schedule(slot),
+            Err(error) => {
+                let failure = Failure::transport(Stage::Connect, "cannot watch an accepted connection", &error);
+                self.news.push_back(News::ListenerError(group, failure));
+                self.finish(slot);
+            }
+        }
+    }
+
+    /// Has the system tell when a connection can be read and written: once, by edges, so that backpressure costs no
+    /// further system call.
+    pub(super) fn watch(&mut self, slot: u32) -> io::Result<()> {
+        let Some(transport) = self.connections.get(slot).and_then(|record| record.transport.as_ref()) else {
+            return Ok(());
+        };
+        let mut source = mio::unix::SourceFd(&transport.as_raw_fd());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut source, Token(slot as usize), interest)
+    }
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// How many descriptors this process may have.
+fn descriptor_limit() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
+fn listen_tcp(address: &str, options: &Options) -> io::Result<mio::net::TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the address is HOST:PORT or unix:PATH");
+    for address in address.to_socket_addrs()? {
+        match bind_tcp(address, options).and_then(|socket| non_blocking_tcp(socket, options)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn bind_tcp(address: SocketAddr, options: &Options) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // The unspecified address takes IPv4 as well, whatever the system's setting is.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(backlog(options))?;
+    Ok(socket)
+}
+
+fn backlog(options: &Options) -> i32 {
+    i32::try_from(options.listen_backlog).unwrap_or(i32::MAX)
+}
+
+fn non_blocking_tcp(socket: Socket, options: &Options) -> io::Result<mio::net::TcpListener> {
+    // Accepted connections inherit it.
+    socket.set_tcp_nodelay(options.no_delay)?;
+    socket.set_nonblocking(true)?;
+    Ok(mio::net::TcpListener::from_std(socket.into()))
+}
+
+fn non_blocking_unix(socket: Socket) -> io::Result<mio::net::UnixListener> {
+    socket.set_nonblocking(true)?;
+    Ok(mio::net::UnixListener::from_std(OwnedFd::from(socket).into()))
+}
+
+fn listen_unix(path: &Path, options: &Options) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let address = SockAddr::unix(path)?;
+    match socket.bind(&address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path) => {
+            std::fs::remove_file(path)?;
+            socket.bind(&address)?;
+        }
+        result => result?,
+    }
+    socket.listen(backlog(options))?;
+    Ok(socket)
+}
+
+/// Whether nobody listens on a Unix socket any more, as after a crash.
+fn is_abandoned(path: &Path) -> bool {
+    UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}

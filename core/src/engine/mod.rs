@@ -1,0 +1,27 @@
+//! The only place with mio, sockets, threads and the clock.
+//!
+//! ```text
+//! event_loop   one turn: poll, dispatch, commands, deadlines, flush, reap     handle   the thread-safe door
+//! receive      bytes in: frames to callbacks        opening   bytes in: HTTP heads to callbacks
+//! send         messages out: backlog, flush         topics    broadcast and publish
+//! closing      close, fail, end, reap               timers    every deadline of the loop
+//! listener     accept                               connector, resolver   connect
+//! state        what a loop owns      registry   numbers to connections      outbox   what waits to be written
+//! ```
+
+mod callback;
+mod closing;
+mod connector;
+pub(crate) mod event_loop;
+pub(crate) mod handle;
+mod listener;
+mod opening;
+mod outbox;
+mod receive;
+mod registry;
+mod resolver;
+mod send;
+mod state;
+mod timers;
+mod topics;
+mod transport;

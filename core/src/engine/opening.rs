@@ -1,0 +1,334 @@
+//! Bytes in, before a connection is open: HTTP heads to the request hook, and its answer out.
+
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use super::callback::with_handler;
+use super::handle::LoopCell;
+use super::receive::{frames, opened};
+use super::state::{Ending, News, Phase, State};
+use crate::close::{self, Side};
+use crate::config::Options;
+use crate::error::{Failure, FailureKind, Stage};
+use crate::event::{Connection, Headers, Opening, Request, Response, ResponseKind};
+use crate::protocol::frame::Role;
+use crate::protocol::handshake::{self, check_origin, check_request, choose_subprotocol, write_accept};
+use crate::protocol::http::{self, Body, HttpError};
+
+/// The most that `max_headers` can be.
+const MAX_HEADERS: usize = 256;
+
+type Storage<'b> = [MaybeUninit<httparse::Header<'b>>; MAX_HEADERS];
+
+/// Where the end of an HTTP head was found.
+enum Head {
+    /// Not yet: what came is kept.
+    Incomplete,
+    /// In these bytes.
+    Here(usize),
+    /// In what was kept; so many of these bytes belonged to it.
+    Kept(Vec<u8>, usize),
+    Bad(HttpError),
+}
+
+/// A request is coming.
+pub(super) fn receive_request(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
+    let found = cell.state.borrow_mut().find_head(slot, bytes);
+    match found {
+        Head::Incomplete => {}
+        Head::Bad(error) => cell.state.borrow_mut().refuse(slot, &error),
+        Head::Here(end) => {
+            let (head, rest) = bytes.split_at_mut(end);
+            serve(cell, slot, head, rest);
+        }
+        Head::Kept(head, used) => serve(cell, slot, &head, &mut bytes[used..]),
+    }
+}
+
+/// Answers a request; `rest` is what came behind it, which for a WebSocket is its first frames.
+fn serve(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
+    let mut storage: Storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let examined = cell.state.borrow().examine(slot, head, &mut storage);
+    let (connection, group, peer, parsed, key) = match examined {
+        Ok(Some(examined)) => examined,
+        Ok(None) => return,
+        Err(error) => return cell.state.borrow_mut().refuse(slot, &error),
+    };
+    let request = Request {
+        connection,
+        peer: &peer,
+        method: parsed.method,
+        target: parsed.target,
+        headers: Headers(parsed.headers),
+        is_upgrade: key.is_some(),
+    };
+    let response = match with_handler(cell, group, |handler| handler.on_request(&request)) {
+        Some(Ok(response)) => response,
+        Some(Err(panicked)) => return cell.state.borrow_mut().request_failed(slot, panicked),
+        None => return,
+    };
+    let answered = cell.state.borrow_mut().answer(slot, &request, key, parsed.version, response);
+    if let Some(subprotocol) = answered {
+        let opening =
+            Opening { request: Some(&request), headers: request.headers, subprotocol: subprotocol.as_deref() };
+        opened(cell, slot, group, |handler| handler.on_open(connection, &opening));
+        frames(cell, slot, rest);
+    }
+}
+
+/// An answer to our request is coming.
+pub(super) fn receive_response(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
+    let found = cell.state.borrow_mut().find_head(slot, bytes);
+    match found {
+        Head::Incomplete => {}
+        Head::Bad(error) => {
+            let failure = Failure::new(Stage::Http, FailureKind::Protocol, format!("bad answer: {}", error.message));
+            cell.state.borrow_mut().fail(slot, close::ABNORMAL, Side::Us, failure);
+        }
+        Head::Here(end) => {
+            let (head, rest) = bytes.split_at_mut(end);
+            take_answer(cell, slot, head, rest);
+        }
+        Head::Kept(head, used) => take_answer(cell, slot, &head, &mut bytes[used..]),
+    }
+}
+
+fn take_answer(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
+    let mut storage: Storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let checked = cell.state.borrow().check_answer(slot, head, &mut storage);
+    let (headers, subprotocol) = match checked {
+        Ok(checked) => checked,
+        Err(failure) => return cell.state.borrow_mut().fail(slot, close::ABNORMAL, Side::Us, failure),
+    };
+    let Some((connection, group)) = cell.state.borrow_mut().open(slot, subprotocol.as_deref()) else { return };
+    let opening = Opening { request: None, headers: Headers(headers), subprotocol: subprotocol.as_deref() };
+    opened(cell, slot, group, |handler| handler.on_open(connection, &opening));
+    frames(cell, slot, rest);
+}
+
+/// What a request is served with: its number and group, the peer, the head, and the key of a WebSocket's.
+type Examined<'h, 'b> = (Connection, u32, crate::event::Address, http::RequestHead<'h, 'b>, Option<&'b str>);
+
+fn or_default(value: usize, default: usize) -> usize {
+    if value == 0 { default } else { value }
+}
+
+fn max_headers(options: &Options) -> usize {
+    or_default(options.max_headers, Options::default().max_headers).min(MAX_HEADERS)
+}
+
+impl State {
+    /// Looks for the end of the head, and keeps what came of it if it is not there.
+    fn find_head(&mut self, slot: u32, bytes: &[u8]) -> Head {
+        let Some(group) = self.group_of(slot) else { return Head::Incomplete };
+        let limit = or_default(group.options.max_head, Options::default().max_head);
+        let Some(record) = self.connections.get_mut(slot) else { return Head::Incomplete };
+        let kept = record.extra.as_ref().map_or(0, |extra| extra.head.len());
+        if kept == 0 {
+            let mut scanned = 0;
+            return match http::scan_head(bytes, &mut scanned, limit) {
+                Ok(Some(end)) => Head::Here(end),
+                Ok(None) => {
+                    let extra = record.extra();
+                    extra.head = bytes.to_vec();
+                    extra.scanned = scanned;
+                    Head::Incomplete
+                }
+                Err(error) => Head::Bad(error),
+            };
+        }
+        let extra = record.extra();
+        // No more than the limit is kept, whatever came behind it.
+        extra.head.extend(&bytes[..bytes.len().min(limit.saturating_sub(kept) + 1)]);
+        match http::scan_head(&extra.head, &mut extra.scanned, limit) {
+            Ok(Some(end)) => {
+                let mut head = std::mem::take(&mut extra.head);
+                head.truncate(end);
+                Head::Kept(head, end - kept)
+            }
+            Ok(None) => Head::Incomplete,
+            Err(error) => Head::Bad(error),
+        }
+    }
+
+    /// Parses a request and checks what needs no program: `None` where the connection is gone.
+    fn examine<'h, 'b>(
+        &self,
+        slot: u32,
+        head: &'b [u8],
+        storage: &'h mut Storage<'b>,
+    ) -> Result<Option<Examined<'h, 'b>>, HttpError> {
+        let Some(record) = self.connections.get(slot) else { return Ok(None) };
+        let Some(group) = self.groups.get(record.group) else { return Ok(None) };
+        let parsed = http::parse_request(head, &mut storage[..max_headers(&group.options)])?;
+        let key = check_request(&parsed)?;
+        if group.records > group.max_connections {
+            return Err(HttpError::new(503, "the server is full (max_connections): try again later"));
+        }
+        if key.is_some() {
+            let path = parsed.target.split('?').next();
+            if group.options.path.as_deref().is_some_and(|only| path != Some(only)) {
+                return Err(HttpError::new(404, "no WebSocket is served at this path"));
+            }
+            check_origin(Headers(parsed.headers), &group.options.origins, false)?;
+        }
+        let connection = Connection(self.connections.id(slot));
+        Ok(Some((connection, record.group, record.peer_address(), parsed, key)))
+    }
+
+    /// Sends what the request hook answered. `Some` where a WebSocket is open now, with its subprotocol.
+    fn answer(
+        &mut self,
+        slot: u32,
+        request: &Request<'_>,
+        key: Option<&str>,
+        version: u8,
+        response: Response,
+    ) -> Option<Option<String>> {
+        let record = self.connections.get_mut(slot).filter(|record| record.phase == Phase::Request)?;
+        let group = self.groups.get(record.group)?;
+        if let Some(error) = response.error {
+            self.hook_erred(slot, format!("the request hook's answer cannot be sent: {error}"));
+            return None;
+        }
+        match (response.kind, key) {
+            (ResponseKind::Accept, None) => {
+                let only = group.options.path.as_deref();
+                let error = if only.is_some_and(|only| only != request.path()) {
+                    HttpError::new(404, "nothing is served at this path")
+                } else {
+                    HttpError::new(426, "a WebSocket is served here: send an opening handshake (RFC 6455)")
+                };
+                self.refuse(slot, &error);
+                None
+            }
+            (ResponseKind::Accept, Some(key)) => {
+                let subprotocol = match response.subprotocol {
+                    Some(chosen) if !request.subprotocols().any(|offered| offered == chosen) => {
+                        self.hook_erred(
+                            slot,
+                            format!("the request hook chose the subprotocol {chosen:?}, which was not offered"),
+                        );
+                        return None;
+                    }
+                    Some(chosen) => Some(chosen),
+                    None => choose_subprotocol(request.headers, &group.options.subprotocols).map(str::to_owned),
+                };
+                record.outbox.append(&mut self.spares, |out| {
+                    write_accept(out, key, subprotocol.as_deref(), &response.headers);
+                });
+                self.open(slot, subprotocol.as_deref())?;
+                Some(subprotocol)
+            }
+            (ResponseKind::Whole, _) => {
+                let body = match request.method {
+                    "HEAD" => Body::Omitted(response.body.len()),
+                    _ => Body::Whole(&response.body),
+                };
+                record.outbox.append(&mut self.spares, |out| {
+                    http::write_response(out, response.status, &response.headers, body);
+                });
+                self.end(slot, Ending::orderly(close::NORMAL, "", Side::Us, true));
+                None
+            }
+            (ResponseKind::Stream, _) => {
+                record.chunked = version == 1;
+                let body = if record.chunked { Body::Chunked } else { Body::UntilClose };
+                record.outbox.append(&mut self.spares, |out| {
+                    http::write_response(out, response.status, &response.headers, body);
+                });
+                record.extra = None;
+                record.announced = true;
+                record.phase = Phase::Stream;
+                self.touch(slot);
+                if request.method == "HEAD" {
+                    // The head is all there is.
+                    if let Some(record) = self.connections.get_mut(slot) {
+                        record.chunked = false;
+                    }
+                    let _ = self.close(request.connection, close::NORMAL, "");
+                }
+                None
+            }
+        }
+    }
+
+    /// Makes a connection OPEN.
+    fn open(&mut self, slot: u32, subprotocol: Option<&str>) -> Option<(Connection, u32)> {
+        self.settle();
+        let connection = Connection(self.connections.id(slot));
+        let record = self.connections.get_mut(slot)?;
+        // What the handshake needed is freed: an open connection keeps only what it uses.
+        let unix_path = record.extra.take().and_then(|extra| extra.unix_path);
+        if subprotocol.is_some() || unix_path.is_some() {
+            let extra = record.extra();
+            extra.subprotocol = subprotocol.map(Into::into);
+            extra.unix_path = unix_path;
+        }
+        record.announced = true;
+        record.phase = Phase::WebSocket;
+        record.protocol.open();
+        record.since = 0;
+        let group_slot = record.group;
+        let group = self.groups.get_mut(group_slot)?;
+        if record.protocol.role() == Role::Server {
+            record.member = group.members.len() as u32;
+            group.members.push(slot);
+        }
+        self.touch(slot);
+        self.schedule(slot);
+        Some((connection, group_slot))
+    }
+
+    /// Answers a bad request.
+    pub(super) fn refuse(&mut self, slot: u32, error: &HttpError) {
+        let Some(record) = self.connections.get_mut(slot).filter(|record| record.phase == Phase::Request) else {
+            return;
+        };
+        record.outbox.append(&mut self.spares, |out| handshake::error_response(out, error));
+        self.end(slot, Ending::orderly(close::NORMAL, "", Side::Us, true));
+    }
+
+    /// The time for the opening handshake is over: a request that was begun gets an answer.
+    pub(super) fn request_timed_out(&mut self, slot: u32, timeout: Duration) {
+        let begun = self.connections.get(slot).is_some_and(|record| record.extra.is_some());
+        if begun {
+            let message = format!("no whole request came within {timeout:?} (handshake_timeout)");
+            self.refuse(slot, &HttpError::new(408, message));
+        } else {
+            self.finish(slot);
+        }
+    }
+
+    /// The program's request hook erred: the client gets a 500, and the listener hears why.
+    #[cold]
+    fn hook_erred(&mut self, slot: u32, message: String) {
+        if let Some(group) = self.connections.get(slot).map(|record| record.group) {
+            let failure = Failure::new(Stage::Http, FailureKind::Callback, message);
+            self.news.push_back(News::ListenerError(group, failure));
+        }
+        self.refuse(slot, &HttpError::new(500, "internal server error"));
+    }
+
+    #[cold]
+    fn request_failed(&mut self, slot: u32, panicked: super::callback::Panicked) {
+        self.hook_erred(slot, format!("the request hook panicked: {}", panicked.message()));
+    }
+
+    /// Parses and checks a server's answer.
+    fn check_answer<'h, 'b>(
+        &self,
+        slot: u32,
+        head: &'b [u8],
+        storage: &'h mut Storage<'b>,
+    ) -> Result<(&'h [httparse::Header<'b>], Option<String>), Failure> {
+        let bad = |message: std::borrow::Cow<'static, str>| Failure::new(Stage::Http, FailureKind::Protocol, message);
+        let gone = || bad("the connection is gone".into());
+        let record = self.connections.get(slot).ok_or_else(gone)?;
+        let group = self.groups.get(record.group).ok_or_else(gone)?;
+        let dial = record.extra.as_ref().and_then(|extra| extra.dial.as_ref()).ok_or_else(gone)?;
+        let parsed = http::parse_response(head, &mut storage[..max_headers(&group.options)]).map_err(bad)?;
+        let subprotocol = handshake::check_response(&parsed, &dial.key, &group.options.subprotocols)?;
+        Ok((parsed.headers, subprotocol))
+    }
+}

@@ -1,0 +1,282 @@
+//! What waits to be written to one connection: own bytes, and bytes shared with other connections, in order.
+//!
+//! Every chunk but [`Chunk::Rest`] begins at the start of a frame, and is kept whole until all of it is written: so the
+//! end of the frame in progress can be found again when the frames behind it must be dropped.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use crate::protocol::frame::{self, Role};
+
+/// Most slices handed to one system call.
+const MAX_SLICES: usize = 64;
+/// Most bytes handed to one system call: one write per so much output.
+pub(super) const MAX_WRITE: usize = 256 * 1024;
+/// Buffers above this size are given back to the system rather than lent again.
+const MAX_SPARE: usize = 64 * 1024;
+/// How many buffers a loop keeps to lend.
+const MAX_SPARES: usize = 64;
+
+#[derive(Debug)]
+pub(super) enum Chunk {
+    /// Whole frames of this connection; more may be appended.
+    Own(Vec<u8>),
+    /// Whole frames that other connections send as well.
+    Shared(Arc<Vec<u8>>),
+    /// The rest of a frame that the kernel took in part.
+    Rest(Vec<u8>),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) | Self::Rest(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// The buffers a loop lends to its connections.
+#[derive(Default)]
+pub(super) struct Spares(Vec<Vec<u8>>);
+
+impl Spares {
+    fn lend(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    fn give_back(&mut self, chunk: Chunk) {
+        if let Chunk::Own(mut bytes) = chunk
+            && bytes.capacity() <= MAX_SPARE
+            && self.0.len() < MAX_SPARES
+        {
+            bytes.clear();
+            self.0.push(bytes);
+        }
+    }
+}
+
+/// Nothing while idle: a chunk exists only while bytes wait.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    front: Option<Chunk>,
+    /// Written bytes of `front`.
+    written: usize,
+    /// Chunks behind `front`.
+    more: Option<Box<VecDeque<Chunk>>>,
+    /// Bytes that wait in all.
+    len: usize,
+}
+
+impl Outbox {
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Lets `encode` append whole frames.
+    #[inline]
+    pub(super) fn append<R>(&mut self, spares: &mut Spares, encode: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        let last = match &mut self.more {
+            Some(more) if !more.is_empty() => more.back_mut(),
+            _ => self.front.as_mut(),
+        };
+        let bytes = match last {
+            Some(Chunk::Own(bytes)) => bytes,
+            _ => {
+                self.push(Chunk::Own(spares.lend()));
+                match self.more.as_mut().and_then(|more| more.back_mut()).or(self.front.as_mut()) {
+                    Some(Chunk::Own(bytes)) => bytes,
+                    _ => unreachable!("an own chunk was pushed just now"),
+                }
+            }
+        };
+        let before = bytes.len();
+        let result = encode(bytes);
+        self.len += bytes.len() - before;
+        result
+    }
+
+    /// Appends whole frames that are shared with other connections.
+    pub(super) fn push_shared(&mut self, frames: &Arc<Vec<u8>>) {
+        self.len += frames.len();
+        self.push(Chunk::Shared(frames.clone()));
+    }
+
+    /// Appends the rest of a frame, of which the kernel took the beginning. Only for an empty outbox.
+    pub(super) fn push_rest(&mut self, rest: Vec<u8>) {
+        self.len += rest.len();
+        self.push(Chunk::Rest(rest));
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        if self.front.is_none() {
+            self.front = Some(chunk);
+        } else {
+            self.more.get_or_insert_default().push_back(chunk);
+        }
+    }
+
+    /// The next bytes to write, in at most one system call's worth of slices.
+    #[inline]
+    pub(super) fn with_slices<R>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        let front = self.front.as_ref().map_or(&[][..], |chunk| &chunk.bytes()[self.written..]);
+        let Some(more) = self.more.as_ref().filter(|more| !more.is_empty()) else {
+            return write(&[IoSlice::new(&front[..front.len().min(MAX_WRITE)])]);
+        };
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let (mut count, mut room) = (0, MAX_WRITE);
+        for bytes in std::iter::once(front).chain(more.iter().map(Chunk::bytes)) {
+            if count == MAX_SLICES || room == 0 {
+                break;
+            }
+            let take = bytes.len().min(room);
+            slices[count] = IoSlice::new(&bytes[..take]);
+            room -= take;
+            count += 1;
+        }
+        write(&slices[..count])
+    }
+
+    /// Forgets `count` bytes that the kernel took.
+    #[inline]
+    pub(super) fn advance(&mut self, count: usize, spares: &mut Spares) {
+        self.len -= count;
+        self.written += count;
+        while let Some(chunk) = &self.front {
+            let size = chunk.bytes().len();
+            if self.written < size {
+                break;
+            }
+            self.written -= size;
+            if let Some(done) = self.front.take() {
+                spares.give_back(done);
+            }
+            self.front = self.more.as_mut().and_then(|more| more.pop_front());
+        }
+        if self.front.is_none() {
+            self.more = None;
+        }
+    }
+
+    /// Drops every frame that has not begun, and keeps the rest of the one in progress. `sender` is our role. Tells how
+    /// many bytes were dropped.
+    pub(super) fn drop_unbegun(&mut self, sender: Role) -> usize {
+        let before = self.len;
+        self.more = None;
+        let Some(front) = self.front.take() else { return 0 };
+        let end = match &front {
+            Chunk::Rest(bytes) => bytes.len(),
+            chunk => frame_end(chunk.bytes(), self.written, sender),
+        };
+        let rest = front.bytes()[self.written..end].to_vec();
+        *self = Self::default();
+        if !rest.is_empty() {
+            self.push_rest(rest);
+        }
+        before - self.len
+    }
+}
+
+/// Where the frame that `position` is inside of ends; `position` itself where it is between frames.
+fn frame_end(frames: &[u8], position: usize, sender: Role) -> usize {
+    let receiver = match sender {
+        Role::Client => Role::Server,
+        Role::Server => Role::Client,
+    };
+    let mut end = 0;
+    while end < position {
+        match frame::parse(&frames[end..], receiver) {
+            Ok(Some((header, size))) => end += size + header.length as usize,
+            // These are our own frames, so this cannot be; keeping everything is safe.
+            _ => return frames.len(),
+        }
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::frame::OpCode;
+
+    fn text(out: &mut Vec<u8>, payload: &[u8]) {
+        frame::append(out, OpCode::Text, true, payload, None);
+    }
+
+    fn waiting(outbox: &Outbox) -> Vec<u8> {
+        outbox.with_slices(|slices| slices.iter().flat_map(|slice| slice.to_vec()).collect())
+    }
+
+    #[test]
+    fn own_and_shared_bytes_keep_the_order_of_the_calls() {
+        let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
+        outbox.append(&mut spares, |out| out.extend(b"a"));
+        outbox.push_shared(&Arc::new(b"bc".to_vec()));
+        outbox.append(&mut spares, |out| out.extend(b"d"));
+        outbox.append(&mut spares, |out| out.extend(b"e"));
+        assert_eq!(waiting(&outbox), b"abcde");
+        outbox.advance(2, &mut spares);
+        assert_eq!(waiting(&outbox), b"cde");
+        outbox.advance(3, &mut spares);
+        assert!(outbox.is_empty() && outbox.front.is_none() && outbox.more.is_none());
+    }
+
+    #[test]
+    fn an_empty_outbox_owns_no_buffer_and_lends_the_old_one_again() {
+        let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
+        outbox.append(&mut spares, |out| out.extend(b"abc"));
+        outbox.advance(3, &mut spares);
+        assert!(outbox.front.is_none());
+        assert_eq!(spares.0.len(), 1);
+        outbox.append(&mut spares, |out| out.extend(b"d"));
+        assert_eq!(spares.0.len(), 0);
+    }
+
+    #[test]
+    fn dropping_keeps_the_frame_in_progress_and_nothing_else() {
+        let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
+        outbox.append(&mut spares, |out| (0..3).for_each(|_| text(out, b"hello")));
+        outbox.push_shared(&Arc::new(vec![0; 10]));
+        outbox.advance(11, &mut spares);
+        outbox.drop_unbegun(Role::Server);
+        assert_eq!(waiting(&outbox), b"llo");
+        outbox.append(&mut spares, |out| text(out, b""));
+        assert_eq!(waiting(&outbox), b"llo\x81\x00");
+    }
+
+    #[test]
+    fn dropping_between_frames_keeps_nothing() {
+        let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
+        outbox.append(&mut spares, |out| (0..3).for_each(|_| text(out, b"hello")));
+        outbox.advance(7, &mut spares);
+        outbox.drop_unbegun(Role::Server);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn dropping_finds_the_frames_of_a_client_as_well() {
+        let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
+        for _ in 0..2 {
+            outbox.append(&mut spares, |out| frame::append(out, OpCode::Binary, true, &[7; 300], Some([1, 2, 3, 4])));
+        }
+        outbox.advance(10, &mut spares);
+        outbox.drop_unbegun(Role::Client);
+        assert_eq!(outbox.len(), 308 - 10);
+    }
+
+    #[test]
+    fn one_write_is_bounded() {
+        let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
+        outbox.append(&mut spares, |out| out.resize(MAX_WRITE * 2, 0));
+        assert_eq!(waiting(&outbox).len(), MAX_WRITE);
+        outbox.push_shared(&Arc::new(vec![0; 10]));
+        assert_eq!(waiting(&outbox).len(), MAX_WRITE);
+    }
+}

@@ -1,0 +1,192 @@
+//! Bytes in: one receive per connection and turn, frames to callbacks.
+
+use std::io;
+
+use super::callback::{guarded, with_handler};
+use super::handle::LoopCell;
+use super::opening;
+use super::send::HEARTBEAT;
+use super::state::{Phase, State};
+use crate::close::Side;
+use crate::error::{Failure, Stage};
+use crate::event::{Connection, Fragment, Handler, ReadyState};
+use crate::protocol::frame::Role;
+use crate::protocol::message::{Limits, Received, Receiver, Violation};
+
+/// Receives for one connection, once, and tells the program what came.
+pub(super) fn receive(cell: &LoopCell, slot: u32, buffer: &mut [u8]) {
+    let read = cell.state.borrow_mut().read(slot, buffer);
+    let Some((count, phase)) = read else { return };
+    let bytes = &mut buffer[..count];
+    match phase {
+        Phase::WebSocket => frames(cell, slot, bytes),
+        Phase::Request => opening::receive_request(cell, slot, bytes),
+        Phase::Response => opening::receive_response(cell, slot, bytes),
+        // Nothing a peer may still send is of use.
+        Phase::Resolving | Phase::Dialing | Phase::Stream | Phase::Ending | Phase::Dead => {}
+    }
+}
+
+/// What may be done with the next frame of a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Deliver,
+    /// We have closed: only the peer's Close is of interest.
+    Swallow,
+    /// Reading is paused: the rest is kept.
+    Hold,
+    Stop,
+}
+
+/// What is taken out of the state while frames are told: the callbacks may use the state.
+struct Lent {
+    receiver: Receiver,
+    handler: Box<dyn Handler>,
+    group: u32,
+    limits: Limits,
+    role: Role,
+    connection: Connection,
+}
+
+/// Parses frames and calls the handler for each message, until the bytes or the callbacks end it.
+pub(super) fn frames(cell: &LoopCell, slot: u32, mut bytes: &mut [u8]) {
+    if bytes.is_empty() {
+        return;
+    }
+    let lent = cell.state.borrow_mut().lend(slot);
+    let Some(mut lent) = lent else { return };
+    let mut flow = cell.state.borrow().flow(slot);
+    while matches!(flow, Flow::Deliver | Flow::Swallow) && !bytes.is_empty() {
+        match lent.receiver.receive(std::mem::take(&mut bytes), lent.role, &lent.limits) {
+            Ok((None, _)) => break,
+            Ok((Some(received), rest)) => {
+                bytes = rest;
+                tell(cell, slot, &mut lent, received, flow);
+            }
+            Err(violation) => cell.state.borrow_mut().violated(slot, violation),
+        }
+        flow = cell.state.borrow().flow(slot);
+    }
+    let mut state = cell.state.borrow_mut();
+    if let Some(record) = state.connections.get_mut(slot) {
+        record.protocol.receiver = lent.receiver;
+        if flow == Flow::Hold && !bytes.is_empty() {
+            record.extra().carry = bytes.to_vec();
+        }
+    }
+    if let Some(group) = state.groups.get_mut(lent.group) {
+        group.handler = Some(lent.handler);
+    }
+}
+
+#[inline]
+fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flow: Flow) {
+    let (handler, connection) = (&mut lent.handler, lent.connection);
+    let deliver = flow == Flow::Deliver;
+    let told = match received {
+        Received::Close { code, reason } => {
+            cell.state.borrow_mut().close_received(slot, code, &reason);
+            return;
+        }
+        Received::Ping(payload) => {
+            cell.state.borrow_mut().answer_ping(slot, &payload);
+            if !deliver {
+                return;
+            }
+            guarded(|| handler.on_ping(connection, &payload))
+        }
+        _ if !deliver => return,
+        Received::Message(message) => guarded(|| handler.on_message(connection, message)),
+        Received::Assembled(message) => guarded(|| handler.on_message(connection, message.message())),
+        Received::Fragment { is_text, is_first, is_last, payload } => {
+            let fragment = Fragment { payload: &payload, is_text, is_first, is_last };
+            guarded(|| handler.on_fragment(connection, fragment))
+        }
+        Received::Pong(payload) if *payload == *HEARTBEAT => return,
+        Received::Pong(payload) => guarded(|| handler.on_pong(connection, &payload)),
+    };
+    if let Err(panicked) = told {
+        cell.state.borrow_mut().callback_failed(slot, panicked);
+    }
+}
+
+/// Tells that a connection is open.
+pub(super) fn opened(cell: &LoopCell, slot: u32, group: u32, call: impl FnOnce(&mut dyn Handler)) {
+    if let Some(Err(panicked)) = with_handler(cell, group, call) {
+        cell.state.borrow_mut().callback_failed(slot, panicked);
+    }
+}
+
+impl State {
+    /// One receive into the loop's buffer, or what was left over when reading was paused.
+    fn read(&mut self, slot: u32, buffer: &mut [u8]) -> Option<(usize, Phase)> {
+        let record = self.connections.get_mut(slot)?;
+        let phase = record.phase;
+        if !record.is_reading() || matches!(phase, Phase::Resolving | Phase::Dialing | Phase::Dead) {
+            return None;
+        }
+        if let Some(extra) = &mut record.extra
+            && !extra.carry.is_empty()
+        {
+            let carry = std::mem::take(&mut extra.carry);
+            buffer[..carry.len()].copy_from_slice(&carry);
+            self.read_again(slot);
+            return Some((carry.len(), phase));
+        }
+        match record.transport.as_ref()?.read(buffer) {
+            Ok(0) => {
+                self.peer_ended(slot);
+                None
+            }
+            Ok(count) => {
+                record.heard_at = self.now;
+                // A short receive means there is no more. Where the peer has ended, no further event will come.
+                if count == buffer.len() || record.peer_ended {
+                    self.read_again(slot);
+                }
+                Some((count, phase))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => {
+                self.transport_failed(slot, "cannot read from the peer", &error);
+                None
+            }
+        }
+    }
+
+    #[inline]
+    fn flow(&self, slot: u32) -> Flow {
+        match self.connections.get(slot) {
+            Some(record) if record.phase == Phase::WebSocket && record.protocol.is_receiving() => {
+                if !record.is_reading() {
+                    Flow::Hold
+                } else if record.protocol.state() == ReadyState::Open {
+                    Flow::Deliver
+                } else {
+                    Flow::Swallow
+                }
+            }
+            _ => Flow::Stop,
+        }
+    }
+
+    fn lend(&mut self, slot: u32) -> Option<Lent> {
+        let connection = Connection(self.connections.id(slot));
+        let record = self.connections.get_mut(slot)?;
+        let group = self.groups.get_mut(record.group)?;
+        Some(Lent {
+            handler: group.handler.take()?,
+            receiver: std::mem::take(&mut record.protocol.receiver),
+            group: record.group,
+            limits: group.limits,
+            role: record.protocol.role(),
+            connection,
+        })
+    }
+
+    #[cold]
+    fn violated(&mut self, slot: u32, violation: Violation) {
+        let failure = Failure::new(Stage::WebSocket, violation.kind, violation.message);
+        self.fail(slot, violation.code, Side::Us, failure);
+    }
+}

@@ -1,0 +1,187 @@
+//! Numbers to things: 12 bits of loop, 28 of generation, 24 of slot.
+//!
+//! A slot's generation grows each time it is freed, so a stale number finds nothing. Generations begin at 1, so 0 is
+//! never a number. The table grows by chunks, so it never moves what it holds.
+
+const SLOT_BITS: u32 = 24;
+const GENERATION_BITS: u32 = 28;
+const MAX_GENERATION: u32 = (1 << GENERATION_BITS) - 1;
+const CHUNK: usize = 256;
+
+/// The largest index of a loop.
+pub(super) const MAX_LOOP: usize = (1 << (64 - SLOT_BITS - GENERATION_BITS)) - 1;
+/// Added to the slots of listeners, so that their numbers are never a connection's.
+pub(super) const LISTENER_SLOTS: u32 = 1 << (SLOT_BITS - 1);
+/// How many connections one loop can hold.
+const MAX_SLOTS: usize = 1 << (SLOT_BITS - 1);
+
+/// The loop that made a number.
+#[inline]
+pub(super) fn loop_index(id: u64) -> u16 {
+    (id >> (SLOT_BITS + GENERATION_BITS)) as u16
+}
+
+/// The number of the n-th timer of a loop: the loop's bits, then a count.
+pub(super) fn timer_id(loop_index: u16, count: u64) -> u64 {
+    (u64::from(loop_index) << (SLOT_BITS + GENERATION_BITS)) | count
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+#[derive(Debug)]
+pub(super) struct Registry<T> {
+    chunks: Vec<Vec<Entry<T>>>,
+    free: Vec<u32>,
+    len: usize,
+    loop_index: u16,
+    first_slot: u32,
+    first_generation: u32,
+}
+
+impl<T> Registry<T> {
+    pub(super) fn new(loop_index: u16, first_slot: u32, first_generation: u32) -> Self {
+        Self { chunks: Vec::new(), free: Vec::new(), len: 0, loop_index, first_slot, first_generation }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Takes a free slot for `value`; hands it back when the table is full.
+    pub(super) fn insert(&mut self, value: T) -> Result<u32, T> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+                    if self.chunks.len() * CHUNK >= MAX_SLOTS {
+                        return Err(value);
+                    }
+                    self.chunks.push(Vec::with_capacity(CHUNK));
+                }
+                let last = self.chunks.len() - 1;
+                self.chunks[last].push(Entry { generation: self.first_generation, value: None });
+                (last * CHUNK + self.chunks[last].len() - 1) as u32
+            }
+        };
+        self.chunks[slot as usize / CHUNK][slot as usize % CHUNK].value = Some(value);
+        self.len += 1;
+        Ok(slot)
+    }
+
+    #[inline]
+    fn entry(&self, slot: u32) -> Option<&Entry<T>> {
+        self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)
+    }
+
+    #[inline]
+    pub(super) fn get(&self, slot: u32) -> Option<&T> {
+        self.entry(slot)?.value.as_ref()
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
+        self.chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)?.value.as_mut()
+    }
+
+    /// The slot a number means, if it is not stale.
+    #[inline]
+    pub(super) fn slot(&self, id: u64) -> Option<u32> {
+        let slot = (id as u32 & ((1 << SLOT_BITS) - 1)).wrapping_sub(self.first_slot);
+        let entry = self.entry(slot)?;
+        (entry.value.is_some() && id == self.compose(entry.generation, slot)).then_some(slot)
+    }
+
+    /// The number of what is in a slot.
+    #[inline]
+    pub(super) fn id(&self, slot: u32) -> u64 {
+        self.compose(self.entry(slot).map_or(0, |entry| entry.generation), slot)
+    }
+
+    #[inline]
+    fn compose(&self, generation: u32, slot: u32) -> u64 {
+        (u64::from(self.loop_index) << (SLOT_BITS + GENERATION_BITS))
+            | (u64::from(generation) << SLOT_BITS)
+            | u64::from(slot + self.first_slot)
+    }
+
+    /// Frees a slot; its number is stale from now on.
+    pub(super) fn remove(&mut self, slot: u32) -> Option<T> {
+        let entry = self.chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)?;
+        let value = entry.value.take()?;
+        self.len -= 1;
+        // A slot whose generations are used up is never used again.
+        if entry.generation < MAX_GENERATION {
+            entry.generation += 1;
+            self.free.push(slot);
+        }
+        Some(value)
+    }
+
+    /// The slots in use.
+    pub(super) fn slots(&self) -> Vec<u32> {
+        let used = self.chunks.iter().flatten().enumerate().filter(|(_, entry)| entry.value.is_some());
+        used.map(|(slot, _)| slot as u32).collect()
+    }
+
+    /// The first generation that no number of this table has used.
+    pub(super) fn next_generation(&self) -> u32 {
+        let used = self.chunks.iter().flatten().map(|entry| entry.generation).max();
+        let next = used.map_or(self.first_generation, |generation| generation + 1);
+        if next > MAX_GENERATION { 1 } else { next }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_number_finds_nothing() {
+        let mut registry = Registry::new(3, 0, 1);
+        let slot = registry.insert("first").unwrap();
+        let id = registry.id(slot);
+        assert_eq!(registry.slot(id), Some(slot));
+        assert_eq!(loop_index(id), 3);
+        registry.remove(slot);
+        assert_eq!(registry.slot(id), None);
+        assert_eq!(registry.insert("second").unwrap(), slot);
+        assert_eq!(registry.slot(id), None);
+        assert_ne!(registry.id(slot), id);
+    }
+
+    #[test]
+    fn zero_and_a_listener_number_are_never_a_connection() {
+        let mut connections = Registry::new(0, 0, 1);
+        let mut listeners = Registry::new(0, LISTENER_SLOTS, 1);
+        connections.insert(()).unwrap();
+        let listener = listeners.insert(()).unwrap();
+        assert_eq!(connections.slot(0), None);
+        assert_eq!(connections.slot(listeners.id(listener)), None);
+    }
+
+    #[test]
+    fn a_successor_uses_other_generations() {
+        let mut registry = Registry::new(0, 0, 1);
+        let slot = registry.insert(()).unwrap();
+        let id = registry.id(slot);
+        let mut successor = Registry::new(0, 0, registry.next_generation());
+        successor.insert(()).unwrap();
+        assert_eq!(successor.slot(id), None);
+    }
+
+    #[test]
+    fn the_table_grows_by_chunks_and_reuses_slots() {
+        let mut registry = Registry::new(0, 0, 1);
+        for n in 0..1000 {
+            assert_eq!(registry.insert(n).unwrap(), n);
+        }
+        assert_eq!(registry.remove(500), Some(500));
+        assert_eq!(registry.len(), 999);
+        assert_eq!(registry.slots().len(), 999);
+        assert_eq!(registry.insert(7).unwrap(), 500);
+    }
+}

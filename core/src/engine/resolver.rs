@@ -1,0 +1,65 @@
+//! Looks up host names off the loop's thread, for the system's resolver blocks.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::handle::{Command, Shared};
+use crate::event::Connection;
+
+/// Threads that look up at the same time for one loop; they end when nothing is left to look up.
+const MAX_THREADS: usize = 4;
+
+struct Job {
+    connection: Connection,
+    host: String,
+    port: u16,
+}
+
+#[derive(Default)]
+struct Jobs {
+    queue: VecDeque<Job>,
+    threads: usize,
+}
+
+#[derive(Default)]
+pub(super) struct Resolver(Arc<Mutex<Jobs>>);
+
+impl Resolver {
+    /// Looks up, then tells the loop.
+    pub(super) fn resolve(
+        &self,
+        shared: &Arc<Shared>,
+        connection: Connection,
+        host: &str,
+        port: u16,
+    ) -> io::Result<()> {
+        let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if jobs.threads < MAX_THREADS {
+            let (queue, shared) = (self.0.clone(), shared.clone());
+            let thread = std::thread::Builder::new().name("wsx-resolver".into());
+            thread.spawn(move || work(&queue, &shared))?;
+            jobs.threads += 1;
+        }
+        jobs.queue.push_back(Job { connection, host: host.to_owned(), port });
+        Ok(())
+    }
+}
+
+fn work(jobs: &Mutex<Jobs>, shared: &Shared) {
+    loop {
+        let job = {
+            let mut jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(job) = jobs.queue.pop_front() else {
+                jobs.threads -= 1;
+                return;
+            };
+            job
+        };
+        let found = (job.host.as_str(), job.port).to_socket_addrs().map(|found| found.collect::<Vec<SocketAddr>>());
+        let tell = Command::Engine(Box::new(move |state| state.resolved(job.connection, found)));
+        // The loop may be gone; then nobody waits for the answer.
+        let _ = shared.command(tell, None);
+    }
+}

@@ -1,0 +1,333 @@
+//! Messages out: into the outbox, within the backlog's limit; and from the outboxes to the sockets, once a turn.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use super::outbox::MAX_WRITE;
+use super::state::{News, Phase, State};
+use crate::config::BacklogPolicy;
+use crate::error::{Error, Result};
+use crate::event::{Connection, Message, ReadyState};
+use crate::protocol::connection::{check_control, message_opcode};
+use crate::protocol::frame::{self, OpCode, Role};
+use crate::protocol::http;
+
+/// A message of this size, on an empty outbox, is written at once: copying it would cost more than the system call.
+const WRITE_AT_ONCE: usize = 16 * 1024;
+/// What the heartbeat's pings carry; pongs with it are not told to the program.
+pub(super) const HEARTBEAT: &[u8] = b"wsx heartbeat";
+
+/// What to do with a message, after a look at the backlog.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Take,
+    Drop,
+}
+
+impl State {
+    #[inline]
+    pub(super) fn send(&mut self, connection: Connection, message: Message<'_>) -> Result<()> {
+        let slot = self.slot(connection)?;
+        if self.batch.is_some() {
+            self.settle();
+        }
+        let payload = message.payload();
+        let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
+        if record.phase == Phase::Stream {
+            return Err(Error::WrongKind("an HTTP stream takes bytes by write"));
+        }
+        record.protocol.check_open()?;
+        let role = record.protocol.role();
+        if !record.outbox.is_empty() {
+            if self.room(slot, payload.len() + frame::MAX_HEADER)? == Room::Drop {
+                self.count_lost(connection);
+                return Ok(());
+            }
+        } else if payload.len() >= WRITE_AT_ONCE && role == Role::Server && !record.is_blocked() {
+            return self.write_at_once(slot, message);
+        }
+        let mask = self.mask(role);
+        let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
+        let protocol = &record.protocol;
+        record.outbox.append(&mut self.spares, |out| protocol.send(out, message, mask));
+        self.staged(slot);
+        Ok(())
+    }
+
+    /// Writes to the body of an HTTP stream.
+    pub(super) fn write_stream(&mut self, connection: Connection, bytes: &[u8]) -> Result<()> {
+        let slot = self.slot(connection)?;
+        let record = self.connections.get(slot).ok_or(Error::Closed)?;
+        match record.phase {
+            Phase::Stream => {}
+            Phase::Ending | Phase::Dead => return Err(Error::Closed),
+            Phase::WebSocket => return Err(Error::WrongKind("a WebSocket takes messages by send")),
+            _ => return Err(Error::NotOpen),
+        }
+        if !record.outbox.is_empty() && self.room(slot, bytes.len())? == Room::Drop {
+            self.count_lost(connection);
+            return Ok(());
+        }
+        let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
+        let chunked = record.chunked;
+        record.outbox.append(
+            &mut self.spares,
+            |out| {
+                if chunked { http::write_chunk(out, bytes) } else { out.extend(bytes) }
+            },
+        );
+        self.staged(slot);
+        Ok(())
+    }
+
+    pub(super) fn ping(&mut self, connection: Connection, payload: &[u8]) -> Result<()> {
+        self.control(connection, OpCode::Ping, payload)
+    }
+
+    pub(super) fn unsolicited_pong(&mut self, connection: Connection, payload: &[u8]) -> Result<()> {
+        self.control(connection, OpCode::Pong, payload)
+    }
+
+    fn control(&mut self, connection: Connection, opcode: OpCode, payload: &[u8]) -> Result<()> {
+        check_control(payload)?;
+        let slot = self.slot(connection)?;
+        self.settle();
+        let record = self.connections.get(slot).ok_or(Error::Closed)?;
+        if record.phase == Phase::Stream {
+            return Err(Error::WrongKind("an HTTP stream has no pings"));
+        }
+        record.protocol.check_open()?;
+        if record.outbox.is_empty() || self.room(slot, payload.len())? == Room::Take {
+            self.stage_control(slot, opcode, payload);
+        }
+        Ok(())
+    }
+
+    fn stage_control(&mut self, slot: u32, opcode: OpCode, payload: &[u8]) {
+        let Some(role) = self.connections.get(slot).map(|record| record.protocol.role()) else { return };
+        let mask = self.mask(role);
+        if let Some(record) = self.connections.get_mut(slot) {
+            let protocol = &record.protocol;
+            record.outbox.append(&mut self.spares, |out| protocol.send_control(out, opcode, payload, mask));
+            self.staged(slot);
+        }
+    }
+
+    /// Answers a ping: each one, but only the newest while earlier output waits for the kernel, so that a peer that
+    /// pings and does not read makes nothing grow (RFC 6455 section 5.5.3).
+    pub(super) fn answer_ping(&mut self, slot: u32, payload: &[u8]) {
+        self.settle();
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        if record.protocol.state() != ReadyState::Open {
+            return;
+        }
+        if record.is_blocked() {
+            record.extra().pong = Some(payload.to_vec());
+        } else {
+            self.stage_control(slot, OpCode::Pong, payload);
+        }
+    }
+
+    /// Nothing was heard for the ping interval: asks whether the peer lives.
+    pub(super) fn heartbeat(&mut self, slot: u32) {
+        self.settle();
+        self.stage_control(slot, OpCode::Ping, HEARTBEAT);
+        if let Some(record) = self.connections.get_mut(slot) {
+            record.since = self.now;
+            self.schedule(slot);
+        }
+    }
+
+    /// Something was put into the outbox: it leaves at the end of the turn, or now if it is much.
+    #[inline]
+    fn staged(&mut self, slot: u32) {
+        self.touch(slot);
+        if let Some(record) = self.connections.get(slot)
+            && record.outbox.len() >= MAX_WRITE
+            && !record.is_blocked()
+        {
+            self.flush_connection(slot);
+        }
+    }
+
+    /// Looks at the backlog before a message of `size` bytes joins output that waits already. What was staged in this
+    /// turn is written first: only what the kernel does not take is a backlog.
+    fn room(&mut self, slot: u32, size: usize) -> Result<Room> {
+        let Some(group) = self.group_of(slot) else { return Err(Error::Closed) };
+        let (limit, policy) = (group.backlog_limit(), group.options.backlog_policy);
+        let fits = |backlog: usize| backlog == 0 || backlog.saturating_add(size) <= limit;
+        let record = self.connections.get(slot).ok_or(Error::Closed)?;
+        if fits(record.outbox.len()) {
+            return Ok(Room::Take);
+        }
+        self.flush_connection(slot);
+        let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
+        let backlog = record.outbox.len();
+        if fits(backlog) {
+            // The flush may have failed.
+            return if matches!(record.phase, Phase::WebSocket | Phase::Stream) {
+                Ok(Room::Take)
+            } else {
+                Err(Error::Closed)
+            };
+        }
+        record.pressed = true;
+        match policy {
+            BacklogPolicy::Refuse => Err(Error::BacklogFull { backlog, limit }),
+            BacklogPolicy::Drop => Ok(Room::Drop),
+            BacklogPolicy::Pause if backlog <= limit || backlog.saturating_add(size) <= limit.saturating_mul(2) => {
+                record.held = true;
+                Ok(Room::Take)
+            }
+            BacklogPolicy::Pause | BacklogPolicy::Close => {
+                self.fail_backlog(slot, backlog, limit);
+                Err(Error::BacklogFull { backlog, limit })
+            }
+        }
+    }
+
+    /// Writes header and payload of a large message in one system call; only what the kernel leaves is copied.
+    fn write_at_once(&mut self, slot: u32, message: Message<'_>) -> Result<()> {
+        let payload = message.payload();
+        let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
+        let (header, size) = frame::encode_header(message_opcode(message), true, payload.len(), None);
+        let header = &header[..size];
+        let transport = record.transport.as_ref().ok_or(Error::Closed)?;
+        let mut sent = 0;
+        let result = loop {
+            let (head, body) = (&header[sent.min(size)..], &payload[sent.saturating_sub(size)..]);
+            if head.is_empty() && body.is_empty() {
+                return Ok(());
+            }
+            // One write per so much output: a larger call would only let one peer hold the loop.
+            let body = &body[..body.len().min(MAX_WRITE)];
+            let wanted = head.len() + body.len();
+            match transport.write(&[IoSlice::new(head), IoSlice::new(body)]) {
+                Ok(count) => {
+                    sent += count;
+                    if count < wanted {
+                        break Ok(());
+                    }
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        match result {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                self.transport_failed(slot, "cannot write to the peer", &error);
+                return Err(Error::Closed);
+            }
+            _ => {}
+        }
+        if sent == 0 {
+            let protocol = &record.protocol;
+            record.outbox.append(&mut self.spares, |out| protocol.send(out, message, None));
+        } else {
+            let mut rest = header[sent.min(size)..].to_vec();
+            rest.extend(&payload[sent.saturating_sub(size)..]);
+            record.outbox.push_rest(rest);
+        }
+        self.blocked(slot);
+        Ok(())
+    }
+
+    /// Adds frames that many connections send to the outbox of one, within its backlog's limit.
+    pub(super) fn push_shared(&mut self, slot: u32, frames: &Arc<Vec<u8>>, messages: u32) {
+        let is_idle = self.connections.get(slot).is_none_or(|record| record.outbox.is_empty());
+        match if is_idle { Ok(Room::Take) } else { self.room(slot, frames.len()) } {
+            Ok(Room::Take) => {
+                if let Some(record) = self.connections.get_mut(slot) {
+                    record.outbox.push_shared(frames);
+                    self.staged(slot);
+                }
+            }
+            Ok(Room::Drop) | Err(_) => {
+                if let Some(record) = self.connections.get_mut(slot) {
+                    let extra = record.extra();
+                    extra.lost_messages = extra.lost_messages.saturating_add(messages);
+                }
+            }
+        }
+    }
+
+    /// Writes what waits for every connection that something was sent to.
+    pub(super) fn flush(&mut self) {
+        self.settle();
+        // Flushing may touch others only through a close, which is another turn's work.
+        let mut touched = std::mem::take(&mut self.touched);
+        for slot in touched.drain(..) {
+            if let Some(record) = self.connections.get_mut(slot)
+                && record.touched
+            {
+                record.touched = false;
+                self.flush_connection(slot);
+            }
+        }
+        if self.touched.is_empty() {
+            self.touched = touched;
+        }
+    }
+
+    /// Writes what waits for one connection, until the kernel takes no more.
+    pub(super) fn flush_connection(&mut self, slot: u32) {
+        loop {
+            let Some(record) = self.connections.get_mut(slot) else { return };
+            let Some(transport) = record.transport.as_ref() else { return };
+            if record.is_blocked() || record.phase == Phase::Dialing {
+                return;
+            }
+            if record.outbox.is_empty() {
+                break;
+            }
+            let (wanted, result) = record
+                .outbox
+                .with_slices(|slices| (slices.iter().map(|slice| slice.len()).sum::<usize>(), transport.write(slices)));
+            match result {
+                Ok(count) => {
+                    record.outbox.advance(count, &mut self.spares);
+                    if count < wanted {
+                        self.blocked(slot);
+                    } else if record.outbox.is_empty()
+                        && let Some(pong) = record.extra.as_mut().and_then(|extra| extra.pong.take())
+                    {
+                        self.answer_ping(slot, &pong);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked(slot),
+                Err(error) => return self.transport_failed(slot, "cannot write to the peer", &error),
+            }
+        }
+        self.drained(slot);
+    }
+
+    /// The kernel takes no more: the rest waits for the socket to be writable.
+    fn blocked(&mut self, slot: u32) {
+        let limit = self.group_of(slot).map_or(usize::MAX, |group| group.backlog_limit());
+        if let Some(record) = self.connections.get_mut(slot) {
+            record.blocked_at = self.now;
+            record.pressed |= record.outbox.len() > limit / 2;
+            self.schedule(slot);
+        }
+        self.drained(slot);
+    }
+
+    /// Looks whether little enough waits for the program to be told, for the peer to be read again, or to end.
+    fn drained(&mut self, slot: u32) {
+        let limit = self.group_of(slot).map_or(usize::MAX, |group| group.backlog_limit());
+        let id = self.connections.id(slot);
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        if record.phase == Phase::Ending {
+            if record.outbox.is_empty() {
+                self.ending_is_written(slot);
+            }
+        } else if record.pressed && record.outbox.len() <= limit / 4 {
+            record.pressed = false;
+            self.news.push_back(News::Drain(id));
+            if std::mem::take(&mut record.held) {
+                record.heard_at = self.now;
+                self.read_again(slot);
+                self.schedule(slot);
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Every deadline of a loop in one heap.
+//!
+//! A connection has at most one live entry, the earliest time the loop must look at it; what a look finds is decided
+//! there, so a message costs no timer work. Entries that were overtaken are dropped when they surface, before the loop
+//! sleeps, and are cleared out when they outnumber the live ones: so a loop never wakes for something that is gone.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::time::Duration;
+
+/// Milliseconds since the loop was made.
+pub(super) type Millis = u64;
+
+/// Rounds up, so that nothing fires early, and far futures stay finite.
+pub(super) fn millis(duration: Duration) -> Millis {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).min(u64::MAX / 4)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum TimerKey {
+    /// Look at the connection with this number.
+    Connection(u64),
+    /// Run the program's timer with this number.
+    Program(u64),
+    /// Accept again on the listener in this slot, after the system had no descriptors left.
+    Accept(u32),
+    /// Cut what a graceful shutdown has left.
+    Shutdown,
+}
+
+pub(super) type Function = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+pub(super) struct Timers {
+    heap: BinaryHeap<Reverse<(Millis, TimerKey)>>,
+    functions: HashMap<u64, Function>,
+    count: u64,
+}
+
+impl Timers {
+    pub(super) fn push(&mut self, at: Millis, key: TimerKey) {
+        self.heap.push(Reverse((at, key)));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Drops the entries for which `is_live` is false.
+    pub(super) fn retain(&mut self, mut is_live: impl FnMut(Millis, TimerKey) -> bool) {
+        let functions = &self.functions;
+        self.heap.retain(|Reverse((at, key))| match key {
+            TimerKey::Program(id) => functions.contains_key(id),
+            key => is_live(*at, *key),
+        });
+    }
+
+    /// When the next live entry is due.
+    pub(super) fn next(&mut self, mut is_live: impl FnMut(Millis, TimerKey) -> bool) -> Option<Millis> {
+        while let Some(Reverse((at, key))) = self.heap.peek() {
+            let due = match key {
+                TimerKey::Program(id) => self.functions.contains_key(id),
+                key => is_live(*at, *key),
+            };
+            if due {
+                return Some(*at);
+            }
+            self.heap.pop();
+        }
+        None
+    }
+
+    /// Takes the next entry that is due.
+    pub(super) fn pop(&mut self, now: Millis) -> Option<(Millis, TimerKey)> {
+        let Reverse((at, _)) = self.heap.peek()?;
+        if *at > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// A number for a program's timer.
+    pub(super) fn add(&mut self, at: Millis, loop_index: u16, function: Function) -> u64 {
+        self.count += 1;
+        let id = super::registry::timer_id(loop_index, self.count);
+        self.functions.insert(id, function);
+        self.push(at, TimerKey::Program(id));
+        id
+    }
+
+    /// The function of a program's timer, once.
+    pub(super) fn take(&mut self, id: u64) -> Option<Function> {
+        self.functions.remove(&id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancelled_timer_does_not_wake_the_loop() {
+        let mut timers = Timers::default();
+        let id = timers.add(5, 0, Box::new(|| ()));
+        timers.add(9, 0, Box::new(|| ()));
+        assert_eq!(timers.next(|_, _| true), Some(5));
+        assert!(timers.take(id).is_some());
+        assert_eq!(timers.next(|_, _| true), Some(9));
+    }
+
+    #[test]
+    fn what_is_due_comes_in_order_of_time() {
+        let mut timers = Timers::default();
+        timers.push(7, TimerKey::Connection(1));
+        timers.push(3, TimerKey::Connection(2));
+        timers.push(11, TimerKey::Shutdown);
+        assert_eq!(timers.pop(10), Some((3, TimerKey::Connection(2))));
+        assert_eq!(timers.pop(10), Some((7, TimerKey::Connection(1))));
+        assert_eq!(timers.pop(10), None);
+        assert_eq!(timers.next(|_, key| key != TimerKey::Shutdown), None);
+        assert_eq!(timers.len(), 0);
+    }
+
+    #[test]
+    fn a_duration_is_rounded_up_and_kept_finite() {
+        assert_eq!(millis(Duration::from_micros(1)), 1);
+        assert_eq!(millis(Duration::from_millis(20)), 20);
+        assert!(millis(Duration::MAX).checked_mul(2).is_some());
+    }
+}
