@@ -54,9 +54,5 @@ impl State {
         let Some(stage) = self.connections.get(slot).map(|record| record.phase.stage()) else { return };
         let failure = Failure::new(stage, FailureKind::Callback, format!("a callback of the program panicked: {text}"));
         self.fail(slot, close::INTERNAL_ERROR, Side::Us, failure);
-        // What a program's bug says is not the peer's business.
-        if let Some(ending) = self.connections.get_mut(slot).and_then(|record| record.extra.as_mut()?.ending.as_mut()) {
-            ending.reason = String::new();
-        }
     }
 }

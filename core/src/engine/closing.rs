@@ -19,7 +19,9 @@ impl Ending {
     }
 
     fn failed(code: u16, by: Side, failure: Failure) -> Self {
-        let reason = if code == close::ABNORMAL { "" } else { fit_reason(&failure.message) };
+        // What a program's bug says is not the peer's business.
+        let is_told = code != close::ABNORMAL && failure.kind != FailureKind::Callback;
+        let reason = if is_told { fit_reason(&failure.message) } else { "" };
         Self { code, reason: reason.to_owned(), was_clean: false, by, failure: Some(failure) }
     }
 }
@@ -151,11 +153,11 @@ impl State {
     pub(super) fn fail_backlog(&mut self, slot: u32, backlog: usize, limit: usize) {
         let Some(record) = self.connections.get_mut(slot) else { return };
         if record.phase == Phase::WebSocket {
-            let dropped = record.outbox.drop_unbegun(record.protocol.role());
+            let (bytes, messages) = record.outbox.drop_unbegun(record.protocol.role());
             let extra = record.extra();
             extra.pong = None;
-            extra.lost_messages = extra.lost_messages.saturating_add(1);
-            extra.dropped_bytes += dropped as u64;
+            extra.lost_messages = extra.lost_messages.saturating_add(messages);
+            extra.dropped_bytes += bytes as u64;
         }
         let message = format!("{backlog} bytes waited for a peer that does not read, backlog_limit is {limit}");
         let failure = Failure::new(Stage::WebSocket, FailureKind::Limit, message);
@@ -234,8 +236,9 @@ impl State {
         match record.phase {
             Phase::WebSocket if record.protocol.is_close_complete() => self.finish(slot),
             phase => {
+                let by = if record.protocol.state() == ReadyState::Closing { Side::Us } else { Side::Peer };
                 let failure = Failure::transport(phase.stage(), doing, error);
-                self.fail(slot, close::ABNORMAL, Side::Peer, failure);
+                self.fail(slot, close::ABNORMAL, by, failure);
             }
         }
     }
@@ -270,7 +273,7 @@ impl State {
                     let message =
                         format!("the peer took no byte for {progress:?} (progress_timeout) while output waited");
                     self.fail(slot, close::ABNORMAL, Side::Us, failed(Stage::WebSocket, message));
-                } else if record.since != 0 && record.heard_at <= record.since {
+                } else if record.since != 0 && record.heard_at < record.since {
                     let message = format!("the peer was silent for {pong:?} (pong_timeout) after a ping");
                     self.fail(slot, close::ABNORMAL, Side::Us, failed(Stage::WebSocket, message));
                 } else {

@@ -11,7 +11,7 @@ use super::timers::Millis;
 use super::transport::Transport;
 use crate::close::{self, Side};
 use crate::config::Options;
-use crate::error::{Error, Failure, FailureKind, Result, Stage};
+use crate::error::{Failure, FailureKind, Result, Stage};
 use crate::event::{Connection, Handler};
 use crate::protocol::frame::Role;
 use crate::protocol::handshake::{self, Url};
@@ -47,8 +47,7 @@ impl State {
             give_up_at: None,
         };
         self.tick();
-        let full = || Error::invalid("too many listeners and clients on one event loop");
-        let group = self.groups.insert(Group::new(options, handler)).map_err(|_| full())?;
+        let group = self.insert_group(Group::new(options, handler))?;
         let mut record = Record::new(group, Role::Client, Phase::Resolving, self.now);
         record.announced = true;
         record.extra().dial = Some(Box::new(dial));

@@ -70,7 +70,8 @@ impl EventLoop {
     /// # Errors
     /// [`Error::WrongThread`], [`Error::Reentrant`], and [`Error::Io`] if the system cannot be waited on.
     pub fn run(&mut self) -> Result<()> {
-        while self.turn(None)? {}
+        let cell = self.cell()?;
+        while exclusively(&cell, None)? {}
         Ok(())
     }
 
@@ -80,13 +81,7 @@ impl EventLoop {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        let cell = self.cell()?;
-        if cell.turning.replace(true) {
-            return Err(Error::Reentrant);
-        }
-        let result = turn(&cell, timeout);
-        cell.turning.set(false);
-        result
+        exclusively(&*self.cell()?, timeout)
     }
 
     /// Writes what was sent since the last turn. A host that turns the loop inside its own calls this once per tick of
@@ -156,6 +151,16 @@ impl Drop for EventLoop {
     }
 }
 
+/// A turn, unless one is in progress.
+fn exclusively(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
+    if cell.turning.replace(true) {
+        return Err(Error::Reentrant);
+    }
+    let result = turn(cell, timeout);
+    cell.turning.set(false);
+    result
+}
+
 fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
     let mut state = cell.state.borrow_mut();
     state.flush();
@@ -190,12 +195,15 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
     run_timers(cell);
     let mut state = cell.state.borrow_mut();
     (state.events, state.buffer) = (Some(events), buffer);
-    drop(state);
-    // What is told may cause output, which leaves in the same turn; what that causes in turn is the next one's work.
-    cell.state.borrow_mut().flush();
-    tell_news(cell);
-    cell.state.borrow_mut().flush();
-    Ok(cell.state.borrow_mut().goes_on())
+    state.flush();
+    if !state.news.is_empty() {
+        // What is told may cause output, which leaves in the same turn; what that causes in turn is the next one's work.
+        drop(state);
+        tell_news(cell);
+        state = cell.state.borrow_mut();
+        state.flush();
+    }
+    Ok(state.goes_on())
 }
 
 fn dispatch(cell: &LoopCell, events: &mio::Events, buffer: &mut [u8]) {

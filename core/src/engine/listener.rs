@@ -149,7 +149,7 @@ impl State {
             0 => descriptor_limit().saturating_sub(RESERVE).max(1),
             limit => limit,
         };
-        let slot = self.groups.insert(group).map_err(|_| Error::invalid("too many listeners on one event loop"))?;
+        let slot = self.insert_group(group)?;
         let mut acceptor = Acceptor { socket, resting: false };
         let registered = self.poll.registry().register(acceptor.source(), token(slot), Interest::READABLE);
         if let Err(source) = registered {

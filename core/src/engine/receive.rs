@@ -139,10 +139,15 @@ impl State {
                 None
             }
             Ok(count) => {
+                let was_awaited = record.heard_at < record.since;
                 record.heard_at = self.now;
                 // A short receive means there is no more. Where the peer has ended, no further event will come.
                 if count == buffer.len() || record.peer_ended {
                     self.read_again(slot);
+                }
+                if was_awaited {
+                    // The peer lives: the next ping may be due before the answer to this one would have been.
+                    self.schedule(slot);
                 }
                 Some((count, phase))
             }

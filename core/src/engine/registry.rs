@@ -34,7 +34,9 @@ struct Entry<T> {
 
 #[derive(Debug)]
 pub(super) struct Registry<T> {
-    chunks: Vec<Vec<Entry<T>>>,
+    chunks: Vec<Box<[Entry<T>; CHUNK]>>,
+    /// Slots that were ever used.
+    used: u32,
     free: Vec<u32>,
     len: usize,
     loop_index: u16,
@@ -44,7 +46,7 @@ pub(super) struct Registry<T> {
 
 impl<T> Registry<T> {
     pub(super) fn new(loop_index: u16, first_slot: u32, first_generation: u32) -> Self {
-        Self { chunks: Vec::new(), free: Vec::new(), len: 0, loop_index, first_slot, first_generation }
+        Self { chunks: Vec::new(), used: 0, free: Vec::new(), len: 0, loop_index, first_slot, first_generation }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -56,15 +58,15 @@ impl<T> Registry<T> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
-                if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-                    if self.chunks.len() * CHUNK >= MAX_SLOTS {
+                if self.used as usize == self.chunks.len() * CHUNK {
+                    if self.used as usize == MAX_SLOTS {
                         return Err(value);
                     }
-                    self.chunks.push(Vec::with_capacity(CHUNK));
+                    let generation = self.first_generation;
+                    self.chunks.push(Box::new(std::array::from_fn(|_| Entry { generation, value: None })));
                 }
-                let last = self.chunks.len() - 1;
-                self.chunks[last].push(Entry { generation: self.first_generation, value: None });
-                (last * CHUNK + self.chunks[last].len() - 1) as u32
+                self.used += 1;
+                self.used - 1
             }
         };
         self.chunks[slot as usize / CHUNK][slot as usize % CHUNK].value = Some(value);
@@ -74,7 +76,12 @@ impl<T> Registry<T> {
 
     #[inline]
     fn entry(&self, slot: u32) -> Option<&Entry<T>> {
-        self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)
+        Some(&self.chunks.get(slot as usize / CHUNK)?[slot as usize % CHUNK])
+    }
+
+    #[inline]
+    fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry<T>> {
+        Some(&mut self.chunks.get_mut(slot as usize / CHUNK)?[slot as usize % CHUNK])
     }
 
     #[inline]
@@ -84,15 +91,37 @@ impl<T> Registry<T> {
 
     #[inline]
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)?.value.as_mut()
+        self.entry_mut(slot)?.value.as_mut()
     }
 
     /// The slot a number means, if it is not stale.
     #[inline]
     pub(super) fn slot(&self, id: u64) -> Option<u32> {
-        let slot = (id as u32 & ((1 << SLOT_BITS) - 1)).wrapping_sub(self.first_slot);
+        let slot = self.slot_bits(id);
         let entry = self.entry(slot)?;
         (entry.value.is_some() && id == self.compose(entry.generation, slot)).then_some(slot)
+    }
+
+    /// What a number means and the slot it is in, if the number is not stale.
+    #[inline]
+    pub(super) fn find(&mut self, id: u64) -> Option<(u32, &mut T)> {
+        let slot = self.slot_bits(id);
+        let (loop_bits, first_slot) = (self.loop_bits(), self.first_slot);
+        let entry = self.entry_mut(slot)?;
+        if id != compose(loop_bits, entry.generation, slot + first_slot) {
+            return None;
+        }
+        Some((slot, entry.value.as_mut()?))
+    }
+
+    #[inline]
+    fn slot_bits(&self, id: u64) -> u32 {
+        (id as u32 & ((1 << SLOT_BITS) - 1)).wrapping_sub(self.first_slot)
+    }
+
+    #[inline]
+    fn loop_bits(&self) -> u64 {
+        u64::from(self.loop_index) << (SLOT_BITS + GENERATION_BITS)
     }
 
     /// The number of what is in a slot.
@@ -103,36 +132,40 @@ impl<T> Registry<T> {
 
     #[inline]
     fn compose(&self, generation: u32, slot: u32) -> u64 {
-        (u64::from(self.loop_index) << (SLOT_BITS + GENERATION_BITS))
-            | (u64::from(generation) << SLOT_BITS)
-            | u64::from(slot + self.first_slot)
+        compose(self.loop_bits(), generation, slot + self.first_slot)
     }
 
     /// Frees a slot; its number is stale from now on.
     pub(super) fn remove(&mut self, slot: u32) -> Option<T> {
-        let entry = self.chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)?;
+        let entry = self.entry_mut(slot)?;
         let value = entry.value.take()?;
-        self.len -= 1;
         // A slot whose generations are used up is never used again.
         if entry.generation < MAX_GENERATION {
             entry.generation += 1;
             self.free.push(slot);
         }
+        self.len -= 1;
         Some(value)
     }
 
     /// The slots in use.
     pub(super) fn slots(&self) -> Vec<u32> {
-        let used = self.chunks.iter().flatten().enumerate().filter(|(_, entry)| entry.value.is_some());
+        let used =
+            self.chunks.iter().flat_map(|chunk| chunk.iter()).enumerate().filter(|(_, entry)| entry.value.is_some());
         used.map(|(slot, _)| slot as u32).collect()
     }
 
     /// The first generation that no number of this table has used.
     pub(super) fn next_generation(&self) -> u32 {
-        let used = self.chunks.iter().flatten().map(|entry| entry.generation).max();
+        let used = self.chunks.iter().flat_map(|chunk| chunk.iter()).map(|entry| entry.generation).max();
         let next = used.map_or(self.first_generation, |generation| generation + 1);
         if next > MAX_GENERATION { 1 } else { next }
     }
+}
+
+#[inline]
+fn compose(loop_bits: u64, generation: u32, slot: u32) -> u64 {
+    loop_bits | (u64::from(generation) << SLOT_BITS) | u64::from(slot)
 }
 
 #[cfg(test)]

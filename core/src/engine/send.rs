@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use super::outbox::MAX_WRITE;
-use super::state::{News, Phase, State};
+use super::state::{News, Phase, Record, State};
 use crate::config::BacklogPolicy;
 use crate::error::{Error, Result};
 use crate::event::{Connection, Message, ReadyState};
@@ -24,19 +24,47 @@ enum Room {
     Drop,
 }
 
+/// Why a message cannot be sent.
+#[cold]
+fn not_sendable(record: &Record) -> Error {
+    match record.phase {
+        Phase::Stream => Error::WrongKind("an HTTP stream takes bytes by write"),
+        _ => record.protocol.check_open().err().unwrap_or(Error::Closed),
+    }
+}
+
 impl State {
+    /// The hot path: one look at the table, one at the outbox.
     #[inline]
     pub(super) fn send(&mut self, connection: Connection, message: Message<'_>) -> Result<()> {
-        let slot = self.slot(connection)?;
         if self.batch.is_some() {
             self.settle();
         }
         let payload = message.payload();
-        let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
-        if record.phase == Phase::Stream {
-            return Err(Error::WrongKind("an HTTP stream takes bytes by write"));
+        let (slot, record) = self.connections.find(connection.0).ok_or(Error::Closed)?;
+        if record.phase != Phase::WebSocket || record.protocol.check_open().is_err() {
+            return Err(not_sendable(record));
         }
-        record.protocol.check_open()?;
+        let waiting = record.outbox.len();
+        if waiting + payload.len() + frame::MAX_HEADER <= self.least_backlog_limit.min(MAX_WRITE)
+            && payload.len() < WRITE_AT_ONCE
+            && record.protocol.role() == Role::Server
+        {
+            let protocol = &record.protocol;
+            record.outbox.append(&mut self.spares, |out| protocol.send(out, message, None));
+            if !record.touched {
+                record.touched = true;
+                self.touched.push(slot);
+            }
+            return Ok(());
+        }
+        self.send_carefully(connection, slot, message)
+    }
+
+    /// A message of a client, a large one, or one that joins a large backlog.
+    fn send_carefully(&mut self, connection: Connection, slot: u32, message: Message<'_>) -> Result<()> {
+        let payload = message.payload();
+        let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
         let role = record.protocol.role();
         if !record.outbox.is_empty() {
             if self.room(slot, payload.len() + frame::MAX_HEADER)? == Room::Drop {
@@ -287,9 +315,8 @@ impl State {
                     record.outbox.advance(count, &mut self.spares);
                     if count < wanted {
                         self.blocked(slot);
-                    } else if record.outbox.is_empty()
-                        && let Some(pong) = record.extra.as_mut().and_then(|extra| extra.pong.take())
-                    {
+                    } else if record.outbox.is_empty() {
+                        let Some(pong) = record.extra.as_mut().and_then(|extra| extra.pong.take()) else { break };
                         self.answer_ping(slot, &pong);
                     }
                 }
@@ -297,15 +324,21 @@ impl State {
                 Err(error) => return self.transport_failed(slot, "cannot write to the peer", &error),
             }
         }
-        self.drained(slot);
+        let Some(record) = self.connections.get(slot) else { return };
+        if record.pressed || record.phase == Phase::Ending {
+            self.drained(slot);
+        }
     }
 
     /// The kernel takes no more: the rest waits for the socket to be writable.
     fn blocked(&mut self, slot: u32) {
-        let limit = self.group_of(slot).map_or(usize::MAX, |group| group.backlog_limit());
+        let Some(group) = self.group_of(slot) else { return };
+        let (limit, pauses) = (group.backlog_limit(), group.options.backlog_policy == BacklogPolicy::Pause);
         if let Some(record) = self.connections.get_mut(slot) {
             record.blocked_at = self.now;
             record.pressed |= record.outbox.len() > limit / 2;
+            // One message may be more than the limit: what its peer sends next waits until it has been read.
+            record.held |= pauses && record.outbox.len() > limit && record.protocol.state() == ReadyState::Open;
             self.schedule(slot);
         }
         self.drained(slot);
