@@ -1,0 +1,63 @@
+// Starting the echo server: `build/echo`, or the command in WSX_ECHO (other echo servers pass the same tests).
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+const command = (process.env.WSX_ECHO ?? "build/echo").split(" ");
+const START_TIMEOUT = 20_000, STOP_TIMEOUT = 10_000;
+
+/** A running server with `host`, `port`, `url` and `stop()`; stopped after the test `t` (or suite) if not before. */
+export async function startEcho(t, ...options) {
+  const [program, ...args] = command;
+  const server = spawn(program, [...args, "--host", "127.0.0.1", "--port", "0", ...options], { cwd: root, stdio: ["ignore", "pipe", "inherit"] });
+  let output = "";
+  const ended = new Promise((resolve, reject) => {
+    server.once("error", (error) => reject(new Error(`${program} does not start: ${error.message}`)));
+    server.once("close", (code, signal) => resolve(code ?? signal));
+  });
+  await new Promise((resolve, reject) => {
+    const timer = setTimeout(() => { server.kill("SIGKILL"); reject(new Error(`${program} printed no line`)); }, START_TIMEOUT);
+    server.stdout.setEncoding("utf8").on("data", (chunk) => {
+      output += chunk;
+      if (output.includes("\n")) { clearTimeout(timer); resolve(); }
+    });
+    ended.then((status) => { clearTimeout(timer); reject(new Error(`${program} ended with ${status} before it listened`)); }, reject);
+  });
+  const found = /^listening on ws:\/\/(\S+):(\d+)\n/.exec(output);
+  if (!found) server.kill("SIGKILL");
+  assert.ok(found, `not the line of a listening server: ${output}`);
+
+  let stopped;
+  const echo = {
+    host: found[1], port: Number(found[2]), url: `ws://${found[1]}:${found[2]}/`,
+    /** SIGTERM, and what must follow: status 0 and nothing more on standard output. */
+    stop() {
+      return stopped ??= (async () => {
+        assert.equal(server.exitCode, null, `the server ended by itself with ${server.exitCode}`);
+        server.kill("SIGTERM");
+        const timer = setTimeout(() => server.kill("SIGKILL"), STOP_TIMEOUT);
+        const status = await ended;
+        clearTimeout(timer);
+        assert.equal(status, 0, `the server ended with ${status} on SIGTERM`);
+        assert.equal(output, found[0], "the server prints exactly one line");
+      })();
+    },
+  };
+  t.after(() => echo.stop());
+  return echo;
+}
+
+export const messages = {
+  "text": "Hello, libwsx",
+  "text beyond ASCII": "Grüße, 日本語, 👩‍🚀",
+  "binary": Buffer.from(Array.from({ length: 256 }, (_, i) => i)),
+  "empty text": "",
+  "empty binary": Buffer.alloc(0),
+  "65,535 bytes": "x".repeat(65_535),
+  "65,536 bytes": "x".repeat(65_536),
+  "1 MiB text": "x".repeat(1 << 20),
+  "1 MiB binary": Buffer.alloc(1 << 20, "libwsx"),
+};
