@@ -1,0 +1,156 @@
+# One recipe for people and for CI. `make` alone lists the targets; each says in a sentence which tool it lacks.
+
+SHELL         := /bin/bash
+.SHELLFLAGS   := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SOVERSION := 0
+PORT     ?= 8080
+HOST     ?= 127.0.0.1
+PREFIX   ?= /usr/local
+LIBDIR   ?= lib
+CC       ?= cc
+CXX      ?= c++
+CFLAGS   ?= -O2 -g
+PYTHON   ?= python3
+export CC CXX PYTHON
+export CARGO_TARGET_DIR := $(CURDIR)/target
+
+need     := .ci/need
+strict   := -std=c11 -Wall -Wextra -Wpedantic -Werror
+# What Rust's standard library wants from the system, as `rustc --print native-static-libs` tells it on Linux. Written
+# down, because asking costs a second link-time optimised build.
+native   := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+header   := include/libwsx.h
+compile   = $(CC) $(strict) $(CFLAGS) -Iinclude
+static    = $(compile) -o $@ $< build/libwsx.a $(native)
+dynamic   = $(compile) -o $@ $< build/libwsx.so -Wl,-rpath,'$$ORIGIN$(1)' -lpthread
+
+c_tests  := $(patsubst tests/c/%.c,build/tests/%,$(wildcard tests/c/*.c))
+asan     := $(c_tests:build/tests/%=build/asan/%)
+deny     := $(or $(shell command -v cargo-deny),build/tools/bin/cargo-deny)
+
+help: ## list the targets
+	@echo "libwsx $(VERSION)"; echo
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name what; do printf '  make %-13s %s\n' "$$name" "$$what"; done
+
+# --- Building: cargo knows when the library is stale; the copies in build/ change only when it did
+
+build: library build/echo build/chat build/autobahn-client $(c_tests) ## the C library, the examples and the C tests, into build/
+
+library:
+	@$(need) cargo cc
+	cargo build --release -p libwsx
+	@mkdir -p build/tests build/asan
+	@cmp -s target/release/libwsx.a build/libwsx.a || cp target/release/libwsx.a build/
+	@cmp -s target/release/libwsx.so build/libwsx.so.$(SOVERSION) || cp target/release/libwsx.so build/libwsx.so.$(SOVERSION)
+	@ln -sf libwsx.so.$(SOVERSION) build/libwsx.so
+
+$(header) build/libwsx.a build/libwsx.so.$(SOVERSION): library ; @:
+
+# The reference server is one whole program; the chat and the tests show that the shared library does as well.
+build/echo: examples/echo.c $(header) build/libwsx.a
+	$(static)
+build/autobahn-client: tests/autobahn/client.c $(header) build/libwsx.a
+	$(static)
+build/chat: examples/chat.c $(header) build/libwsx.so.$(SOVERSION)
+	$(call dynamic,)
+build/tests/%: tests/c/%.c $(wildcard tests/c/*.h) $(header) build/libwsx.so.$(SOVERSION)
+	$(call dynamic,/..)
+build/asan/%: tests/c/%.c $(wildcard tests/c/*.h) $(header) build/libwsx.a
+	$(static) -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+# --- Using it
+
+demo: library build/chat ## build, and serve the chat page (PORT=8080, HOST=127.0.0.1)
+	@echo "The chat is at http://$(HOST):$(PORT)/ - open it in two windows; Ctrl-C ends it."
+	@exec build/chat --host $(HOST) --port $(PORT) --page examples/chat.html
+
+install: library ## library, header, pkg-config and CMake files into DESTDIR and PREFIX (/usr/local)
+	install -d "$(DESTDIR)$(PREFIX)/include" "$(DESTDIR)$(PREFIX)/$(LIBDIR)/pkgconfig" "$(DESTDIR)$(PREFIX)/$(LIBDIR)/cmake/libwsx"
+	install -m 644 $(header) "$(DESTDIR)$(PREFIX)/include/"
+	install -m 644 build/libwsx.a "$(DESTDIR)$(PREFIX)/$(LIBDIR)/"
+	install -m 755 build/libwsx.so.$(SOVERSION) "$(DESTDIR)$(PREFIX)/$(LIBDIR)/libwsx.so.$(VERSION)"
+	ln -sf libwsx.so.$(VERSION) "$(DESTDIR)$(PREFIX)/$(LIBDIR)/libwsx.so.$(SOVERSION)"
+	ln -sf libwsx.so.$(SOVERSION) "$(DESTDIR)$(PREFIX)/$(LIBDIR)/libwsx.so"
+	@fill() { sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@SOVERSION@|$(SOVERSION)|g' -e 's|@PREFIX@|$(PREFIX)|g' \
+	  -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@NATIVE@|$(native)|g' "ffi/$$1.in" > "$(DESTDIR)$(PREFIX)/$(LIBDIR)/$$2/$$1"; }; \
+	fill libwsx.pc pkgconfig; fill libwsx-config.cmake cmake/libwsx; fill libwsx-config-version.cmake cmake/libwsx
+
+installcheck: build ## build strangers' programs against an installed copy, by pkg-config and CMake
+	@$(need) pkg-config cmake
+	@tests/install/check.sh
+
+# --- Testing
+
+test: test-rust test-c test-python test-node ## all tests: Rust, C, and Python and Node clients against build/echo
+
+test-rust:
+	@$(need) cargo
+	cargo test --workspace
+
+test-c: build
+	@[ -n "$(c_tests)" ] || { echo "libwsx: tests/c holds no tests." >&2; exit 1; }
+	@for test in $(c_tests); do echo "$$test"; "$$test"; done
+
+test-python: build build/venv/ready
+	build/venv/bin/python -m pytest -q -p no:cacheprovider tests/python
+
+test-node: build tests/node/node_modules/.package-lock.json
+	cd tests/node && node --test --test-reporter=spec
+
+build/venv/ready: tests/python/requirements.txt
+	@$(need) python3
+	$(PYTHON) -m venv build/venv
+	build/venv/bin/python -m pip install -q --disable-pip-version-check -r $<
+	@touch $@
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	@$(need) node
+	cd $* && npm ci --no-audit --no-fund
+
+autobahn: build ## the Autobahn test suite, strict: build/echo as server, build/autobahn-client as client
+	@$(need) python3
+	@$(PYTHON) tests/autobahn/run.py
+
+browser: build tests/browser/node_modules/.package-lock.json ## the chat page in headless Chromium (SCREENSHOT=docs/chat.png keeps a picture)
+	@$(need) node chromium
+	@node tests/browser/chat.mjs -- build/chat --page examples/chat.html
+
+memcheck: build $(asan) ## the C tests under valgrind (Debian: valgrind) and AddressSanitizer
+	@$(need) valgrind
+	@for test in $(c_tests); do echo "valgrind $$test"; valgrind -q --error-exitcode=1 --leak-check=full \
+	  --errors-for-leak-kinds=definite,possible --suppressions=tests/c/valgrind.supp "$$test"; done
+	@for test in $(asan); do echo "$$test"; "$$test"; done
+
+# --- Looking
+
+lint: lint-rust lint-header lint-deny ## formatting, clippy, the header and its compilers, layering, licences
+
+lint-rust:
+	@$(need) cargo rustfmt clippy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test -q -p wsx-core --test layering
+
+lint-header: library
+	@$(need) c++ git
+	@git diff --exit-code -- $(header) || { echo "libwsx: $(header) is not what ffi/ says: commit the one that the build has written." >&2; exit 1; }
+	@for std in c99 c11; do $(CC) -std=$$std -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c $(header); done
+	@$(CXX) -std=c++17 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c++ $(header)
+	@others=$$(nm -D --defined-only build/libwsx.so | awk '$$2 != "A" && $$3 !~ /^wsx_/ {print $$3}'); \
+	  [ -z "$$others" ] || { echo "libwsx: the shared library exports more than wsx_ names: $$others" >&2; exit 1; }
+
+lint-deny: $(filter build/%,$(deny))
+	$(deny) --log-level error check bans licenses sources
+
+build/tools/bin/cargo-deny:
+	@$(need) cargo
+	cargo install cargo-deny --version 0.20.2 --locked --profile dev --root build/tools --quiet
+
+clean: ## remove everything that was built or fetched into the project
+	rm -rf build target tests/node/node_modules tests/browser/node_modules
+
+.PHONY: help build library demo install installcheck test test-rust test-c test-python test-node autobahn browser memcheck lint lint-rust lint-header lint-deny clean
