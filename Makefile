@@ -96,7 +96,9 @@ test-c: build
 	@for test in $(c_tests); do echo "$$test"; "$$test"; done
 
 test-python: build build/venv/ready
+	cargo build -q --examples
 	build/venv/bin/python -m pytest -q -p no:cacheprovider tests/python
+	WSX_ECHO=target/debug/examples/echo build/venv/bin/python -m pytest -q -p no:cacheprovider tests/python/test_interop.py
 
 test-node: build tests/node/node_modules/.package-lock.json
 	cd tests/node && node --test --test-reporter=spec
@@ -117,7 +119,13 @@ autobahn: build ## the Autobahn test suite, strict: build/echo as server, build/
 
 browser: build tests/browser/node_modules/.package-lock.json ## the chat page in headless Chromium (SCREENSHOT=docs/chat.png keeps a picture)
 	@$(need) node chromium
+	@cargo build -q --release --examples
 	@node tests/browser/chat.mjs -- build/chat --page examples/chat.html
+	@SCREENSHOT= node tests/browser/chat.mjs -- target/release/examples/chat --page examples/chat.html
+
+system: build ## system calls per message (Debian: strace), wake-ups of an idle loop, memory of idle connections
+	@$(need) python3 strace
+	@$(PYTHON) tests/system/run.py
 
 memcheck: build $(asan) ## the C tests under valgrind (Debian: valgrind) and AddressSanitizer
 	@$(need) valgrind
@@ -153,4 +161,4 @@ build/tools/bin/cargo-deny:
 clean: ## remove everything that was built or fetched into the project
 	rm -rf build target tests/node/node_modules tests/browser/node_modules
 
-.PHONY: help build library demo install installcheck test test-rust test-c test-python test-node autobahn browser memcheck lint lint-rust lint-header lint-deny clean
+.PHONY: help build library demo install installcheck test test-rust test-c test-python test-node autobahn browser system memcheck lint lint-rust lint-header lint-deny clean

@@ -49,3 +49,8 @@ pub use event::{
     Address, Connection, Fragment, Handler, Headers, Listener, Message, Opening, ReadyState, Request, Response, Timer,
     check_header,
 };
+
+/// The Rust in README.md compiles as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mio::Token;
 
 use super::callback::{guarded, with_handler};
-use super::handle::{Command, Handle, LoopCell, Shared, enroll, here, leave, retire, settle_here};
+use super::handle::{Command, Handle, LoopCell, Shared, enroll, here, leave, settle_here};
 use super::listener;
 use super::receive::receive;
 use super::state::{Ending, Group, News, Phase, State};
@@ -147,7 +147,6 @@ impl Drop for EventLoop {
         let timers = std::mem::take(&mut cell.state.borrow_mut().timers);
         drop(timers);
         leave(shared.index);
-        retire(shared.index, cell.state.borrow().next_generation());
     }
 }
 
@@ -382,10 +381,5 @@ impl State {
             return None;
         }
         self.groups.remove(slot)
-    }
-
-    /// The first generation that the next loop of this index may use.
-    fn next_generation(&self) -> u32 {
-        self.connections.next_generation().max(self.groups.next_generation())
     }
 }

@@ -275,6 +275,8 @@ impl State {
             record.member = group.members.len() as u32;
             group.members.push(slot);
         }
+        // The handshake's timer is void: an idle loop must not wake for it.
+        record.timer_at = 0;
         self.touch(slot);
         self.schedule(slot);
         Some((connection, group_slot))

@@ -14,7 +14,7 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
 use super::connector::Dial;
-use super::handle::Shared;
+use super::handle::{Shared, retire};
 use super::listener::Acceptor;
 use super::outbox::{Outbox, Spares};
 use super::registry::{LISTENER_SLOTS, Registry};
@@ -497,6 +497,7 @@ impl State {
 
     pub(super) fn cancel_timer(&mut self, timer: Timer) {
         self.timers.take(timer.0);
+        self.clear_timers();
     }
 
     pub(super) fn stop(&mut self) {
@@ -551,12 +552,15 @@ impl State {
         if record.timer_at == 0 || deadline < record.timer_at {
             record.timer_at = deadline;
             self.timers.push(deadline, TimerKey::Connection(id));
-            let live = self.connections.len();
-            if self.timers.len() > 4 * live + 1024 {
-                let connections = &self.connections;
-                let shutting_down = self.shutting_down;
-                self.timers.retain(|at, key| is_live(connections, shutting_down, at, key));
-            }
+            self.clear_timers();
+        }
+    }
+
+    /// Drops void timers where they outnumber the live ones.
+    fn clear_timers(&mut self) {
+        if self.timers.len() > 4 * (self.connections.len() + self.timers.functions()) + 1024 {
+            let (connections, shutting_down) = (&self.connections, self.shutting_down);
+            self.timers.retain(|at, key| is_live(connections, shutting_down, at, key));
         }
     }
 
@@ -578,6 +582,14 @@ impl State {
                 false
             }
         }
+    }
+}
+
+impl Drop for State {
+    /// Wherever a loop ends, its successor uses other numbers.
+    fn drop(&mut self) {
+        let next = self.connections.next_generation().max(self.groups.next_generation());
+        retire(self.shared.index, next);
     }
 }
 

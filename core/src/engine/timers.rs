@@ -46,6 +46,11 @@ impl Timers {
         self.heap.len()
     }
 
+    /// How many of the program's timers are set.
+    pub(super) fn functions(&self) -> usize {
+        self.functions.len()
+    }
+
     /// Drops the entries for which `is_live` is false.
     pub(super) fn retain(&mut self, mut is_live: impl FnMut(Millis, TimerKey) -> bool) {
         let functions = &self.functions;

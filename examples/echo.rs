@@ -1,0 +1,61 @@
+//! An echo server: text comes back as text, binary as binary. With `--broadcast` a message goes to everybody else
+//! instead.
+//!
+//! ```text
+//! echo [--host HOST] [--port PORT] [--broadcast] [--max-message BYTES] [--max-fragments N] [--origin any]
+//! ```
+//!
+//! It pauses a peer that does not read its echoes, and ends in order on SIGINT and SIGTERM.
+
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use wsx_core::{BacklogPolicy, Connection, EventLoop, Handle, Handler, Message, Options, Origins};
+
+struct Echo;
+
+impl Handler for Echo {
+    fn on_message(&mut self, connection: Connection, message: Message<'_>) {
+        // An error means that the connection is closing; its on_close tells why.
+        let _ = connection.send(message);
+    }
+}
+
+struct Broadcast(Handle);
+
+impl Handler for Broadcast {
+    fn on_message(&mut self, connection: Connection, message: Message<'_>) {
+        let _ = self.0.broadcast(message, Some(connection));
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (mut host, mut port, mut broadcast) = ("127.0.0.1".to_owned(), 9001, false);
+    let mut options = Options::default();
+    options.backlog_policy = BacklogPolicy::Pause;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(option) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{option} needs a value"));
+        match option.as_str() {
+            "--broadcast" => broadcast = true,
+            "--host" => host = value()?,
+            "--port" => port = value()?.parse::<u16>()?,
+            "--max-message" => options.max_message = value()?.parse()?,
+            "--max-fragments" => options.max_fragments = value()?.parse()?,
+            "--origin" if value()? == "any" => options.origins = Origins::Any,
+            _ => return Err(format!("unknown option {option}").into()),
+        }
+    }
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+
+    let mut event_loop = EventLoop::new()?;
+    let handler: Box<dyn Handler> = if broadcast { Box::new(Broadcast(event_loop.handle())) } else { Box::new(Echo) };
+    let listener = event_loop.listen_boxed(&format!("{host}:{port}"), &options, handler)?;
+    let handle = event_loop.handle();
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    std::thread::spawn(move || signals.forever().next().map(|_| handle.shutdown(Duration::from_secs(1))));
+    println!("listening on ws://{}", listener.local_address()?);
+    event_loop.run()?;
+    Ok(())
+}
