@@ -1,0 +1,137 @@
+/*
+ * An echo server: text comes back as text, binary as binary. With --broadcast a message goes to everybody else instead.
+ *
+ *     echo [--host HOST] [--port PORT] [--broadcast] [--max-message BYTES] [--max-fragments N] [--origin any]
+ *
+ * It pauses a peer that does not read its echoes, and ends in order on SIGINT and SIGTERM.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include <libwsx.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum { GRACE_MS = 1000, USAGE = 2 };
+
+static void echo(wsx_connection connection, int32_t kind, const uint8_t *payload, size_t length, void *user)
+{
+    (void)user;
+    wsx_send(connection, kind, payload, length);
+}
+
+static void broadcast(wsx_connection connection, int32_t kind, const uint8_t *payload, size_t length, void *loop)
+{
+    wsx_broadcast(loop, 0, kind, payload, length, connection);
+}
+
+static sigset_t ending_signals(void)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    return signals;
+}
+
+/* A thread that waits for a signal and ends the loop from there: any thread may. */
+static void *end_on_signal(void *loop)
+{
+    sigset_t signals = ending_signals();
+    int signal;
+    sigwait(&signals, &signal);
+    wsx_loop_shutdown(loop, GRACE_MS);
+    return NULL;
+}
+
+static void usage(const char *what, const char *argument)
+{
+    fprintf(stderr, "echo: %s%s\n"
+            "usage: echo [--host HOST] [--port PORT] [--broadcast] [--max-message BYTES] [--max-fragments N]"
+            " [--origin any]\n",
+            what, argument);
+    exit(USAGE);
+}
+
+static unsigned long long number(const char *option, const char *text, unsigned long long largest)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end || errno || value > largest) {
+        fprintf(stderr, "echo: %s takes a number from 0 to %llu, not '%s'\n", option, largest, text);
+        exit(USAGE);
+    }
+    return value;
+}
+
+static void check(int32_t status)
+{
+    if (status >= 0) return;
+    fprintf(stderr, "echo: %s\n", wsx_last_error());
+    exit(EXIT_FAILURE);
+}
+
+int main(int argc, char **argv)
+{
+    const char *host = "127.0.0.1";
+    unsigned port = 9001;
+    wsx_callbacks callbacks = {.size = sizeof callbacks, .on_message = echo};
+    wsx_options *options = wsx_options_new();
+    wsx_options_set_backlog_policy(options, WSX_BACKLOG_PAUSE);
+
+    for (int i = 1; i < argc; i++) {
+        const char *option = argv[i];
+        if (strcmp(option, "--broadcast") == 0) {
+            callbacks.on_message = broadcast;
+            continue;
+        }
+        const char *value = argv[++i];
+        if (!value) usage("unknown option, or its value is missing: ", option);
+        else if (strcmp(option, "--host") == 0) host = value;
+        else if (strcmp(option, "--port") == 0) port = (unsigned)number(option, value, 65535);
+        else if (strcmp(option, "--max-message") == 0)
+            wsx_options_set_max_message(options, (size_t)number(option, value, SIZE_MAX));
+        else if (strcmp(option, "--max-fragments") == 0)
+            wsx_options_set_max_fragments(options, (uint32_t)number(option, value, UINT32_MAX));
+        else if (strcmp(option, "--origin") == 0 && strcmp(value, "any") == 0)
+            wsx_options_set_origins(options, WSX_ORIGINS_ANY);
+        else if (strcmp(option, "--origin") == 0) usage("--origin takes 'any', not ", value);
+        else usage("unknown option: ", option);
+    }
+
+    /* Each connection is a descriptor: as many as the system allows. */
+    struct rlimit descriptors;
+    if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
+        descriptors.rlim_cur = descriptors.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &descriptors);
+    }
+
+    /* Blocked before there are other threads, so that only the one that waits for them gets them. */
+    sigset_t signals = ending_signals();
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+
+    char address[300];
+    snprintf(address, sizeof address, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port);
+
+    wsx_loop *loop;
+    wsx_listener listener;
+    check(wsx_loop_new(NULL, &loop));
+    check(wsx_listen(loop, address, options, &callbacks, loop, &listener));
+    check(wsx_listener_address(listener, address, sizeof address, NULL));
+    wsx_options_free(options);
+
+    pthread_t waiting;
+    if (pthread_create(&waiting, NULL, end_on_signal, loop) != 0) return EXIT_FAILURE;
+    printf("listening on ws://%s\n", address);
+    fflush(stdout);
+
+    check(wsx_loop_run(loop));
+    pthread_join(waiting, NULL);
+    check(wsx_loop_free(loop));
+    return EXIT_SUCCESS;
+}

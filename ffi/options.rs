@@ -1,0 +1,271 @@
+//! Options: an opaque object with a typed setter for every field of `wsx_core::Options` and `LoopOptions`.
+
+use std::ffi::c_char;
+
+use wsx_core::{BacklogPolicy, LoopOptions, Options, Origins, Result, check_header};
+
+use crate::boundary::{enter, invalid, milliseconds, needed, optional_text, switch, text};
+
+/// Beyond the backlog limit: the connection is closed with 1013 (the default).
+pub const WSX_BACKLOG_CLOSE: i32 = 0;
+/// Beyond the backlog limit: the message is dropped, and counted in lost_messages of wsx_close_info.
+pub const WSX_BACKLOG_DROP: i32 = 1;
+/// Beyond the backlog limit: sending answers WSX_ERR_BACKLOG_FULL.
+pub const WSX_BACKLOG_REFUSE: i32 = 2;
+/// Beyond the backlog limit: the message is taken, and nothing is read from this peer until its backlog is drained:
+/// what an echo server wants.
+pub const WSX_BACKLOG_PAUSE: i32 = 3;
+
+/// An Origin header must name the same host and port as the Host header (the default).
+pub const WSX_ORIGINS_SAME_HOST: i32 = 0;
+/// Any origin may connect; the request hook may still reject.
+pub const WSX_ORIGINS_ANY: i32 = 1;
+
+/// The options of loops, listeners and client connections: one object holds them all, each call reads its own, and
+/// later changes have no effect on what was made. A size or count of 0 means "no limit" and a timeout of 0 means "off",
+/// unless a setter says otherwise.
+#[derive(Clone, Default)]
+pub struct wsx_options {
+    pub(crate) connection: Options,
+    pub(crate) event_loop: LoopOptions,
+}
+
+fn set(options: Option<&mut wsx_options>, change: impl FnOnce(&mut wsx_options)) -> i32 {
+    try_set(options, |options| {
+        change(options);
+        Ok(())
+    })
+}
+
+fn try_set(options: Option<&mut wsx_options>, change: impl FnOnce(&mut wsx_options) -> Result<()>) -> i32 {
+    enter(|| change(needed(options, "options")?))
+}
+
+/// Options with every default, to be freed with wsx_options_free(). NULL only where a defect was caught. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_new() -> *mut wsx_options {
+    crate::boundary::answer(std::ptr::null_mut(), || Ok(Box::into_raw(Box::default())))
+}
+
+/// Frees options; what was made with them stays. NULL is fine. [any thread]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_options_free(options: *mut wsx_options) {
+    if !options.is_null() {
+        // SAFETY: not NULL, so it came from `wsx_options_new` and is freed once.
+        drop(unsafe { Box::from_raw(options) });
+    }
+}
+
+/// Largest message a peer may send, in bytes, after assembling its fragments. Beyond it: close 1009, told from the
+/// frame header alone. Default 1 MiB; 0: no limit. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_max_message(options: Option<&mut wsx_options>, bytes: usize) -> i32 {
+    set(options, |options| options.connection.max_message = bytes)
+}
+
+/// Most fragments of one message. Beyond it: close 1008. Default 1,024; 0: no limit. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_max_fragments(options: Option<&mut wsx_options>, count: u32) -> i32 {
+    set(options, |options| options.connection.max_fragments = count)
+}
+
+/// Whether each frame of a fragmented message is handed over by on_fragment (1) instead of the assembled message by
+/// on_message (0). The largest message still bounds the whole. Default 0. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_deliver_fragments(options: Option<&mut wsx_options>, enabled: i32) -> i32 {
+    try_set(options, |options| {
+        options.connection.deliver_fragments = switch(enabled, "enabled")?;
+        Ok(())
+    })
+}
+
+/// Largest HTTP head (first line and headers), in bytes. Beyond it: 431. Default 16 KiB; 0 is the default. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_max_head(options: Option<&mut wsx_options>, bytes: usize) -> i32 {
+    set(options, |options| options.connection.max_head = bytes)
+}
+
+/// Most headers in an HTTP head, at most 256. Beyond it: 431. Default 100; 0 is the default. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_max_headers(options: Option<&mut wsx_options>, count: usize) -> i32 {
+    set(options, |options| options.connection.max_headers = count)
+}
+
+/// How long opening may take, from the TCP connection to on_open, the lookup of a client's host name included. Beyond
+/// it: closed, after 408 where a request was begun. Default 10,000 ms. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_handshake_timeout(options: Option<&mut wsx_options>, ms: u64) -> i32 {
+    set(options, |options| options.connection.handshake_timeout = milliseconds(ms))
+}
+
+/// Heartbeat: ping after so long without a byte from the peer. Default 25,000 ms; 0: no heartbeat. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_ping_interval(options: Option<&mut wsx_options>, ms: u64) -> i32 {
+    set(options, |options| options.connection.ping_interval = milliseconds(ms))
+}
+
+/// How long a peer may stay silent after the heartbeat's ping; any byte counts as life. Beyond it: closed as 1006.
+/// Default 20,000 ms. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_pong_timeout(options: Option<&mut wsx_options>, ms: u64) -> i32 {
+    set(options, |options| options.connection.pong_timeout = milliseconds(ms))
+}
+
+/// How long the closing handshake may take. Beyond it: TCP is closed. Default 5,000 ms; 0 is the default. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_close_timeout(options: Option<&mut wsx_options>, ms: u64) -> i32 {
+    set(options, |options| options.connection.close_timeout = milliseconds(ms))
+}
+
+/// How long output may wait without the peer taking a single byte. Beyond it: closed as 1006. Default 10,000 ms; 0: no
+/// limit. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_progress_timeout(options: Option<&mut wsx_options>, ms: u64) -> i32 {
+    set(options, |options| options.connection.progress_timeout = milliseconds(ms))
+}
+
+/// Most output that may wait for one peer, in bytes, counted after the turn's flush; a message that finds nothing
+/// waiting is always taken whole. Beyond it: the backlog policy. Default 1 MiB; 0: no limit. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_backlog_limit(options: Option<&mut wsx_options>, bytes: usize) -> i32 {
+    set(options, |options| options.connection.backlog_limit = bytes)
+}
+
+/// What happens beyond the backlog limit: a WSX_BACKLOG_ constant. Default WSX_BACKLOG_CLOSE. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_backlog_policy(options: Option<&mut wsx_options>, policy: i32) -> i32 {
+    try_set(options, |options| {
+        options.connection.backlog_policy = match policy {
+            WSX_BACKLOG_CLOSE => BacklogPolicy::Close,
+            WSX_BACKLOG_DROP => BacklogPolicy::Drop,
+            WSX_BACKLOG_REFUSE => BacklogPolicy::Refuse,
+            WSX_BACKLOG_PAUSE => BacklogPolicy::Pause,
+            _ => return Err(invalid(format!("{policy} is no backlog policy"))),
+        };
+        Ok(())
+    })
+}
+
+/// Adds a subprotocol. Server: those it speaks, in order of preference; the first one the client offers is chosen
+/// unless the request hook chooses. Client: those it offers. Default none. [any thread]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_options_add_subprotocol(options: Option<&mut wsx_options>, name: *const c_char) -> i32 {
+    try_set(options, |options| {
+        // SAFETY: the contract of the crate.
+        options.connection.subprotocols.push(unsafe { text(name, "name") }?.into());
+        Ok(())
+    })
+}
+
+/// Most topics one connection may subscribe to. Beyond it wsx_subscribe() is refused. Default 128. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_max_topics(options: Option<&mut wsx_options>, count: usize) -> i32 {
+    set(options, |options| options.connection.max_topics = count)
+}
+
+/// Whether small writes leave at once, TCP_NODELAY (1), or wait for the acknowledgement of earlier ones (0). Default 1.
+/// [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_no_delay(options: Option<&mut wsx_options>, enabled: i32) -> i32 {
+    try_set(options, |options| {
+        options.connection.no_delay = switch(enabled, "enabled")?;
+        Ok(())
+    })
+}
+
+/// Server: which web pages may connect: a WSX_ORIGINS_ constant. Only requests with an Origin header, those of
+/// browsers, are checked; others get 403. Default WSX_ORIGINS_SAME_HOST. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_origins(options: Option<&mut wsx_options>, origins: i32) -> i32 {
+    try_set(options, |options| {
+        options.connection.origins = match origins {
+            WSX_ORIGINS_SAME_HOST => Origins::SameHost,
+            WSX_ORIGINS_ANY => Origins::Any,
+            _ => return Err(invalid(format!("{origins} is no choice of origins"))),
+        };
+        Ok(())
+    })
+}
+
+/// Server: adds an origin to the list of those that may connect, written as browsers send it: "https://example.org", or
+/// "null" for a page from a file. The first one replaces the rule of wsx_options_set_origins(). [any thread]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_options_add_origin(options: Option<&mut wsx_options>, origin: *const c_char) -> i32 {
+    try_set(options, |options| {
+        // SAFETY: the contract of the crate.
+        let origin = unsafe { text(origin, "origin") }?.to_owned();
+        match &mut options.connection.origins {
+            Origins::List(list) => list.push(origin),
+            other => *other = Origins::List(vec![origin]),
+        }
+        Ok(())
+    })
+}
+
+/// Server: the only path that is upgraded, as "/chat"; others get 404 unless the request hook answers. NULL: any path,
+/// the default. [any thread]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_options_set_path(options: Option<&mut wsx_options>, path: *const c_char) -> i32 {
+    try_set(options, |options| {
+        // SAFETY: the contract of the crate.
+        options.connection.path = unsafe { optional_text(path, "path") }?.map(Into::into);
+        Ok(())
+    })
+}
+
+/// Server: most connections of a listener. Beyond it: 503, and once a small reserve is used up they wait in the
+/// kernel's queue. Default 0: the process's descriptor limit less 32. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_max_connections(options: Option<&mut wsx_options>, count: usize) -> i32 {
+    set(options, |options| options.connection.max_connections = count)
+}
+
+/// Server: length of the kernel's queue of connections not yet accepted. Default 1,024. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_listen_backlog(options: Option<&mut wsx_options>, count: u32) -> i32 {
+    set(options, |options| options.connection.listen_backlog = count)
+}
+
+/// Server: whether several listeners may share an address (SO_REUSEPORT), one per loop (1). Default 0. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_reuse_port(options: Option<&mut wsx_options>, enabled: i32) -> i32 {
+    try_set(options, |options| {
+        options.connection.reuse_port = switch(enabled, "enabled")?;
+        Ok(())
+    })
+}
+
+/// Client: adds a header to the request. One that the library writes itself, or that cannot stand in an HTTP head, is
+/// WSX_ERR_INVALID. Default none. [any thread]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_options_add_header(
+    options: Option<&mut wsx_options>,
+    name: *const c_char,
+    value: *const c_char,
+) -> i32 {
+    try_set(options, |options| {
+        // SAFETY: the contract of the crate.
+        let (name, value) = unsafe { (text(name, "name")?, text(value, "value")?) };
+        check_header(name, value)?;
+        options.connection.headers.push((name.into(), value.into()));
+        Ok(())
+    })
+}
+
+/// Loop: most calls from other threads that may wait. Beyond it they answer WSX_ERR_FULL. Default 65,536. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_max_commands(options: Option<&mut wsx_options>, count: usize) -> i32 {
+    set(options, |options| options.event_loop.max_commands = count)
+}
+
+/// Loop: most payload in those calls, in bytes. Beyond it they answer WSX_ERR_FULL. Default 16 MiB. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_max_command_bytes(options: Option<&mut wsx_options>, bytes: usize) -> i32 {
+    set(options, |options| options.event_loop.max_command_bytes = bytes)
+}
+
+/// Loop: size of its one receive buffer, in bytes, at least 4 KiB. Default 512 KiB. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_receive_buffer(options: Option<&mut wsx_options>, bytes: usize) -> i32 {
+    set(options, |options| options.event_loop.receive_buffer = bytes)
+}

@@ -1,0 +1,283 @@
+//! What the opening handshake tells a program, and what its request hook answers.
+
+use std::cell::RefCell;
+use std::ffi::{CString, c_char};
+use std::mem::MaybeUninit;
+use std::ptr::null;
+
+use wsx_core::{Headers, Opening, Request, Response, check_header};
+
+use crate::boundary::{answer, bytes, c_text, enter, invalid, needed, optional_text, text};
+use crate::callbacks::wsx_connection;
+
+/// Texts handed to the program, each with a NUL, for as long as what they belong to is lent.
+#[derive(Default)]
+struct Texts(RefCell<Vec<CString>>);
+
+impl Texts {
+    fn keep(&self, text: impl Into<Vec<u8>>) -> *const c_char {
+        let text = c_text(text);
+        // The text itself does not move when the list grows.
+        let pointer = text.as_ptr();
+        self.0.borrow_mut().push(text);
+        pointer
+    }
+}
+
+/// An HTTP request, as on_request sees it; borrowed until the callback returns, and so is every text it answers with.
+/// Texts have a NUL at their end. The functions that ask it answer NULL or 0 for what is not there.
+pub struct wsx_request<'a> {
+    request: &'a Request<'a>,
+    texts: Texts,
+}
+
+impl<'a> wsx_request<'a> {
+    pub(crate) fn new(request: &'a Request<'a>) -> Self {
+        Self { request, texts: Texts::default() }
+    }
+}
+
+/// The answer to a request: "accept" until a function below makes it another. Borrowed until on_request returns.
+#[derive(Default)]
+pub struct wsx_response {
+    answer: Option<Response>,
+    headers: Vec<(String, String)>,
+}
+
+impl wsx_response {
+    pub(crate) fn finish(self) -> Response {
+        let answer = self.answer.unwrap_or_else(Response::accept);
+        self.headers.iter().fold(answer, |answer, (name, value)| answer.header(name, value))
+    }
+}
+
+/// The opening handshake that made a connection open, as on_open sees it; borrowed until the callback returns, and so
+/// is every text it answers with.
+pub struct wsx_opening<'a> {
+    request: Option<wsx_request<'a>>,
+    headers: Headers<'a>,
+    subprotocol: Option<&'a str>,
+    texts: Texts,
+}
+
+impl<'a> wsx_opening<'a> {
+    pub(crate) fn new(opening: &Opening<'a>) -> Self {
+        Self {
+            request: opening.request.map(wsx_request::new),
+            headers: opening.headers,
+            subprotocol: opening.subprotocol,
+            texts: Texts::default(),
+        }
+    }
+}
+
+fn ask<'a>(
+    request: Option<&'a wsx_request<'_>>,
+    question: impl FnOnce(&'a Request<'a>) -> wsx_core::Result<Option<&'a str>>,
+) -> *const c_char {
+    answer(null(), || {
+        let request = needed(request, "request")?;
+        Ok(question(request.request)?.map_or(null(), |text| request.texts.keep(text)))
+    })
+}
+
+/// The number the connection will have if it is accepted, or answered with a stream.
+/// [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_request_connection(request: Option<&wsx_request<'_>>) -> wsx_connection {
+    answer(0, || Ok(needed(request, "request")?.request.connection().id()))
+}
+
+/// Whether this is a valid request for a WebSocket, rather than a plain HTTP request.
+/// [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_request_is_upgrade(request: Option<&wsx_request<'_>>) -> bool {
+    answer(false, || Ok(needed(request, "request")?.request.is_upgrade()))
+}
+
+/// The method, as "GET". [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_request_method(request: Option<&wsx_request<'_>>) -> *const c_char {
+    ask(request, |request| Ok(Some(request.method())))
+}
+
+/// The path as it came, percent signs not decoded, without the query. [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_request_path(request: Option<&wsx_request<'_>>) -> *const c_char {
+    ask(request, |request| Ok(Some(request.path())))
+}
+
+/// The query as it came, without the question mark; NULL where there is none. [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_request_query(request: Option<&wsx_request<'_>>) -> *const c_char {
+    ask(request, |request| Ok(request.query()))
+}
+
+/// Where the peer is: "192.0.2.1:50000", "[2001:db8::1]:50000", "unix:". [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_request_peer(request: Option<&wsx_request<'_>>) -> *const c_char {
+    answer(null(), || {
+        let request = needed(request, "request")?;
+        Ok(request.texts.keep(request.request.peer().to_string()))
+    })
+}
+
+/// The value of the first header of this name, without regard to case; NULL where there is none.
+/// [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_request_header(request: Option<&wsx_request<'_>>, name: *const c_char) -> *const c_char {
+    // SAFETY: the contract of the crate.
+    ask(request, |request| unsafe { text(name, "name") }.map(|name| request.header(name)))
+}
+
+/// How many headers there are. [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_request_header_count(request: Option<&wsx_request<'_>>) -> usize {
+    answer(0, || Ok(needed(request, "request")?.request.headers().iter().len()))
+}
+
+/// Name and value of the header at this index, from 0, in the order they came. The value may be any bytes but NUL.
+/// [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_request_header_at(
+    request: Option<&wsx_request<'_>>,
+    index: usize,
+    name: Option<&mut MaybeUninit<*const c_char>>,
+    value: Option<&mut MaybeUninit<*const c_char>>,
+) -> i32 {
+    enter(|| {
+        let (request, name, value) = (needed(request, "request")?, needed(name, "name")?, needed(value, "value")?);
+        let header = request.request.headers().iter().nth(index);
+        let header = header.ok_or_else(|| invalid(format!("there is no header number {index}")))?;
+        name.write(request.texts.keep(header.0));
+        value.write(request.texts.keep(header.1));
+        Ok(())
+    })
+}
+
+/// The subprotocol that the client offers at this index, from 0, in its order; NULL past the last one.
+/// [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_request_subprotocol_at(request: Option<&wsx_request<'_>>, index: usize) -> *const c_char {
+    ask(request, |request| Ok(request.subprotocols().nth(index)))
+}
+
+/// Accept the WebSocket with this subprotocol, which the client must have offered; NULL: as the options choose.
+/// [loop thread, in on_request]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_response_accept(response: Option<&mut wsx_response>, subprotocol: *const c_char) -> i32 {
+    enter(|| {
+        let response = needed(response, "response")?;
+        // SAFETY: the contract of the crate.
+        let subprotocol = unsafe { optional_text(subprotocol, "subprotocol") }?;
+        let accept = Response::accept();
+        response.answer = Some(match subprotocol {
+            Some(name) => accept.subprotocol(name),
+            None => accept,
+        });
+        Ok(())
+    })
+}
+
+/// Refuse, or answer a plain request, with an HTTP status (200 to 599) and a text, which may be NULL.
+/// [loop thread, in on_request]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_response_reject(
+    response: Option<&mut wsx_response>,
+    status: i32,
+    body: *const c_char,
+) -> i32 {
+    enter(|| {
+        let response = needed(response, "response")?;
+        // SAFETY: the contract of the crate.
+        let body = unsafe { optional_text(body, "body") }?.unwrap_or_default();
+        response.answer = Some(Response::reject(final_status(status)?, body));
+        Ok(())
+    })
+}
+
+/// Answer with an HTTP status (200 to 599) and a body of this kind of content, as "text/html; charset=utf-8": a page, a
+/// health check. The body is copied. [loop thread, in on_request]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_response_page(
+    response: Option<&mut wsx_response>,
+    status: i32,
+    content_type: *const c_char,
+    body: *const std::ffi::c_void,
+    length: usize,
+) -> i32 {
+    enter(|| {
+        let response = needed(response, "response")?;
+        // SAFETY: the contract of the crate.
+        let (content_type, body) = unsafe { (text(content_type, "content_type")?, bytes(body, length, "body")?) };
+        check_header("Content-Type", content_type)?;
+        response.answer = Some(Response::whole(final_status(status)?, content_type, body));
+        Ok(())
+    })
+}
+
+/// Answer with 200 and a body that stays open: the program writes to it with wsx_write() under the number of
+/// wsx_request_connection(), ends it with wsx_close(), and hears one on_close. [loop thread, in on_request]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_response_stream(response: Option<&mut wsx_response>, content_type: *const c_char) -> i32 {
+    enter(|| {
+        let response = needed(response, "response")?;
+        // SAFETY: the contract of the crate.
+        let content_type = unsafe { text(content_type, "content_type") }?;
+        check_header("Content-Type", content_type)?;
+        response.answer = Some(Response::stream(content_type));
+        Ok(())
+    })
+}
+
+/// Add a header to the answer, whatever it is. One that the library writes itself, or that cannot stand in an HTTP
+/// head, is WSX_ERR_INVALID. [loop thread, in on_request]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_response_header(
+    response: Option<&mut wsx_response>,
+    name: *const c_char,
+    value: *const c_char,
+) -> i32 {
+    enter(|| {
+        let response = needed(response, "response")?;
+        // SAFETY: the contract of the crate.
+        let (name, value) = unsafe { (text(name, "name")?, text(value, "value")?) };
+        check_header(name, value)?;
+        response.headers.push((name.into(), value.into()));
+        Ok(())
+    })
+}
+
+/// The request that was accepted; NULL on a client connection. [loop thread, in on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_opening_request<'a>(opening: Option<&'a wsx_opening<'a>>) -> *const wsx_request<'a> {
+    answer(null(), || Ok(needed(opening, "opening")?.request.as_ref().map_or(null(), |request| request)))
+}
+
+/// The subprotocol agreed on; NULL where there is none. [loop thread, in on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_opening_subprotocol(opening: Option<&wsx_opening<'_>>) -> *const c_char {
+    answer(null(), || {
+        let opening = needed(opening, "opening")?;
+        Ok(opening.subprotocol.map_or(null(), |name| opening.texts.keep(name)))
+    })
+}
+
+/// The value of the first header of this name, without regard to case, in what the peer sent: a client sees the
+/// server's answer, a server the request. NULL where there is none. [loop thread, in on_open]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_opening_header(opening: Option<&wsx_opening<'_>>, name: *const c_char) -> *const c_char {
+    answer(null(), || {
+        let opening = needed(opening, "opening")?;
+        // SAFETY: the contract of the crate.
+        let name = unsafe { text(name, "name") }?;
+        Ok(opening.headers.header(name).map_or(null(), |value| opening.texts.keep(value)))
+    })
+}
+
+fn final_status(status: i32) -> wsx_core::Result<u16> {
+    u16::try_from(status)
+        .ok()
+        .filter(|status| (200..=599).contains(status))
+        .ok_or_else(|| invalid(format!("{status} is not a final HTTP status (200 to 599)")))
+}

@@ -1,0 +1,880 @@
+/*
+ * libwsx - one WebSocket engine for every program: server and client on one event loop.
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * This file is generated from ffi/ by build.rs.
+ *
+ * An echo server:
+ *
+ *     #include <libwsx.h>
+ *
+ *     static void echo(wsx_connection connection, int32_t kind, const uint8_t *payload, size_t length, void *user)
+ *     {
+ *         (void)user;
+ *         wsx_send(connection, kind, payload, length);
+ *     }
+ *
+ *     int main(void)
+ *     {
+ *         wsx_callbacks callbacks = {.size = sizeof callbacks, .on_message = echo};
+ *         wsx_loop *loop;
+ *         if (wsx_loop_new(NULL, &loop) || wsx_listen(loop, "127.0.0.1:9001", NULL, &callbacks, NULL, NULL)) return 1;
+ *         return wsx_loop_run(loop) ? 1 : 0;
+ *     }
+ *
+ * Names. A loop and options are opaque objects with a _new and a _free. Connections, listeners and timers are
+ * numbers: nothing to free, safe to keep, and once what they name is gone every call says so.
+ *
+ * Status. Functions that answer with int32_t return 0 (WSX_OK) or more where they succeed, and a negative WSX_ERR_
+ * code where they do not; wsx_strerror() has a sentence for each code, wsx_last_error() one with names and figures.
+ * Outputs are written only on success. A pointer that is NULL where one is needed is WSX_ERR_INVALID. What happens
+ * later, to a connection, is told by on_error and on_close.
+ *
+ * Threads. A loop belongs to the thread that first drives it, and all its callbacks run there. [any thread] may be
+ * called everywhere, also inside callbacks. [loop thread] may be called on that thread, and on any thread before the
+ * loop's first turn; elsewhere the answer is WSX_ERR_WRONG_THREAD. wsx_loop_post() takes work to the loop's thread.
+ *
+ * Memory. Payloads are a pointer and a length, and need no NUL. Texts that a program passes (const char *) are UTF-8
+ * with a NUL at their end. What is passed to a function is copied before it returns; what is passed to a callback is
+ * borrowed until it returns.
+ *
+ * The library prints nothing, never exits, installs no signal handler, raises no SIGPIPE, and opens every descriptor
+ * close-on-exec.
+ */
+
+
+#ifndef LIBWSX_H
+#define LIBWSX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/** The version of this header; wsx_version() and wsx_version_string() tell the library's. */
+#define WSX_VERSION "0.1.0"
+#define WSX_VERSION_MAJOR 0
+#define WSX_VERSION_MINOR 1
+#define WSX_VERSION_PATCH 0
+/** MAJOR * 1000000 + MINOR * 1000 + PATCH */
+#define WSX_VERSION_NUMBER 1000
+
+/** Success. */
+#define WSX_OK 0
+
+/** An argument is NULL, out of range or malformed. wsx_last_error() says which and why. */
+#define WSX_ERR_INVALID (-1)
+
+/** The number is stale, or what it names is closing or closed. Nothing to do but forget the number. */
+#define WSX_ERR_CLOSED (-2)
+
+/** The connection is not open yet: send from on_open. */
+#define WSX_ERR_NOT_OPEN (-3)
+
+/** The call does not fit this kind of connection: a topic for a client, a message on an HTTP stream. */
+#define WSX_ERR_WRONG_KIND (-4)
+
+/** Too much output waits for this peer (policy WSX_BACKLOG_REFUSE): wait for on_drain. */
+#define WSX_ERR_BACKLOG_FULL (-5)
+
+/** Too many calls from other threads wait for the loop. Try again later. */
+#define WSX_ERR_FULL (-6)
+
+/** The call belongs to the loop's thread: get there with wsx_loop_post(). */
+#define WSX_ERR_WRONG_THREAD (-7)
+
+/**
+ * The loop is busy in an outer call on this thread: wsx_loop_run, _turn, _flush, _next_timeout and _free cannot be
+ * called from inside a callback.
+ */
+#define WSX_ERR_REENTRANT (-8)
+
+/** The loop is gone. */
+#define WSX_ERR_LOOP_GONE (-9)
+
+/** This build was made without what was asked for, as TLS for wss. */
+#define WSX_ERR_UNSUPPORTED (-10)
+
+/** The system refused. wsx_last_error() says what was tried, wsx_last_os_error() is its errno. */
+#define WSX_ERR_SYSTEM (-11)
+
+/** A defect in libwsx was caught at its border. The library stays usable; please report it with wsx_last_error(). */
+#define WSX_ERR_PANIC (-12)
+
+/** A message is text, valid UTF-8. */
+#define WSX_TEXT 1
+
+/** A message is any bytes. */
+#define WSX_BINARY 2
+
+/** Most bytes in the payload of a ping or pong. */
+#define WSX_MAX_CONTROL_PAYLOAD 125
+
+/** Most bytes in the reason of a close. */
+#define WSX_MAX_CLOSE_REASON 123
+
+/** Most bytes in the name of a topic. */
+#define WSX_MAX_TOPIC_NAME 255
+
+/** Beyond the backlog limit: the connection is closed with 1013 (the default). */
+#define WSX_BACKLOG_CLOSE 0
+
+/** Beyond the backlog limit: the message is dropped, and counted in lost_messages of wsx_close_info. */
+#define WSX_BACKLOG_DROP 1
+
+/** Beyond the backlog limit: sending answers WSX_ERR_BACKLOG_FULL. */
+#define WSX_BACKLOG_REFUSE 2
+
+/**
+ * Beyond the backlog limit: the message is taken, and nothing is read from this peer until its backlog is drained:
+ * what an echo server wants.
+ */
+#define WSX_BACKLOG_PAUSE 3
+
+/** An Origin header must name the same host and port as the Host header (the default). */
+#define WSX_ORIGINS_SAME_HOST 0
+
+/** Any origin may connect; the request hook may still reject. */
+#define WSX_ORIGINS_ANY 1
+
+/** It failed while the host name was looked up. */
+#define WSX_STAGE_RESOLVE 1
+
+/** It failed while the transport was opened or accepted. */
+#define WSX_STAGE_CONNECT 2
+
+/** It failed in the HTTP part of the opening handshake, or in a plain HTTP answer. */
+#define WSX_STAGE_HTTP 4
+
+/** It failed while open or closing. */
+#define WSX_STAGE_WEBSOCKET 5
+
+/** The peer broke the protocol. */
+#define WSX_FAILURE_PROTOCOL 1
+
+/** The peer answered, but not with what was asked for: http_status says more. */
+#define WSX_FAILURE_REFUSED 2
+
+/** A limit of the options was exceeded. */
+#define WSX_FAILURE_LIMIT 3
+
+/** A timeout of the options ran out. */
+#define WSX_FAILURE_TIMEOUT 4
+
+/** The system reported an error, or the peer's end vanished. */
+#define WSX_FAILURE_TRANSPORT 5
+
+/** The loop was shut down or freed. */
+#define WSX_FAILURE_SHUTDOWN 6
+
+/** A callback failed. */
+#define WSX_FAILURE_CALLBACK 7
+
+/** This end of a connection. */
+#define WSX_SIDE_US 0
+
+/** The other end of a connection. */
+#define WSX_SIDE_PEER 1
+
+/** Normal closure: the purpose is fulfilled. */
+#define WSX_CLOSE_NORMAL 1000
+
+/** A server shuts down, a page is left. */
+#define WSX_CLOSE_GOING_AWAY 1001
+
+/** Protocol error. */
+#define WSX_CLOSE_PROTOCOL_ERROR 1002
+
+/** Unsupported kind of message. */
+#define WSX_CLOSE_UNSUPPORTED 1003
+
+/** Never sent: the peer's close had no code. Given to wsx_close(): a close without a code. */
+#define WSX_CLOSE_NO_STATUS 1005
+
+/** Never sent: the connection ended without a close. */
+#define WSX_CLOSE_ABNORMAL 1006
+
+/** A payload does not fit its kind, as text that is not UTF-8. */
+#define WSX_CLOSE_INVALID_PAYLOAD 1007
+
+/** Policy violation. */
+#define WSX_CLOSE_POLICY 1008
+
+/** Message too big. */
+#define WSX_CLOSE_TOO_BIG 1009
+
+/** A client misses an extension. */
+#define WSX_CLOSE_MANDATORY_EXTENSION 1010
+
+/** Internal error. */
+#define WSX_CLOSE_INTERNAL_ERROR 1011
+
+/** The service restarts. */
+#define WSX_CLOSE_SERVICE_RESTART 1012
+
+/** The peer does not read fast enough, or the service is overloaded. */
+#define WSX_CLOSE_TRY_AGAIN_LATER 1013
+
+/** The opening handshake is under way. */
+#define WSX_STATE_CONNECTING 0
+
+/** Messages flow. HTTP streams are in this state as well. */
+#define WSX_STATE_OPEN 1
+
+/** A close was sent or received, or the transport is being ended. */
+#define WSX_STATE_CLOSING 2
+
+/** Gone; also the answer for a stale number. */
+#define WSX_STATE_CLOSED 3
+
+/**
+ * An event loop: sockets, timers and callbacks of one thread, the first one to run, turn or flush it, or to ask for
+ * its timeout. A program may have several.
+ */
+typedef struct wsx_loop wsx_loop;
+
+/**
+ * The opening handshake that made a connection open, as on_open sees it; borrowed until the callback returns, and so
+ * is every text it answers with.
+ */
+typedef struct wsx_opening wsx_opening;
+
+/**
+ * The options of loops, listeners and client connections: one object holds them all, each call reads its own, and
+ * later changes have no effect on what was made. A size or count of 0 means "no limit" and a timeout of 0 means "off",
+ * unless a setter says otherwise.
+ */
+typedef struct wsx_options wsx_options;
+
+/**
+ * An HTTP request, as on_request sees it; borrowed until the callback returns, and so is every text it answers with.
+ * Texts have a NUL at their end. The functions that ask it answer NULL or 0 for what is not there.
+ */
+typedef struct wsx_request wsx_request;
+
+/** The answer to a request: "accept" until a function below makes it another. Borrowed until on_request returns. */
+typedef struct wsx_response wsx_response;
+
+/** A function of the program with its own pointer. */
+typedef void (*wsx_function)(void *user);
+
+/** A timer's number. */
+typedef uint64_t wsx_timer;
+
+/** A listener's number, made like a connection's. */
+typedef uint64_t wsx_listener;
+
+/**
+ * A connection's number. It is never reused for another connection and needs no freeing: once the connection is gone,
+ * calls answer WSX_ERR_CLOSED. 0 is never a connection.
+ */
+typedef uint64_t wsx_connection;
+
+/**
+ * What went wrong: told by on_error and on_listener_error, and again with the close. Borrowed until the callback
+ * returns.
+ */
+typedef struct wsx_failure {
+    /** Size of this struct in the library that runs: what lies beyond it is not there. */
+    size_t size;
+    /** How far the connection had come: a WSX_STAGE_ constant. */
+    int32_t stage;
+    /** What kind of thing went wrong: a WSX_FAILURE_ constant. New kinds may come. */
+    int32_t kind;
+    /** The system's errno; 0 where it reported none. */
+    int32_t os_error;
+    /** The HTTP status the peer answered; 0 where it did not. */
+    int32_t http_status;
+    /**
+     * One sentence for people, with a NUL at its end: what happened and, where there is something, what to do about
+     * it.
+     */
+    const char *message;
+    /** Bytes of the message, without the NUL. */
+    size_t message_length;
+} wsx_failure;
+
+/** How a connection ended: told by on_close. Borrowed until the callback returns. */
+typedef struct wsx_close_info {
+    /** Size of this struct in the library that runs: what lies beyond it is not there. */
+    size_t size;
+    /**
+     * The code: the peer's where the peer began, ours where we did; 1005 where the peer's close had none, 1006 where
+     * there was no close.
+     */
+    uint16_t code;
+    /** The closing handshake was completed and nothing failed. */
+    bool was_clean;
+    /** Who began: WSX_SIDE_US or WSX_SIDE_PEER. */
+    int32_t by;
+    /**
+     * The reason that came with the code: UTF-8, at most 123 bytes, empty where there was none, with a NUL at its end.
+     */
+    const char *reason;
+    /** Bytes of the reason, without the NUL. */
+    size_t reason_length;
+    /** What failed; NULL exactly if a side closed in order, or the program called wsx_terminate(). */
+    const wsx_failure *failure;
+    /**
+     * Messages that were accepted for sending and then lost: dropped by policy, or taken from another thread and
+     * refused on the loop.
+     */
+    uint32_t lost_messages;
+    /** Bytes sent by the program that did not reach the kernel. */
+    uint64_t unsent_bytes;
+    /** All of it as one sentence for a log, with a NUL at its end. */
+    const char *text;
+} wsx_close_info;
+
+/**
+ * The callbacks of a listener or of a client connection. Any may be NULL: on_request then accepts, the others ignore.
+ *
+ * Set size to sizeof(wsx_callbacks) and what is not used to NULL; the table is copied where it is registered. All
+ * callbacks run on the loop's thread, one at a time, and never inside another call. They may call everything but
+ * wsx_loop_run, _turn, _flush, _next_timeout and _free, and must return: no longjmp, no C++ exception. The pointers
+ * they are given are borrowed until they return; payloads are not NUL-terminated, and are never NULL. Each gets the
+ * user pointer of its registration.
+ */
+typedef struct wsx_callbacks {
+    /** sizeof(wsx_callbacks), by which the table can grow. */
+    size_t size;
+    /**
+     * Server: an HTTP request has come, and passed the options (origin, path). The response is "accept" until the
+     * callback makes it another; accepting a request that is not for a WebSocket answers 426.
+     */
+    void (*on_request)(const wsx_request *request, wsx_response *response, void *user);
+    /** The connection is open. Exactly one on_close will follow. */
+    void (*on_open)(wsx_connection connection, const wsx_opening *opening, void *user);
+    /** A whole message has come. The kind is WSX_TEXT (always valid UTF-8) or WSX_BINARY. */
+    void (*on_message)(wsx_connection connection, int32_t kind, const uint8_t *payload, size_t length, void *user);
+    /**
+     * A frame of a fragmented message has come, where the options ask for fragments. Text may be cut inside a
+     * character.
+     */
+    void (*on_fragment)(wsx_connection connection,
+                        int32_t kind,
+                        const uint8_t *payload,
+                        size_t length,
+                        bool is_first,
+                        bool is_last,
+                        void *user);
+    /** A ping has come; it is answered already. */
+    void (*on_ping)(wsx_connection connection, const uint8_t *payload, size_t length, void *user);
+    /** A pong has come, asked for or not. Answers to the heartbeat's own pings are not told. */
+    void (*on_pong)(wsx_connection connection, const uint8_t *payload, size_t length, void *user);
+    /** The backlog, having been over half of its limit or having cost a message, is below a quarter of it again. */
+    void (*on_drain)(wsx_connection connection, void *user);
+    /** The connection failed; its on_close is the next and last event. Failed connects are told here too. */
+    void (*on_error)(wsx_connection connection, const wsx_failure *failure, void *user);
+    /** The connection is gone: the last event of each connection, exactly once. */
+    void (*on_close)(wsx_connection connection, const wsx_close_info *close, void *user);
+    /**
+     * Something failed that belongs to no announced connection: accepting (out of descriptors, say; it is retried), or
+     * an answer of on_request that could not be sent.
+     */
+    void (*on_listener_error)(wsx_listener listener, const wsx_failure *failure, void *user);
+    /**
+     * The user pointer is no longer needed: called exactly once, after the last callback, or before the registering
+     * call returns with an error. It must not call the library.
+     */
+    wsx_function drop;
+} wsx_callbacks;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/* ---- Version and errors ---- */
+
+/** The version of the library that runs, as WSX_VERSION_NUMBER is that of the header. [any thread] */
+uint32_t wsx_version(void);
+
+/** The version of the library that runs, as text. Static. [any thread] */
+const char *wsx_version_string(void);
+
+/**
+ * Whether this build has a feature: "server", "client", "unix" (Unix sockets). What it does not know, as "tls" today,
+ * it does not have. NULL is no feature. [any thread]
+ */
+bool wsx_has_feature(const char *name);
+
+/** What a status means, in a sentence. Static; never NULL. [any thread] */
+const char *wsx_strerror(int32_t status);
+
+/**
+ * What the last call that failed on this thread said, with names and figures; empty where none has failed yet. Valid
+ * until the next call on this thread fails; never NULL. [any thread]
+ */
+const char *wsx_last_error(void);
+
+/** The errno of the last call that failed on this thread; 0 where the system had no part in it. [any thread] */
+int32_t wsx_last_os_error(void);
+
+/* ---- Options ---- */
+
+/**
+ * Options with every default, to be freed with wsx_options_free(). NULL only where a defect was caught. [any thread]
+ */
+wsx_options *wsx_options_new(void);
+
+/** Frees options; what was made with them stays. NULL is fine. [any thread] */
+void wsx_options_free(wsx_options *options);
+
+/**
+ * Largest message a peer may send, in bytes, after assembling its fragments. Beyond it: close 1009, told from the
+ * frame header alone. Default 1 MiB; 0: no limit. [any thread]
+ */
+int32_t wsx_options_set_max_message(wsx_options *options, size_t bytes);
+
+/** Most fragments of one message. Beyond it: close 1008. Default 1,024; 0: no limit. [any thread] */
+int32_t wsx_options_set_max_fragments(wsx_options *options, uint32_t count);
+
+/**
+ * Whether each frame of a fragmented message is handed over by on_fragment (1) instead of the assembled message by
+ * on_message (0). The largest message still bounds the whole. Default 0. [any thread]
+ */
+int32_t wsx_options_set_deliver_fragments(wsx_options *options, int32_t enabled);
+
+/**
+ * Largest HTTP head (first line and headers), in bytes. Beyond it: 431. Default 16 KiB; 0 is the default. [any thread]
+ */
+int32_t wsx_options_set_max_head(wsx_options *options, size_t bytes);
+
+/** Most headers in an HTTP head, at most 256. Beyond it: 431. Default 100; 0 is the default. [any thread] */
+int32_t wsx_options_set_max_headers(wsx_options *options, size_t count);
+
+/**
+ * How long opening may take, from the TCP connection to on_open, the lookup of a client's host name included. Beyond
+ * it: closed, after 408 where a request was begun. Default 10,000 ms. [any thread]
+ */
+int32_t wsx_options_set_handshake_timeout(wsx_options *options, uint64_t ms);
+
+/** Heartbeat: ping after so long without a byte from the peer. Default 25,000 ms; 0: no heartbeat. [any thread] */
+int32_t wsx_options_set_ping_interval(wsx_options *options, uint64_t ms);
+
+/**
+ * How long a peer may stay silent after the heartbeat's ping; any byte counts as life. Beyond it: closed as 1006.
+ * Default 20,000 ms. [any thread]
+ */
+int32_t wsx_options_set_pong_timeout(wsx_options *options, uint64_t ms);
+
+/**
+ * How long the closing handshake may take. Beyond it: TCP is closed. Default 5,000 ms; 0 is the default. [any thread]
+ */
+int32_t wsx_options_set_close_timeout(wsx_options *options, uint64_t ms);
+
+/**
+ * How long output may wait without the peer taking a single byte. Beyond it: closed as 1006. Default 10,000 ms; 0: no
+ * limit. [any thread]
+ */
+int32_t wsx_options_set_progress_timeout(wsx_options *options, uint64_t ms);
+
+/**
+ * Most output that may wait for one peer, in bytes, counted after the turn's flush; a message that finds nothing
+ * waiting is always taken whole. Beyond it: the backlog policy. Default 1 MiB; 0: no limit. [any thread]
+ */
+int32_t wsx_options_set_backlog_limit(wsx_options *options, size_t bytes);
+
+/** What happens beyond the backlog limit: a WSX_BACKLOG_ constant. Default WSX_BACKLOG_CLOSE. [any thread] */
+int32_t wsx_options_set_backlog_policy(wsx_options *options, int32_t policy);
+
+/**
+ * Adds a subprotocol. Server: those it speaks, in order of preference; the first one the client offers is chosen
+ * unless the request hook chooses. Client: those it offers. Default none. [any thread]
+ */
+int32_t wsx_options_add_subprotocol(wsx_options *options, const char *name);
+
+/** Most topics one connection may subscribe to. Beyond it wsx_subscribe() is refused. Default 128. [any thread] */
+int32_t wsx_options_set_max_topics(wsx_options *options, size_t count);
+
+/**
+ * Whether small writes leave at once, TCP_NODELAY (1), or wait for the acknowledgement of earlier ones (0). Default 1.
+ * [any thread]
+ */
+int32_t wsx_options_set_no_delay(wsx_options *options, int32_t enabled);
+
+/**
+ * Server: which web pages may connect: a WSX_ORIGINS_ constant. Only requests with an Origin header, those of
+ * browsers, are checked; others get 403. Default WSX_ORIGINS_SAME_HOST. [any thread]
+ */
+int32_t wsx_options_set_origins(wsx_options *options, int32_t origins);
+
+/**
+ * Server: adds an origin to the list of those that may connect, written as browsers send it: "https://example.org", or
+ * "null" for a page from a file. The first one replaces the rule of wsx_options_set_origins(). [any thread]
+ */
+int32_t wsx_options_add_origin(wsx_options *options, const char *origin);
+
+/**
+ * Server: the only path that is upgraded, as "/chat"; others get 404 unless the request hook answers. NULL: any path,
+ * the default. [any thread]
+ */
+int32_t wsx_options_set_path(wsx_options *options, const char *path);
+
+/**
+ * Server: most connections of a listener. Beyond it: 503, and once a small reserve is used up they wait in the
+ * kernel's queue. Default 0: the process's descriptor limit less 32. [any thread]
+ */
+int32_t wsx_options_set_max_connections(wsx_options *options, size_t count);
+
+/** Server: length of the kernel's queue of connections not yet accepted. Default 1,024. [any thread] */
+int32_t wsx_options_set_listen_backlog(wsx_options *options, uint32_t count);
+
+/** Server: whether several listeners may share an address (SO_REUSEPORT), one per loop (1). Default 0. [any thread] */
+int32_t wsx_options_set_reuse_port(wsx_options *options, int32_t enabled);
+
+/**
+ * Client: adds a header to the request. One that the library writes itself, or that cannot stand in an HTTP head, is
+ * WSX_ERR_INVALID. Default none. [any thread]
+ */
+int32_t wsx_options_add_header(wsx_options *options, const char *name, const char *value);
+
+/**
+ * Loop: most calls from other threads that may wait. Beyond it they answer WSX_ERR_FULL. Default 65,536. [any thread]
+ */
+int32_t wsx_options_set_max_commands(wsx_options *options, size_t count);
+
+/** Loop: most payload in those calls, in bytes. Beyond it they answer WSX_ERR_FULL. Default 16 MiB. [any thread] */
+int32_t wsx_options_set_max_command_bytes(wsx_options *options, size_t bytes);
+
+/** Loop: size of its one receive buffer, in bytes, at least 4 KiB. Default 512 KiB. [any thread] */
+int32_t wsx_options_set_receive_buffer(wsx_options *options, size_t bytes);
+
+/* ---- The loop, and everybody on it ---- */
+
+/** Makes a loop, with options or, where they are NULL, the defaults. To be freed with wsx_loop_free(). [any thread] */
+int32_t wsx_loop_new(const wsx_options *options, wsx_loop **new_loop);
+
+/**
+ * Frees a loop: each open connection hears its on_close, each drop function is called. NULL is fine. Inside a callback
+ * it is WSX_ERR_REENTRANT, and on a thread that is not the loop's WSX_ERR_WRONG_THREAD; nothing is freed then. Once
+ * the loop's thread has ended, which ends its connections without callbacks, any thread may free it. Nobody may use
+ * the pointer any more; numbers of connections and listeners stay safe to use. [loop thread]
+ */
+int32_t wsx_loop_free(wsx_loop *event_loop);
+
+/** Runs the loop on this thread until wsx_loop_stop() or the end of wsx_loop_shutdown(). [loop thread] */
+int32_t wsx_loop_run(wsx_loop *event_loop);
+
+/**
+ * Runs one turn: waits for something to do up to timeout_ms (0: does not wait, -1: no limit), does it, and writes
+ * whether the loop runs on, which may go to NULL: false after wsx_loop_stop() or the end of wsx_loop_shutdown().
+ * [loop thread]
+ */
+int32_t wsx_loop_turn(wsx_loop *event_loop, int32_t timeout_ms, bool *running);
+
+/** Writes what was sent between turns, without waiting for the next turn. [loop thread] */
+int32_t wsx_loop_flush(wsx_loop *event_loop);
+
+/**
+ * The descriptor that turns readable when a turn has something to do: wait for it with poll(2) or another loop, no
+ * longer than wsx_loop_next_timeout() says, then call wsx_loop_turn() with 0. It stays the loop's. A negative number
+ * is an error. [any thread]
+ */
+int32_t wsx_loop_fd(wsx_loop *event_loop);
+
+/**
+ * Writes how long the next turn may wait, in milliseconds: 0: work is waiting, -1: until the descriptor is readable.
+ * [loop thread]
+ */
+int32_t wsx_loop_next_timeout(wsx_loop *event_loop, int32_t *timeout_ms);
+
+/**
+ * Calls a function on the loop's thread, in its next turn. The drop function, which may be NULL, is called with the
+ * user pointer exactly once: after the function, or without it where the call fails or the loop ends. It must not call
+ * the library. [any thread]
+ */
+int32_t wsx_loop_post(wsx_loop *event_loop, wsx_function function, void *user, wsx_function drop);
+
+/**
+ * Calls a function on the loop's thread once, after so many milliseconds, and writes the timer's number, which may go
+ * to NULL. The drop function is called as with wsx_loop_post(). [loop thread]
+ */
+int32_t wsx_loop_set_timer(wsx_loop *event_loop,
+                           uint64_t after_ms,
+                           wsx_function function,
+                           void *user,
+                           wsx_function drop,
+                           wsx_timer *timer);
+
+/** Cancels a timer; one that has run is no error. [loop thread] */
+int32_t wsx_timer_cancel(wsx_timer timer);
+
+/** Makes the turn in progress, or the next one, return without waiting. [any thread] */
+int32_t wsx_loop_wake(wsx_loop *event_loop);
+
+/** Makes wsx_loop_run() return after its turn. Connections stay as they are. [any thread] */
+int32_t wsx_loop_stop(wsx_loop *event_loop);
+
+/**
+ * Ends in order: stops accepting, closes every connection with 1001, waits for them up to grace_ms, cuts what is left,
+ * and makes wsx_loop_run() return. Each connection hears its on_close. [any thread]
+ */
+int32_t wsx_loop_shutdown(wsx_loop *event_loop, uint64_t grace_ms);
+
+/**
+ * Sends a message to all open connections of a listener, or of every listener of the loop where it is 0, but not to
+ * the connection except (0: to all). It is encoded once. Success means that it was taken: a peer that does not read
+ * meets its backlog policy. [any thread]
+ */
+int32_t wsx_broadcast(wsx_loop *event_loop,
+                      wsx_listener listener,
+                      int32_t kind,
+                      const void *payload,
+                      size_t length,
+                      wsx_connection except);
+
+/**
+ * Sends a message to all subscribers of a topic, but not to the connection except (0: to all). It is encoded once; a
+ * topic without subscribers is no error. [any thread]
+ */
+int32_t wsx_publish(wsx_loop *event_loop,
+                    const char *topic,
+                    int32_t kind,
+                    const void *payload,
+                    size_t length,
+                    wsx_connection except);
+
+/** Writes how many connections subscribe to a topic. [loop thread] */
+int32_t wsx_subscriber_count(wsx_loop *event_loop, const char *topic, size_t *total);
+
+/**
+ * Writes how many connections of a listener, or of every listener of the loop where it is 0, are open. [loop thread]
+ */
+int32_t wsx_connection_count(wsx_loop *event_loop, wsx_listener listener, size_t *total);
+
+/**
+ * Writes the numbers of those open connections into an array, as many as fit, and how many there are in all, so that a
+ * capacity of 0 (the array may be NULL then) just asks. [loop thread]
+ */
+int32_t wsx_connections(wsx_loop *event_loop,
+                        wsx_listener listener,
+                        wsx_connection *array,
+                        size_t capacity,
+                        size_t *total);
+
+/* ---- Listening and connecting ---- */
+
+/**
+ * Listens on "HOST:PORT" (an IPv6 address in brackets) or "unix:PATH", with options or, where they are NULL, the
+ * defaults, and writes the listener's number, which may go to NULL. Port 0: the system chooses, and
+ * wsx_listener_port() tells. Accepting begins with the loop's first turn. [loop thread]
+ */
+int32_t wsx_listen(wsx_loop *event_loop,
+                   const char *address,
+                   const wsx_options *options,
+                   const wsx_callbacks *callbacks,
+                   void *user,
+                   wsx_listener *listener);
+
+/**
+ * Listens with a socket that is bound and listening already, TCP or Unix (socket activation, a supervisor). The
+ * library owns the descriptor from here on, and closes it also where this fails. [loop thread]
+ */
+int32_t wsx_listen_fd(wsx_loop *event_loop,
+                      int32_t fd,
+                      const wsx_options *options,
+                      const wsx_callbacks *callbacks,
+                      void *user,
+                      wsx_listener *listener);
+
+/**
+ * Connects to "ws://HOST[:PORT]/PATH" or "ws+unix:PATH:/TARGET", with options or, where they are NULL, the defaults,
+ * and writes the connection's number, which may go to NULL. Success means that it was begun: on_open tells when it may
+ * be sent to; where it fails on_error tells why, then on_close. wss is WSX_ERR_UNSUPPORTED in a build without TLS.
+ * [loop thread]
+ */
+int32_t wsx_connect(wsx_loop *event_loop,
+                    const char *url,
+                    const wsx_options *options,
+                    const wsx_callbacks *callbacks,
+                    void *user,
+                    wsx_connection *connection);
+
+/**
+ * Writes a listener's address, as "127.0.0.1:9001", "[::1]:9001" or "unix:/run/chat", into a buffer: cut to what fits,
+ * always with a NUL. The whole length, without the NUL, may go to NULL. [loop thread]
+ */
+int32_t wsx_listener_address(wsx_listener listener, char *buffer, size_t capacity, size_t *length);
+
+/** A listener's port; 0 for a Unix socket. A negative number is an error. [loop thread] */
+int32_t wsx_listener_port(wsx_listener listener);
+
+/** Stops accepting and frees the address; open connections stay. [any thread] */
+int32_t wsx_listener_close(wsx_listener listener);
+
+/* ---- The opening handshake: inside on_request and on_open ---- */
+
+/**
+ * The number the connection will have if it is accepted, or answered with a stream.
+ * [loop thread, in on_request and on_open]
+ */
+wsx_connection wsx_request_connection(const wsx_request *request);
+
+/**
+ * Whether this is a valid request for a WebSocket, rather than a plain HTTP request.
+ * [loop thread, in on_request and on_open]
+ */
+bool wsx_request_is_upgrade(const wsx_request *request);
+
+/** The method, as "GET". [loop thread, in on_request and on_open] */
+const char *wsx_request_method(const wsx_request *request);
+
+/** The path as it came, percent signs not decoded, without the query. [loop thread, in on_request and on_open] */
+const char *wsx_request_path(const wsx_request *request);
+
+/**
+ * The query as it came, without the question mark; NULL where there is none. [loop thread, in on_request and on_open]
+ */
+const char *wsx_request_query(const wsx_request *request);
+
+/** Where the peer is: "192.0.2.1:50000", "[2001:db8::1]:50000", "unix:". [loop thread, in on_request and on_open] */
+const char *wsx_request_peer(const wsx_request *request);
+
+/**
+ * The value of the first header of this name, without regard to case; NULL where there is none.
+ * [loop thread, in on_request and on_open]
+ */
+const char *wsx_request_header(const wsx_request *request, const char *name);
+
+/** How many headers there are. [loop thread, in on_request and on_open] */
+size_t wsx_request_header_count(const wsx_request *request);
+
+/**
+ * Name and value of the header at this index, from 0, in the order they came. The value may be any bytes but NUL.
+ * [loop thread, in on_request and on_open]
+ */
+int32_t wsx_request_header_at(const wsx_request *request, size_t index, const char **name, const char **value);
+
+/**
+ * The subprotocol that the client offers at this index, from 0, in its order; NULL past the last one.
+ * [loop thread, in on_request and on_open]
+ */
+const char *wsx_request_subprotocol_at(const wsx_request *request, size_t index);
+
+/**
+ * Accept the WebSocket with this subprotocol, which the client must have offered; NULL: as the options choose.
+ * [loop thread, in on_request]
+ */
+int32_t wsx_response_accept(wsx_response *response, const char *subprotocol);
+
+/**
+ * Refuse, or answer a plain request, with an HTTP status (200 to 599) and a text, which may be NULL.
+ * [loop thread, in on_request]
+ */
+int32_t wsx_response_reject(wsx_response *response, int32_t status, const char *body);
+
+/**
+ * Answer with an HTTP status (200 to 599) and a body of this kind of content, as "text/html; charset=utf-8": a page, a
+ * health check. The body is copied. [loop thread, in on_request]
+ */
+int32_t wsx_response_page(wsx_response *response,
+                          int32_t status,
+                          const char *content_type,
+                          const void *body,
+                          size_t length);
+
+/**
+ * Answer with 200 and a body that stays open: the program writes to it with wsx_write() under the number of
+ * wsx_request_connection(), ends it with wsx_close(), and hears one on_close. [loop thread, in on_request]
+ */
+int32_t wsx_response_stream(wsx_response *response, const char *content_type);
+
+/**
+ * Add a header to the answer, whatever it is. One that the library writes itself, or that cannot stand in an HTTP
+ * head, is WSX_ERR_INVALID. [loop thread, in on_request]
+ */
+int32_t wsx_response_header(wsx_response *response, const char *name, const char *value);
+
+/** The request that was accepted; NULL on a client connection. [loop thread, in on_open] */
+const wsx_request *wsx_opening_request(const wsx_opening *opening);
+
+/** The subprotocol agreed on; NULL where there is none. [loop thread, in on_open] */
+const char *wsx_opening_subprotocol(const wsx_opening *opening);
+
+/**
+ * The value of the first header of this name, without regard to case, in what the peer sent: a client sees the
+ * server's answer, a server the request. NULL where there is none. [loop thread, in on_open]
+ */
+const char *wsx_opening_header(const wsx_opening *opening, const char *name);
+
+/* ---- A connection ---- */
+
+/**
+ * Sends a message, copied before this returns: WSX_TEXT, which must be UTF-8, or WSX_BINARY. It leaves at the end of
+ * the turn, with everything else for this peer. From another thread success means accepted: what is lost later is told
+ * in lost_messages of the close. [any thread]
+ */
+int32_t wsx_send(wsx_connection connection, int32_t kind, const void *payload, size_t length);
+
+/** Sends text that ends with a NUL: wsx_send() with its strlen(). [any thread] */
+int32_t wsx_send_text(wsx_connection connection, const char *payload);
+
+/** Sends a ping of at most 125 bytes; on_pong tells the answer. [any thread] */
+int32_t wsx_ping(wsx_connection connection, const void *payload, size_t length);
+
+/** Sends a pong that nobody asked for, of at most 125 bytes. Pings are answered without it. [any thread] */
+int32_t wsx_pong(wsx_connection connection, const void *payload, size_t length);
+
+/**
+ * Begins the closing handshake; what was sent before leaves first. The code is 1000 to 1003, 1007 to 1014 or 3000 to
+ * 4999, or 1005 for a close without a code; the reason is at most 123 bytes, and may be NULL. On an HTTP stream the
+ * code is only told in on_close, and the body ends in order. A connection that is still connecting is given up.
+ * Closing twice is WSX_ERR_CLOSED. [any thread]
+ */
+int32_t wsx_close(wsx_connection connection, uint16_t code, const char *reason);
+
+/** Ends the transport at once, without a close; what waits is lost. on_close tells 1006. [any thread] */
+int32_t wsx_terminate(wsx_connection connection);
+
+/**
+ * Writes to the body of an HTTP stream, which wsx_response_stream() began; copied before this returns. The limits are
+ * those of wsx_send(). [any thread]
+ */
+int32_t wsx_write(wsx_connection connection, const void *payload, size_t length);
+
+/** Subscribes an open server connection to a topic, a name of at most 255 bytes; twice is once. [any thread] */
+int32_t wsx_subscribe(wsx_connection connection, const char *topic);
+
+/** Ends a subscription; one that does not exist is no error. [any thread] */
+int32_t wsx_unsubscribe(wsx_connection connection, const char *topic);
+
+/** Stops reading from the peer, who will feel it through TCP; the heartbeat rests meanwhile. [any thread] */
+int32_t wsx_pause(wsx_connection connection);
+
+/** Reads again after wsx_pause(). [any thread] */
+int32_t wsx_resume(wsx_connection connection);
+
+/** Writes how many bytes are queued that the kernel has not taken yet, frame headers included. [loop thread] */
+int32_t wsx_buffered_amount(wsx_connection connection, size_t *amount);
+
+/**
+ * The state: a WSX_STATE_ constant, WSX_STATE_CLOSED for a stale number. A negative number is an error. [loop thread]
+ */
+int32_t wsx_ready_state(wsx_connection connection);
+
+/**
+ * Writes the subprotocol agreed on, empty where there is none, into a buffer: cut to what fits, always with a NUL. The
+ * whole length, without the NUL, may go to NULL. [loop thread]
+ */
+int32_t wsx_subprotocol(wsx_connection connection, char *buffer, size_t capacity, size_t *length);
+
+/**
+ * Writes where the peer is, as "192.0.2.1:50000", "[2001:db8::1]:50000" or "unix:", into a buffer: cut to what fits,
+ * always with a NUL. The whole length, without the NUL, may go to NULL. Still known inside on_close. [loop thread]
+ */
+int32_t wsx_peer_address(wsx_connection connection, char *buffer, size_t capacity, size_t *length);
+
+/**
+ * The program's own pointer for this connection: NULL until it is set, and where the number is stale or the thread
+ * wrong, which wsx_last_error() tells. Still known inside on_close. [loop thread]
+ */
+void *wsx_user_data(wsx_connection connection);
+
+/** Keeps a pointer of the program with the connection. The library never looks behind it. [loop thread] */
+int32_t wsx_set_user_data(wsx_connection connection, void *user_data);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* LIBWSX_H */
