@@ -311,6 +311,11 @@ impl Response {
         Self::new(ResponseKind::Stream, 200, Vec::new()).header("Content-Type", content_type)
     }
 
+    /// Whether this can be sent: what was wrong with a header or the status.
+    pub fn check(&self) -> Result<()> {
+        self.error.clone().map_or(Ok(()), |error| Err(Error::InvalidArgument(error)))
+    }
+
     /// Choose this subprotocol, which the client must have offered.
     pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
         self.subprotocol = Some(name.into());
@@ -377,6 +382,10 @@ pub trait Handler: Send + 'static {
 
     /// A frame of a fragmented message has come, where `deliver_fragments` is set.
     fn on_fragment(&mut self, connection: Connection, fragment: Fragment<'_>) {}
+
+    /// The engine is about to answer this peer by itself: a pong, or the Close that answers a Close or a violation. For a
+    /// door that gathers events to deliver many at once: what it delivers, and what the program sends, goes out first.
+    fn before_reply(&mut self, connection: Connection) {}
 
     /// A ping has come; the pong has been queued already.
     fn on_ping(&mut self, connection: Connection, payload: &[u8]) {}

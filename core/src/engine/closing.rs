@@ -77,7 +77,11 @@ impl State {
             Some(Phase::Request) => return Err(Error::NotOpen),
             Some(_) => {}
         }
-        self.set_ending(slot, Ending::orderly(close::ABNORMAL, "", Side::Us, false));
+        // What has failed, or was closed by the peer, is told as such.
+        let ending = self.connections.get(slot).and_then(|record| record.extra.as_ref()?.ending.as_ref());
+        if ending.is_none_or(|ending| ending.failure.is_none() && !ending.was_clean) {
+            self.set_ending(slot, Ending::orderly(close::ABNORMAL, "", Side::Us, false));
+        }
         self.finish(slot);
         Ok(())
     }
@@ -152,6 +156,7 @@ impl State {
     /// The backlog is over its limit: messages not begun are dropped, and Close 1013 follows the frame in progress.
     pub(super) fn fail_backlog(&mut self, slot: u32, backlog: usize, limit: usize) {
         let Some(record) = self.connections.get_mut(slot) else { return };
+        let stage = record.phase.stage();
         if record.phase == Phase::WebSocket {
             let (bytes, messages) = record.outbox.drop_unbegun(record.protocol.role());
             let extra = record.extra();
@@ -160,7 +165,7 @@ impl State {
             extra.dropped_bytes += bytes as u64;
         }
         let message = format!("{backlog} bytes waited for a peer that does not read, backlog_limit is {limit}");
-        let failure = Failure::new(Stage::WebSocket, FailureKind::Limit, message);
+        let failure = Failure::new(stage, FailureKind::Limit, message);
         self.fail(slot, close::TRY_AGAIN_LATER, Side::Us, failure);
     }
 
@@ -289,13 +294,22 @@ impl State {
                 // A client whose server is slow to end TCP has closed in order; so has an HTTP answer that was written.
                 let unanswered = !record.protocol.is_close_complete() && record.phase == Phase::WebSocket;
                 let unwritten = !record.outbox.is_empty();
+                let is_http = record.protocol.state() == ReadyState::Connecting;
                 if let Some(ending) = record.extra().ending.as_mut()
                     && ending.failure.is_none()
                     && (unanswered || unwritten)
                 {
-                    let what = if unanswered { "the peer did not answer our Close" } else { "the peer did not read" };
-                    let message = format!("{what} within {close} ms (close_timeout)");
-                    **ending = Ending::failed(close::ABNORMAL, ending.by, failed(Stage::WebSocket, message));
+                    let (stage, message) = if unanswered {
+                        (
+                            Stage::WebSocket,
+                            format!("the peer did not answer our Close within {close} ms (close_timeout)"),
+                        )
+                    } else if is_http {
+                        (Stage::Http, format!("the client took no byte for {progress:?} (progress_timeout)"))
+                    } else {
+                        (Stage::WebSocket, format!("the peer did not read within {close} ms (close_timeout)"))
+                    };
+                    **ending = Ending::failed(close::ABNORMAL, ending.by, failed(stage, message));
                 }
                 self.finish(slot);
             }
@@ -346,7 +360,6 @@ impl State {
     pub(super) fn shutdown(&mut self, grace: Duration) {
         self.settle();
         self.tick();
-        self.shutting_down = true;
         for group in self.groups.slots() {
             self.close_acceptor(group);
         }
@@ -367,7 +380,9 @@ impl State {
                 Phase::Ending | Phase::Dead => {}
             }
         }
-        self.timers.push(self.now + millis(grace), TimerKey::Shutdown);
+        let end = self.due(grace);
+        self.shutting_down = Some(end);
+        self.timers.push(end, TimerKey::Shutdown);
         let _ = self.shared.wake();
     }
 

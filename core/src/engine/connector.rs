@@ -6,13 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::state::{Group, News, Phase, Record, State};
+use super::state::{Group, News, OwnedHandler, Phase, Record, State};
 use super::timers::Millis;
 use super::transport::Transport;
 use crate::close::{self, Side};
 use crate::config::Options;
 use crate::error::{Failure, FailureKind, Result, Stage};
-use crate::event::{Connection, Handler};
+use crate::event::Connection;
 use crate::protocol::frame::Role;
 use crate::protocol::handshake::{self, Url};
 
@@ -32,7 +32,9 @@ pub(super) struct Dial {
 }
 
 impl State {
-    pub(super) fn connect(&mut self, url: &str, options: &Options, handler: Box<dyn Handler>) -> Result<Connection> {
+    /// Begins to connect; takes `handler` only where that succeeds, as [`listen`](Self::listen) does.
+    pub(super) fn connect(&mut self, url: &str, options: &Options, handler: &mut OwnedHandler) -> Result<Connection> {
+        self.check_alive()?;
         super::listener::check_options(options)?;
         let url = handshake::parse_url(url)?;
         let key = tungstenite::handshake::client::generate_key();
@@ -47,7 +49,7 @@ impl State {
             give_up_at: None,
         };
         self.tick();
-        let group = self.insert_group(Group::new(options, handler))?;
+        let group = self.insert_group(Group::new(options, handler.take()))?;
         let mut record = Record::new(group, Role::Client, Phase::Resolving, self.now);
         record.announced = true;
         record.extra().dial = Some(Box::new(dial));

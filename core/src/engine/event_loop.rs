@@ -17,7 +17,7 @@ use super::state::{Ending, Group, News, Phase, State};
 use super::timers::TimerKey;
 use crate::close::{self, Close, Side};
 use crate::config::LoopOptions;
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, FailureKind, Result, Stage};
 use crate::event::{Connection, Listener, ReadyState};
 
 const WAKER: Token = Token(usize::MAX);
@@ -128,13 +128,20 @@ impl Drop for EventLoop {
     fn drop(&mut self) {
         let shared: &Arc<Shared> = &self.handle.shared;
         let cell = self.cell();
-        // Dropped here, outside of every lock and borrow: they may hold anything of the program's.
-        drop(shared.close());
+        let commands = shared.close();
+        // They are dropped here, outside of every lock and borrow: they may hold anything of the program's.
         let Ok(cell) = cell else { return };
         if cell.turning.replace(true) {
             // Dropped by one of its own callbacks: the turn in progress is the last.
             cell.state.borrow_mut().stop();
             return;
+        }
+        cell.state.borrow_mut().dropping = true;
+        for (command, _) in commands {
+            // What was accepted from other threads is told as unsent or lost.
+            if let Command::Engine(call) = command {
+                call(&mut cell.state.borrow_mut());
+            }
         }
         let listeners = cell.state.borrow().groups.slots();
         for slot in listeners {
@@ -232,10 +239,11 @@ fn run_commands(cell: &LoopCell) {
 }
 
 fn run_timers(cell: &LoopCell) {
+    // What timers set meanwhile is for another turn, at the latest when the clock has moved on.
+    let now = cell.state.borrow().now;
     loop {
         let mut state = cell.state.borrow_mut();
-        let now = state.now;
-        let Some((_, key)) = state.timers.pop(now) else { return };
+        let Some((at, key)) = state.timers.pop(now) else { return };
         match key {
             TimerKey::Connection(id) => {
                 if let Some(slot) = state.connections.slot(id)
@@ -245,7 +253,7 @@ fn run_timers(cell: &LoopCell) {
                 }
             }
             TimerKey::Accept(slot) => state.accept_again(slot),
-            TimerKey::Shutdown if state.shutting_down => {
+            TimerKey::Shutdown if state.shutting_down == Some(at) => {
                 state.cut("the grace of the shutdown is over");
             }
             TimerKey::Shutdown => {}
@@ -331,14 +339,26 @@ impl State {
 
     /// Takes note of what the system says about a connection; true where it should be read now.
     fn take_event(&mut self, slot: u32, event: &mio::event::Event) -> bool {
-        let Some(record) = self.connections.get_mut(slot) else { return false };
+        let Some(mut record) = self.connections.get_mut(slot) else { return false };
         if record.phase == Phase::Dialing {
-            if event.is_writable() || event.is_error() {
-                self.dialed(slot);
+            if !(event.is_writable() || event.is_error()) {
+                return false;
             }
-            return false;
+            self.dialed(slot);
+            // A server may have spoken first, or ended, before the request: with edges no further event would tell.
+            match self.connections.get_mut(slot) {
+                Some(dialed) if dialed.phase != Phase::Dialing => record = dialed,
+                _ => return false,
+            }
         }
         record.peer_ended |= event.is_read_closed() || event.is_error();
+        if event.is_error() && !record.is_reading() {
+            // Paused or not, the connection is gone.
+            let error = record.transport.as_ref().and_then(|transport| transport.take_error().ok().flatten());
+            let error = error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
+            self.transport_failed(slot, "the connection to the peer was lost", &error);
+            return false;
+        }
         let reads = event.is_readable() || record.peer_ended;
         // One that is in the list of those to read will be read once, with the others there.
         let reads = reads && !record.ready;
@@ -351,8 +371,8 @@ impl State {
 
     /// Whether the loop is to be turned again.
     fn goes_on(&mut self) -> bool {
-        if self.shutting_down && self.connections.len() == 0 && self.news.is_empty() {
-            self.shutting_down = false;
+        if self.shutting_down.is_some() && self.connections.len() == 0 && self.news.is_empty() {
+            self.shutting_down = None;
             return false;
         }
         !std::mem::take(&mut self.stopping)
@@ -369,9 +389,15 @@ impl State {
         record.outbox = Default::default();
         let group = record.group;
         let extra = record.extra();
-        let ending =
+        let mut ending =
             extra.ending.take().unwrap_or_else(|| Box::new(Ending::orderly(close::ABNORMAL, "", Side::Us, false)));
-        Some((connection, group, ending, extra.lost_messages, waiting + extra.dropped_bytes))
+        let unsent = waiting + extra.dropped_bytes;
+        if ending.was_clean && unsent > 0 {
+            let message = format!("the connection ended before the peer took {unsent} bytes that waited for it");
+            ending.was_clean = false;
+            ending.failure = Some(Failure::new(Stage::WebSocket, FailureKind::Transport, message));
+        }
+        Some((connection, group, ending, extra.lost_messages, unsent))
     }
 
     /// Removes a group that listens no more and has no connections.

@@ -221,7 +221,11 @@ fn now_or_later(
             state.count_lost(connection);
         }
     }));
-    shared.command(command, Some(cost))
+    match shared.command(command, Some(cost)) {
+        // What is meant by a number is gone with its loop.
+        Err(Error::LoopGone) => Err(Error::Closed),
+        answer => answer,
+    }
 }
 
 enum OwnedMessage {
@@ -404,10 +408,8 @@ fn broadcast(index: u16, to: Option<Listener>, message: Message<'_>, except: Opt
 impl Timer {
     /// Cancels the timer; one that has run is no error. [loop thread]
     pub fn cancel(self) -> Result<()> {
-        now(registry::loop_index(self.0), |state| {
-            state.cancel_timer(self);
-            Ok(())
-        })
+        // What it would have called is dropped here, outside of every lock and borrow.
+        now(registry::loop_index(self.0), |state| Ok(state.cancel_timer(self))).map(drop)
     }
 }
 
@@ -431,6 +433,14 @@ impl Handle {
         self.shared.index
     }
 
+    /// Where a number is stale because its loop is gone, a handle says so.
+    fn outcome<R>(&self, result: Result<R>) -> Result<R> {
+        match result {
+            Err(Error::Closed) if lock(&self.shared.commands).closed => Err(Error::LoopGone),
+            result => result,
+        }
+    }
+
     /// Listens on `HOST:PORT` (`127.0.0.1:9001`, `[::1]:0`, a name) or `unix:PATH`. [loop thread]
     ///
     /// Port 0 lets the system choose; [`Listener::local_address`] tells. A Unix socket that nobody listens on any more is
@@ -441,17 +451,19 @@ impl Handle {
 
     /// [`listen`](Self::listen) with a handler that is boxed already.
     pub fn listen_boxed(&self, address: &str, options: &Options, handler: Box<dyn Handler>) -> Result<Listener> {
-        now(self.index(), |state| state.listen(address, options, handler))
+        let mut handler = Some(handler);
+        self.outcome(now(self.index(), |state| state.listen(address, options, &mut handler)))
     }
 
-    /// Adopts a socket that is bound and listening (socket activation, a supervisor): TCP or Unix. [loop thread]
+    /// Adopts a socket that is bound, and listening or not (socket activation, a supervisor): TCP or Unix. [loop thread]
     pub fn adopt(&self, socket: OwnedFd, options: &Options, handler: impl Handler) -> Result<Listener> {
         self.adopt_boxed(socket, options, Box::new(handler))
     }
 
     /// [`adopt`](Self::adopt) with a handler that is boxed already.
     pub fn adopt_boxed(&self, socket: OwnedFd, options: &Options, handler: Box<dyn Handler>) -> Result<Listener> {
-        now(self.index(), |state| state.adopt(socket, options, handler))
+        let mut handler = Some(handler);
+        self.outcome(now(self.index(), |state| state.adopt(socket, options, &mut handler)))
     }
 
     /// Connects to `ws://HOST[:PORT]/PATH` or `ws+unix:PATH:/TARGET`. [loop thread]
@@ -464,12 +476,13 @@ impl Handle {
 
     /// [`connect`](Self::connect) with a handler that is boxed already.
     pub fn connect_boxed(&self, url: &str, options: &Options, handler: Box<dyn Handler>) -> Result<Connection> {
-        now(self.index(), |state| state.connect(url, options, handler))
+        let mut handler = Some(handler);
+        self.outcome(now(self.index(), |state| state.connect(url, options, &mut handler)))
     }
 
     /// Sends a message to every open server connection of this loop but `except`, encoded once. [any thread]
     pub fn broadcast<'m>(&self, message: impl Into<Message<'m>>, except: Option<Connection>) -> Result<()> {
-        broadcast(self.index(), None, message.into(), except)
+        self.outcome(broadcast(self.index(), None, message.into(), except))
     }
 
     /// Sends a message to every subscriber of a topic but `except`, encoded once. [any thread]
@@ -480,27 +493,28 @@ impl Handle {
         }
         let (topic, message) = (topic.to_owned(), OwnedMessage::new(message));
         let cost = topic.len() + message.borrow().payload().len();
-        now_or_later(self.index(), cost, move |state| state.publish(&topic, message.borrow(), except), None)
+        let call = move |state: &mut State| state.publish(&topic, message.borrow(), except);
+        self.outcome(now_or_later(self.index(), cost, call, None))
     }
 
     /// How many server connections of this loop are open. [loop thread]
     pub fn connection_count(&self) -> Result<usize> {
-        now(self.index(), |state| state.connection_count(None))
+        self.outcome(now(self.index(), |state| state.connection_count(None)))
     }
 
     /// The open server connections of this loop. [loop thread]
     pub fn connections(&self) -> Result<Vec<Connection>> {
-        now(self.index(), |state| state.connections(None))
+        self.outcome(now(self.index(), |state| state.connections(None)))
     }
 
     /// How many connections subscribe to a topic. [loop thread]
     pub fn subscriber_count(&self, topic: &str) -> Result<usize> {
-        now(self.index(), |state| Ok(state.subscriber_count(topic)))
+        self.outcome(now(self.index(), |state| Ok(state.subscriber_count(topic))))
     }
 
     /// Calls `function` once, on the loop's thread, `after` from now, unless it is cancelled before. [loop thread]
     pub fn set_timer(&self, after: Duration, function: impl FnOnce() + Send + 'static) -> Result<Timer> {
-        now(self.index(), |state| Ok(state.set_timer(after, Box::new(function))))
+        self.outcome(now(self.index(), |state| Ok(state.set_timer(after, Box::new(function)))))
     }
 
     /// Calls `function` on the loop's thread, in its next turn. [any thread]
@@ -515,28 +529,20 @@ impl Handle {
 
     /// Makes `run` return after its turn. Connections stay as they are. [any thread]
     pub fn stop(&self) -> Result<()> {
-        now_or_later(
-            self.index(),
-            0,
-            |state| {
-                state.stop();
-                Ok(())
-            },
-            None,
-        )
+        let call = |state: &mut State| {
+            state.stop();
+            Ok(())
+        };
+        self.outcome(now_or_later(self.index(), 0, call, None))
     }
 
     /// Ends in order: stops accepting, closes every connection with 1001, waits up to `grace`, cuts what is left, and
     /// makes `run` return. Each open connection hears its one `on_close`. [any thread]
     pub fn shutdown(&self, grace: Duration) -> Result<()> {
-        now_or_later(
-            self.index(),
-            0,
-            move |state| {
-                state.shutdown(grace);
-                Ok(())
-            },
-            None,
-        )
+        let call = move |state: &mut State| {
+            state.shutdown(grace);
+            Ok(())
+        };
+        self.outcome(now_or_later(self.index(), 0, call, None))
     }
 }

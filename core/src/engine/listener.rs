@@ -3,18 +3,19 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use mio::{Interest, Token};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::state::{Group, News, Phase, Record, State};
+use super::state::{Group, News, OwnedHandler, Phase, Record, State};
 use super::timers::TimerKey;
 use super::transport::Transport;
 use crate::config::Options;
 use crate::error::{Error, Failure, Result, Stage};
-use crate::event::{Address, Handler, Listener, is_token};
+use crate::event::{Address, Listener, is_token};
 use crate::protocol::frame::Role;
 
 /// Connections taken beyond the limit, to be told so with a 503; and descriptors left to the program by default.
@@ -42,6 +43,8 @@ pub(super) struct Acceptor {
     socket: AcceptorSocket,
     /// Accepting failed and waits for its timer.
     resting: bool,
+    /// The system had no descriptors left, and no connection was accepted since.
+    exhausted: bool,
 }
 
 #[derive(Debug)]
@@ -109,7 +112,9 @@ pub(super) fn check_options(options: &Options) -> Result<()> {
 }
 
 impl State {
-    pub(super) fn listen(&mut self, address: &str, options: &Options, handler: Box<dyn Handler>) -> Result<Listener> {
+    /// Listens; takes `handler` only where that succeeds: its own drop may call anything, while this state is borrowed.
+    pub(super) fn listen(&mut self, address: &str, options: &Options, handler: &mut OwnedHandler) -> Result<Listener> {
+        self.check_alive()?;
         check_options(options)?;
         let failed = |source| Error::io(format!("listen on {address}"), source);
         let socket = match unix_path(address) {
@@ -117,20 +122,30 @@ impl State {
                 listen_unix(path, options).and_then(non_blocking_unix).map_err(failed)?,
                 Some(path.to_owned()),
             ),
+            None if !address.contains(':') => {
+                return Err(Error::invalid(format!("the address {address:?} is not HOST:PORT or unix:PATH")));
+            }
             None => AcceptorSocket::Tcp(listen_tcp(address, options).map_err(failed)?),
         };
         self.add_listener(socket, options, handler)
     }
 
-    pub(super) fn adopt(&mut self, fd: OwnedFd, options: &Options, handler: Box<dyn Handler>) -> Result<Listener> {
+    /// Adopts; takes `handler` as [`listen`](Self::listen) does.
+    pub(super) fn adopt(&mut self, fd: OwnedFd, options: &Options, handler: &mut OwnedHandler) -> Result<Listener> {
+        self.check_alive()?;
         check_options(options)?;
         let failed = |source| Error::io("adopt the socket", source);
         let socket = Socket::from(fd);
+        let address = socket.local_addr().map_err(failed)?;
         if !socket.is_listener().map_err(failed)? {
-            return Err(Error::invalid("the socket to adopt does not listen"));
+            // Listening would bind a socket that is not bound, to an address that nobody knows.
+            if address.as_socket().is_some_and(|address| address.port() == 0) || address.is_unnamed() {
+                return Err(Error::invalid("the socket to adopt is not bound"));
+            }
+            socket.listen(backlog(options)).map_err(failed)?;
         }
         socket.set_cloexec(true).map_err(failed)?;
-        let socket = if socket.local_addr().map_err(failed)?.domain() == Domain::UNIX {
+        let socket = if address.domain() == Domain::UNIX {
             AcceptorSocket::Unix(non_blocking_unix(socket).map_err(failed)?, None)
         } else {
             AcceptorSocket::Tcp(non_blocking_tcp(socket, options).map_err(failed)?)
@@ -142,18 +157,18 @@ impl State {
         &mut self,
         socket: AcceptorSocket,
         options: &Options,
-        handler: Box<dyn Handler>,
+        handler: &mut OwnedHandler,
     ) -> Result<Listener> {
-        let mut group = Group::new(options, handler);
+        let mut group = Group::new(options, handler.take());
         group.max_connections = match options.max_connections {
             0 => descriptor_limit().saturating_sub(RESERVE).max(1),
             limit => limit,
         };
         let slot = self.insert_group(group)?;
-        let mut acceptor = Acceptor { socket, resting: false };
+        let mut acceptor = Acceptor { socket, resting: false, exhausted: false };
         let registered = self.poll.registry().register(acceptor.source(), token(slot), Interest::READABLE);
         if let Err(source) = registered {
-            self.groups.remove(slot);
+            self.news.push_back(News::IdleGroup(slot));
             return Err(Error::io("watch the listening socket", source));
         }
         if let Some(group) = self.groups.get_mut(slot) {
@@ -196,13 +211,19 @@ impl State {
                 return;
             }
             match acceptor.accept() {
-                Ok((socket, peer)) => self.accepted(slot, socket, peer),
+                Ok((socket, peer)) => {
+                    acceptor.exhausted = false;
+                    self.accepted(slot, socket, peer);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_exhaustion(&error) => {
                     acceptor.resting = true;
-                    let doing = "cannot accept connections, which wait and are tried again: raise the descriptor limit";
-                    let failure = Failure::transport(Stage::Connect, doing, &error);
-                    self.news.push_back(News::ListenerError(slot, failure));
+                    // Told once, however long it lasts.
+                    if !std::mem::replace(&mut acceptor.exhausted, true) {
+                        let doing = "cannot accept connections, which wait until it can: raise the descriptor limit";
+                        let failure = Failure::transport(Stage::Connect, doing, &error);
+                        self.news.push_back(News::ListenerError(slot, failure));
+                    }
                     self.timers.push(self.now + RETRY, TimerKey::Accept(slot));
                     return;
                 }
@@ -259,7 +280,7 @@ fn descriptor_limit() -> usize {
 }
 
 fn listen_tcp(address: &str, options: &Options) -> io::Result<mio::net::TcpListener> {
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the address is HOST:PORT or unix:PATH");
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in address.to_socket_addrs()? {
         match bind_tcp(address, options).and_then(|socket| non_blocking_tcp(socket, options)) {
             Ok(listener) => return Ok(listener),
@@ -314,7 +335,9 @@ fn listen_unix(path: &Path, options: &Options) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whether nobody listens on a Unix socket any more, as after a crash.
+/// Whether this is a Unix socket and nobody listens on it any more, as after a crash. Connecting to any other file is
+/// refused as well, and such a file is not ours to remove.
 fn is_abandoned(path: &Path) -> bool {
-    UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

@@ -63,7 +63,10 @@ pub(super) fn frames(cell: &LoopCell, slot: u32, mut bytes: &mut [u8]) {
                 bytes = rest;
                 tell(cell, slot, &mut lent, received, flow);
             }
-            Err(violation) => cell.state.borrow_mut().violated(slot, violation),
+            Err(violation) => {
+                before_reply(cell, slot, &mut lent);
+                cell.state.borrow_mut().violated(slot, violation);
+            }
         }
         flow = cell.state.borrow().flow(slot);
     }
@@ -81,6 +84,9 @@ pub(super) fn frames(cell: &LoopCell, slot: u32, mut bytes: &mut [u8]) {
 
 #[inline]
 fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flow: Flow) {
+    if matches!(received, Received::Close { .. } | Received::Ping(_)) {
+        before_reply(cell, slot, lent);
+    }
     let (handler, connection) = (&mut lent.handler, lent.connection);
     let deliver = flow == Flow::Deliver;
     let told = match received {
@@ -106,6 +112,14 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flo
         Received::Pong(payload) => guarded(|| handler.on_pong(connection, &payload)),
     };
     if let Err(panicked) = told {
+        cell.state.borrow_mut().callback_failed(slot, panicked);
+    }
+}
+
+/// Tells that the engine will answer by itself.
+#[cold]
+fn before_reply(cell: &LoopCell, slot: u32, lent: &mut Lent) {
+    if let Err(panicked) = guarded(|| lent.handler.before_reply(lent.connection)) {
         cell.state.borrow_mut().callback_failed(slot, panicked);
     }
 }

@@ -127,7 +127,7 @@ pub(super) struct Record {
 pub(super) const NO_MEMBER: u32 = u32::MAX;
 
 // 10,000 idle connections are 10,000 of these.
-const _: () = assert!(size_of::<Record>() <= 224);
+const _: () = assert!(size_of::<Record>() <= 192);
 
 impl Record {
     pub(super) fn new(group: u32, role: Role, phase: Phase, now: Millis) -> Self {
@@ -178,10 +178,13 @@ impl Record {
     }
 }
 
+/// A program's handler; `None` once it was given away.
+pub(super) type OwnedHandler = Option<Box<dyn Handler>>;
+
 /// A listener with its connections, or one client connection: they share options and a handler.
 pub(super) struct Group {
     /// Out while one of its callbacks runs.
-    pub(super) handler: Option<Box<dyn Handler>>,
+    pub(super) handler: OwnedHandler,
     pub(super) options: Options,
     pub(super) limits: Limits,
     pub(super) times: Times,
@@ -204,13 +207,13 @@ pub(super) struct Times {
 }
 
 impl Group {
-    pub(super) fn new(options: &Options, handler: Box<dyn Handler>) -> Self {
+    pub(super) fn new(options: &Options, handler: OwnedHandler) -> Self {
         let close = match millis(options.close_timeout) {
             0 => millis(Options::default().close_timeout),
             close => close,
         };
         Self {
-            handler: Some(handler),
+            handler,
             limits: Limits::from(options),
             times: Times {
                 handshake: millis(options.handshake_timeout),
@@ -265,7 +268,10 @@ pub(super) struct State {
     pub(super) buffer: Vec<u8>,
     pub(super) events: Option<mio::Events>,
     pub(super) stopping: bool,
-    pub(super) shutting_down: bool,
+    /// When the grace of a shutdown is over.
+    pub(super) shutting_down: Option<Millis>,
+    /// The loop is being dropped: nothing new may begin.
+    pub(super) dropping: bool,
     /// The smallest `backlog_limit` of all groups there were: what stays below it needs no further look.
     pub(super) least_backlog_limit: usize,
     random: StdRng,
@@ -300,7 +306,8 @@ impl State {
             buffer: vec![0; options.receive_buffer.max(4096)],
             events: Some(mio::Events::with_capacity(1024)),
             stopping: false,
-            shutting_down: false,
+            shutting_down: None,
+            dropping: false,
             least_backlog_limit: usize::MAX,
             random,
         })
@@ -344,6 +351,11 @@ impl State {
             Role::Client => Some(self.random.next_u32().to_ne_bytes()),
             Role::Server => None,
         }
+    }
+
+    /// Whether something new may begin on this loop.
+    pub(super) fn check_alive(&self) -> Result<()> {
+        if self.dropping { Err(Error::LoopGone) } else { Ok(()) }
     }
 
     /// Puts a group in the table.
@@ -492,12 +504,21 @@ impl State {
 
     pub(super) fn set_timer(&mut self, after: Duration, function: Function) -> Timer {
         self.tick();
-        Timer(self.timers.add(self.now + millis(after), self.shared.index, function))
+        let at = self.due(after);
+        Timer(self.timers.add(at, self.shared.index, function))
     }
 
-    pub(super) fn cancel_timer(&mut self, timer: Timer) {
-        self.timers.take(timer.0);
+    /// When something is due that is asked for now. The clock drops what is less than a millisecond, so one more is
+    /// waited: what a program asks for never comes early.
+    pub(super) fn due(&self, after: Duration) -> Millis {
+        if after.is_zero() { self.now } else { self.now + millis(after) + 1 }
+    }
+
+    /// Cancels; what was to be called is handed back, to be dropped where this state is not borrowed.
+    pub(super) fn cancel_timer(&mut self, timer: Timer) -> Option<Function> {
+        let function = self.timers.take(timer.0);
         self.clear_timers();
+        function
     }
 
     pub(super) fn stop(&mut self) {
@@ -528,15 +549,11 @@ impl State {
                 earliest(progress, heartbeat)
             }
             // A body may be long: it may take its time as long as the peer takes some of it.
-            Phase::Stream => {
-                if record.is_blocked() {
-                    after(record.blocked_at, times.progress)
-                } else {
-                    None
-                }
-            }
-            Phase::Ending if record.is_blocked() && record.protocol.state() == ReadyState::Connecting => {
-                after(record.blocked_at, times.progress)
+            Phase::Stream if !record.is_blocked() => None,
+            Phase::Stream => after(record.blocked_at, times.progress),
+            // So may a whole one. Where it is not blocked it is about to be written, in this turn.
+            Phase::Ending if record.protocol.state() == ReadyState::Connecting && !record.outbox.is_empty() => {
+                if record.is_blocked() { after(record.blocked_at, times.progress) } else { None }
             }
             Phase::WebSocket | Phase::Ending => Some(record.since + times.close),
             Phase::Dead => None,
@@ -586,8 +603,9 @@ impl State {
 }
 
 impl Drop for State {
-    /// Wherever a loop ends, its successor uses other numbers.
+    /// Wherever a loop ends: calls from other threads are refused from here on, and its successor uses other numbers.
     fn drop(&mut self) {
+        drop(self.shared.close());
         let next = self.connections.next_generation().max(self.groups.next_generation());
         retire(self.shared.index, next);
     }
@@ -599,12 +617,12 @@ fn clock() -> Millis {
     time.tv_sec as Millis * 1000 + time.tv_nsec as Millis / 1_000_000
 }
 
-fn is_live(connections: &Registry<Record>, shutting_down: bool, at: Millis, key: TimerKey) -> bool {
+fn is_live(connections: &Registry<Record>, shutting_down: Option<Millis>, at: Millis, key: TimerKey) -> bool {
     match key {
         TimerKey::Connection(id) => {
             connections.slot(id).and_then(|slot| connections.get(slot)).is_some_and(|record| record.timer_at == at)
         }
-        TimerKey::Shutdown => shutting_down,
+        TimerKey::Shutdown => shutting_down == Some(at),
         TimerKey::Program(_) | TimerKey::Accept(_) => true,
     }
 }

@@ -1,0 +1,335 @@
+//! What the way of a message costs in memory, counted by an allocator of its own.
+//!
+//! The loop is turned by the test's own thread, which counts what it allocates; the peers are blocking sockets on the
+//! same thread that allocate nothing. Unix sockets hand over what was written in one piece, whatever its size, so the
+//! counts are exact.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use wsx_core::{Connection, EventLoop, Handler, Message, Opening, Options};
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static MOST: Cell<isize> = const { Cell::new(0) };
+}
+
+/// The system's allocator, which counts for each thread.
+struct Counting;
+
+fn count(calls: usize, bytes: isize) {
+    // A thread that ends allocates nothing that is of interest.
+    let _ = COUNT.try_with(|count| count.set(count.get() + calls));
+    let _ = LIVE.try_with(|live| {
+        live.set(live.get() + bytes);
+        let _ = MOST.try_with(|most| most.set(most.get().max(live.get())));
+    });
+}
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as isize);
+        // SAFETY: the caller's promises are those of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as isize));
+        // SAFETY: the caller's promises are those of `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as isize);
+        // SAFETY: the caller's promises are those of `System`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(1, size as isize - layout.size() as isize);
+        // SAFETY: the caller's promises are those of `System`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often `call` allocates on this thread.
+fn allocations(call: impl FnOnce()) -> usize {
+    let before = COUNT.get();
+    call();
+    COUNT.get() - before
+}
+
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+fn frame(first: u8, payload: &[u8], announced: usize) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match announced {
+        0..=125 => bytes.push(0x80 | announced as u8),
+        126..=0xffff => {
+            bytes.push(0x80 | 126);
+            bytes.extend((announced as u16).to_be_bytes());
+        }
+        _ => {
+            bytes.push(0x80 | 127);
+            bytes.extend((announced as u64).to_be_bytes());
+        }
+    }
+    bytes.extend(MASK);
+    bytes.extend(payload.iter().enumerate().map(|(index, byte)| byte ^ MASK[index % 4]));
+    bytes
+}
+
+/// Size of the frame that a server sends for a message of this size.
+fn sent_size(payload: usize) -> usize {
+    payload
+        + match payload {
+            0..=125 => 2,
+            126..=0xffff => 4,
+            _ => 10,
+        }
+}
+
+#[derive(Default)]
+struct Heard {
+    opened: AtomicUsize,
+    messages: AtomicUsize,
+    closed: AtomicUsize,
+}
+
+/// Echoes, and subscribes every connection to a topic if it is given one.
+struct Echo(Arc<Heard>, Option<&'static str>);
+
+impl Handler for Echo {
+    fn on_open(&mut self, connection: Connection, _: &Opening<'_>) {
+        if let Some(topic) = self.1 {
+            connection.subscribe(topic).unwrap();
+        }
+        self.0.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn on_message(&mut self, connection: Connection, message: Message<'_>) {
+        connection.send(message).unwrap();
+        self.0.messages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn on_close(&mut self, _: Connection, _: &wsx_core::Close<'_>) {
+        self.0.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A loop, and where it listens.
+struct Bench {
+    event_loop: EventLoop,
+    path: PathBuf,
+    heard: Arc<Heard>,
+}
+
+impl Bench {
+    fn new(name: &str) -> Self {
+        Self::with_topic(name, None)
+    }
+
+    fn with_topic(name: &str, topic: Option<&'static str>) -> Self {
+        let path = std::env::temp_dir().join(format!("wsx-{name}-{}.sock", std::process::id()));
+        let heard = Arc::new(Heard::default());
+        let event_loop = EventLoop::new().unwrap();
+        event_loop
+            .listen(&format!("unix:{}", path.display()), &Options::default(), Echo(heard.clone(), topic))
+            .unwrap();
+        Self { event_loop, path, heard }
+    }
+
+    /// Turns until so much was heard; what does not come is a bug, for everything was written before.
+    fn turn_until(&mut self, what: fn(&Heard) -> &AtomicUsize, count: usize) {
+        let begun = Instant::now();
+        while what(&self.heard).load(Ordering::Relaxed) < count {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it does not come");
+            self.event_loop.turn(Some(Duration::from_secs(30))).unwrap();
+        }
+    }
+
+    fn open(&mut self) -> UnixStream {
+        let mut peer = UnixStream::connect(&self.path).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        peer.write_all(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        )
+        .unwrap();
+        let opened = self.heard.opened.load(Ordering::Relaxed);
+        self.turn_until(|heard| &heard.opened, opened + 1);
+        let mut head = [0; 512];
+        let size = peer.read(&mut head).unwrap();
+        assert!(head[..size].starts_with(b"HTTP/1.1 101 ") && head[..size].ends_with(b"\r\n\r\n"));
+        peer
+    }
+
+    /// One message there, and its echo back.
+    fn echo(&mut self, peer: &mut UnixStream, frame: &[u8], answer: &mut [u8]) {
+        let heard = self.heard.messages.load(Ordering::Relaxed);
+        peer.write_all(frame).unwrap();
+        self.turn_until(|heard| &heard.messages, heard + 1);
+        peer.read_exact(answer).unwrap();
+    }
+}
+
+#[test]
+fn a_message_that_arrives_whole_crosses_without_an_allocation() {
+    let mut bench = Bench::new("whole");
+    let mut peer = bench.open();
+    for (first, size) in [(0x81, 64), (0x82, 64), (0x81, 4096), (0x82, 4096), (0x81, 64 * 1024), (0x82, 64 * 1024)] {
+        let frame = frame(first, &vec![b'x'; size], size);
+        let mut answer = vec![0; sent_size(size)];
+        (0..5).for_each(|_| bench.echo(&mut peer, &frame, &mut answer));
+        let found = allocations(|| (0..100).for_each(|_| bench.echo(&mut peer, &frame, &mut answer)));
+        assert_eq!(found, 0, "100 messages of {size} bytes, first byte {first:#x}");
+        assert_eq!(answer[0], first);
+        assert!(answer.ends_with(&vec![b'x'; size]));
+    }
+}
+
+#[test]
+fn many_messages_in_one_read_cross_without_an_allocation() {
+    let mut bench = Bench::new("many");
+    let mut peer = bench.open();
+    let one = frame(0x81, &[b'x'; 64], 64);
+    let frames = one.repeat(32);
+    let mut answer = vec![0; 32 * sent_size(64)];
+    let mut round = |bench: &mut Bench| {
+        let heard = bench.heard.messages.load(Ordering::Relaxed);
+        peer.write_all(&frames).unwrap();
+        bench.turn_until(|heard| &heard.messages, heard + 32);
+        peer.read_exact(&mut answer).unwrap();
+    };
+    (0..5).for_each(|_| round(&mut bench));
+    assert_eq!(allocations(|| (0..100).for_each(|_| round(&mut bench))), 0);
+}
+
+#[test]
+fn a_ping_is_answered_without_an_allocation() {
+    let mut bench = Bench::new("ping");
+    let mut peer = bench.open();
+    // The message behind it tells when it was heard.
+    let mut frames = frame(0x89, b"ping", 4);
+    frames.extend(frame(0x81, b"text", 4));
+    let mut answer = vec![0; 2 * sent_size(4)];
+    (0..5).for_each(|_| bench.echo(&mut peer, &frames, &mut answer));
+    let found = allocations(|| (0..100).for_each(|_| bench.echo(&mut peer, &frames, &mut answer)));
+    assert_eq!((found, &answer[..6]), (0, &b"\x8a\x04ping"[..]));
+}
+
+#[test]
+fn a_broadcast_allocates_no_more_for_many_than_for_few() {
+    let mut bench = Bench::with_topic("broadcast", Some("all"));
+    let mut peers = Vec::new();
+    for (count, call) in [(10, "broadcast"), (10, "publish"), (300, "broadcast"), (300, "publish")] {
+        while peers.len() < count {
+            peers.push(bench.open());
+        }
+        let payload = vec![b'x'; 1000];
+        let mut answer = vec![0; sent_size(1000)];
+        let mut round = || {
+            let message = std::str::from_utf8(&payload).unwrap();
+            match call {
+                "publish" => bench.event_loop.publish("all", message, None).unwrap(),
+                _ => bench.event_loop.broadcast(message, None).unwrap(),
+            }
+            bench.event_loop.turn(Some(Duration::ZERO)).unwrap();
+            peers.iter_mut().for_each(|peer| peer.read_exact(&mut answer).unwrap());
+        };
+        (0..3).for_each(|_| round());
+        // The frame, the count of its references, and the list of the groups.
+        let found = allocations(round);
+        assert!(found <= 5, "a {call} to {count} allocates {found} times");
+    }
+}
+
+#[test]
+fn an_idle_connection_owns_no_buffer() {
+    const COUNT: usize = 1024;
+    let mut bench = Bench::new("idle");
+    let size = 1000;
+    let frame = frame(0x81, &vec![b'x'; size], size);
+    let mut answer = vec![0; sent_size(size)];
+    let mut peers = Vec::with_capacity(COUNT);
+    let mut first = bench.open();
+    bench.echo(&mut first, &frame, &mut answer);
+    let before = LIVE.get();
+    for _ in 0..COUNT {
+        let mut peer = bench.open();
+        bench.echo(&mut peer, &frame, &mut answer);
+        peers.push(peer);
+    }
+    let each = (LIVE.get() - before) / COUNT as isize;
+    // A record, and its places in the list of the open connections and in that of the timers.
+    assert!(each < 300, "{each} bytes for each idle connection");
+    assert!(each > 100, "{each} bytes is too little to be true");
+}
+
+#[test]
+fn a_connection_that_is_gone_leaves_nothing() {
+    let mut bench = Bench::new("gone");
+    let round = |bench: &mut Bench| {
+        let mut peers: Vec<_> = (0..200).map(|_| bench.open()).collect();
+        let size = 1000;
+        let frame = frame(0x81, &vec![b'x'; size], size);
+        let mut answer = vec![0; sent_size(size)];
+        peers.iter_mut().for_each(|peer| bench.echo(peer, &frame, &mut answer));
+        let closed = bench.heard.closed.load(Ordering::Relaxed) + peers.len();
+        drop(peers);
+        bench.turn_until(|heard| &heard.closed, closed);
+        LIVE.get()
+    };
+    (0..10).for_each(|_| _ = round(&mut bench));
+    let before = round(&mut bench);
+    let after = (0..10).map(|_| round(&mut bench)).last().unwrap();
+    // The timers of those that are gone are cleared out when they are many.
+    assert!(after - before < 64 * 1024, "{} bytes are left", after - before);
+}
+
+#[test]
+fn a_split_message_is_buffered_as_it_comes_and_freed_when_it_was_told() {
+    let mut bench = Bench::new("split");
+    let mut peer = bench.open();
+    let mut other = bench.open();
+    let text = frame(0x81, b"x", 1);
+    let mut answer = [0; 3];
+    let mut turned = |bench: &mut Bench| (0..3).for_each(|_| bench.echo(&mut other, &text, &mut answer));
+    turned(&mut bench);
+    let size = 1024 * 1024;
+    let whole = frame(0x82, &vec![b'x'; size], size);
+    let mut buffer = vec![0; 64 * 1024];
+    let before = LIVE.get();
+    // A mebibyte is announced, a thousand bytes come.
+    peer.write_all(&whole[..1000]).unwrap();
+    turned(&mut bench);
+    let held = LIVE.get() - before;
+    assert!((900..8 * 1024).contains(&held), "{held} bytes are held for 1,000 that came");
+    MOST.set(LIVE.get());
+    let heard = bench.heard.messages.load(Ordering::Relaxed);
+    for piece in whole[1000..].chunks(100_000) {
+        peer.write_all(piece).unwrap();
+        bench.event_loop.turn(Some(Duration::from_secs(30))).unwrap();
+    }
+    bench.turn_until(|heard| &heard.messages, heard + 1);
+    assert!(MOST.get() - before < 5 * 1024 * 1024, "{} bytes at most", MOST.get() - before);
+    let mut received = 0;
+    while received < sent_size(size) {
+        received += peer.read(&mut buffer).unwrap();
+        bench.event_loop.turn(Some(Duration::ZERO)).unwrap();
+    }
+    turned(&mut bench);
+    let left = LIVE.get() - before;
+    assert!(left < 1024, "{left} bytes are left");
+}
