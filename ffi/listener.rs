@@ -44,7 +44,7 @@ pub unsafe extern "C" fn wsx_listen(
     })
 }
 
-/// Listens with a socket that is bound and listening already, TCP or Unix (socket activation, a supervisor). The
+/// Listens with a socket that is bound already, listening or not, TCP or Unix (socket activation, a supervisor). The
 /// library owns the descriptor from here on, and closes it also where this fails. [loop thread]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_listen_fd(

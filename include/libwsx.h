@@ -667,7 +667,7 @@ int32_t wsx_listen(wsx_loop *event_loop,
                    wsx_listener *listener);
 
 /**
- * Listens with a socket that is bound and listening already, TCP or Unix (socket activation, a supervisor). The
+ * Listens with a socket that is bound already, listening or not, TCP or Unix (socket activation, a supervisor). The
  * library owns the descriptor from here on, and closes it also where this fails. [loop thread]
  */
 int32_t wsx_listen_fd(wsx_loop *event_loop,
