@@ -3,7 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use super::state::{Ending, NO_MEMBER, News, Phase, State};
+use super::record::{Ending, NO_MEMBER, Phase};
+use super::state::{News, State};
 use super::timers::{TimerKey, millis};
 use crate::close::{self, Side};
 use crate::error::{Error, Failure, FailureKind, Result, Stage};
@@ -95,14 +96,20 @@ impl State {
         let protocol = &mut record.protocol;
         record.outbox.append(&mut self.spares, |out| protocol.send_close(out, code, reason, mask));
         record.since = self.now;
-        // Whatever stopped the reading, the peer's Close must be heard.
-        if !record.is_reading() {
+        self.read_to_the_end(slot);
+        self.touch(slot);
+        self.schedule(slot);
+    }
+
+    /// Whatever stopped the reading, the peer's Close, or its end, must be heard.
+    fn read_to_the_end(&mut self, slot: u32) {
+        if let Some(record) = self.connections.get_mut(slot)
+            && !record.is_reading()
+        {
             record.paused = false;
             record.held = false;
             self.read_again(slot);
         }
-        self.touch(slot);
-        self.schedule(slot);
     }
 
     /// The peer's Close has come.
@@ -179,11 +186,7 @@ impl State {
         if let Some(record) = self.connections.get_mut(slot) {
             record.phase = Phase::Ending;
             record.since = self.now;
-            if !record.is_reading() {
-                record.paused = false;
-                record.held = false;
-                self.read_again(slot);
-            }
+            self.read_to_the_end(slot);
             self.touch(slot);
             self.schedule(slot);
         }

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::state::{Group, News, OwnedHandler, Phase, Record, State};
+use super::group::{Group, OwnedHandler};
+use super::record::{Phase, Record};
+use super::state::{News, State};
 use super::timers::Millis;
 use super::transport::Transport;
 use crate::close::{self, Side};

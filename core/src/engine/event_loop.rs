@@ -10,10 +10,12 @@ use std::time::Duration;
 use mio::Token;
 
 use super::callback::{guarded, with_handler};
+use super::group::Group;
 use super::handle::{Command, Handle, LoopCell, Shared, enroll, here, leave, settle_here};
 use super::listener;
 use super::receive::receive;
-use super::state::{Ending, Group, News, Phase, State};
+use super::record::{Ending, Phase};
+use super::state::{News, State};
 use super::timers::TimerKey;
 use crate::close::{self, Close, Side};
 use crate::config::LoopOptions;

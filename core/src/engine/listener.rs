@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use mio::{Interest, Token};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::state::{Group, News, OwnedHandler, Phase, Record, State};
+use super::group::{Group, OwnedHandler};
+use super::record::{Phase, Record};
+use super::state::{News, State};
 use super::timers::TimerKey;
 use super::transport::Transport;
 use crate::config::Options;

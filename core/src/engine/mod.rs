@@ -4,20 +4,24 @@
 //! event_loop   one turn: poll, dispatch, commands, deadlines, flush, reap     handle   the thread-safe door
 //! receive      bytes in: frames to callbacks        opening   bytes in: HTTP heads to callbacks
 //! send         messages out: backlog, flush         topics    broadcast and publish
-//! closing      close, fail, end, reap               timers    every deadline of the loop
+//! closing      close, fail, end, reap               deadlines, timers   every timeout of the loop
 //! listener     accept                               connector, resolver   connect
 //! state        what a loop owns      registry   numbers to connections      outbox   what waits to be written
+//! record       one connection        group      a listener's connections, or a client's one
 //! ```
 
 mod callback;
 mod closing;
 mod connector;
+mod deadlines;
 pub(crate) mod event_loop;
+mod group;
 pub(crate) mod handle;
 mod listener;
 mod opening;
 mod outbox;
 mod receive;
+mod record;
 mod registry;
 mod resolver;
 mod send;

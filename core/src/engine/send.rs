@@ -4,7 +4,8 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use super::outbox::MAX_WRITE;
-use super::state::{News, Phase, Record, State};
+use super::record::{Phase, Record};
+use super::state::{News, State};
 use crate::config::BacklogPolicy;
 use crate::error::{Error, Result};
 use crate::event::{Connection, Message, ReadyState};

@@ -5,238 +5,24 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
-use super::connector::Dial;
+use super::group::Group;
 use super::handle::{Shared, retire};
-use super::listener::Acceptor;
-use super::outbox::{Outbox, Spares};
+use super::outbox::Spares;
+use super::record::{Phase, Record};
 use super::registry::{LISTENER_SLOTS, Registry};
 use super::resolver::Resolver;
-use super::timers::{Function, Millis, TimerKey, Timers, millis};
-use super::topics::{Batch, Subscription, Topics};
-use super::transport::Transport;
-use crate::close::Side;
-use crate::config::{LoopOptions, Options};
+use super::timers::{Function, Millis, Timers, millis};
+use super::topics::{Batch, Topics};
+use crate::config::LoopOptions;
 use crate::error::{Error, Failure, Result};
-use crate::event::{Address, Connection, Handler, Listener, ReadyState, Timer};
-use crate::protocol::connection::Protocol;
+use crate::event::{Address, Connection, Listener, ReadyState, Timer};
 use crate::protocol::frame::Role;
-use crate::protocol::message::Limits;
-
-/// Where a connection is on its way; the WebSocket part of it is told in detail by `Record::protocol`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Client: the name is being looked up.
-    Resolving,
-    /// Client: TCP is being opened.
-    Dialing,
-    /// Server: the request has not come, or not all of it.
-    Request,
-    /// Client: the answer has not come, or not all of it.
-    Response,
-    /// Open, or in the closing handshake.
-    WebSocket,
-    /// An HTTP answer that the program writes to.
-    Stream,
-    /// What waits is written, then our side is shut, then the peer's end is awaited: closing at once, with bytes unread,
-    /// would make the kernel send a reset that destroys what is under way to the peer.
-    Ending,
-    /// The transport is gone; `on_close` is owed, or has just been told.
-    Dead,
-}
-
-/// How a connection ends, as far as it is known.
-#[derive(Debug)]
-pub(super) struct Ending {
-    pub(super) code: u16,
-    pub(super) reason: String,
-    pub(super) was_clean: bool,
-    pub(super) by: Side,
-    pub(super) failure: Option<Failure>,
-}
-
-/// What only few connections need, or for a short while.
-#[derive(Debug, Default)]
-pub(super) struct Extra {
-    /// The part of an HTTP head that has come, and how much of it was searched for its end.
-    pub(super) head: Vec<u8>,
-    pub(super) scanned: usize,
-    /// Bytes that were received and not parsed, because the program paused or closed.
-    pub(super) carry: Vec<u8>,
-    /// The newest ping that waits for the backlog to be drained (RFC 6455 section 5.5.3).
-    pub(super) pong: Option<Vec<u8>>,
-    pub(super) dial: Option<Box<Dial>>,
-    pub(super) subprotocol: Option<Box<str>>,
-    pub(super) unix_path: Option<PathBuf>,
-    pub(super) ending: Option<Box<Ending>>,
-    pub(super) lost_messages: u32,
-    /// Bytes of messages that the backlog's limit dropped before they were begun.
-    pub(super) dropped_bytes: u64,
-}
-
-#[derive(Debug)]
-pub(super) struct Record {
-    pub(super) protocol: Protocol,
-    pub(super) outbox: Outbox,
-    pub(super) extra: Option<Box<Extra>>,
-    #[expect(clippy::box_collection, reason = "rare, and 16 bytes less in every connection")]
-    pub(super) subscriptions: Option<Box<Vec<Subscription>>>,
-    pub(super) transport: Option<Transport>,
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) user_data: u64,
-    /// When the last byte came.
-    pub(super) heard_at: Millis,
-    /// When this phase, or the closing handshake, began; while OPEN, when the heartbeat's ping was sent (0: none is out).
-    pub(super) since: Millis,
-    /// Since when no byte of the backlog was taken; 0 where nothing waits for the kernel.
-    pub(super) blocked_at: Millis,
-    /// The time of this connection's live timer; 0 for none.
-    pub(super) timer_at: Millis,
-    pub(super) group: u32,
-    /// The place among the open connections of the group, or [`NO_MEMBER`].
-    pub(super) member: u32,
-    pub(super) phase: Phase,
-    /// In the list of those to flush.
-    pub(super) touched: bool,
-    /// In the list of those to read again.
-    pub(super) ready: bool,
-    /// The program knows the number: `on_close` is owed.
-    pub(super) announced: bool,
-    /// The peer will send no more, or the transport failed: read on to the end.
-    pub(super) peer_ended: bool,
-    /// The program does not want to read.
-    pub(super) paused: bool,
-    /// The policy `Pause` does not want to read.
-    pub(super) held: bool,
-    /// Above the high mark: `on_drain` is owed.
-    pub(super) pressed: bool,
-    /// Ending: finish as soon as everything is written.
-    pub(super) quick: bool,
-    /// Stream: the body goes out in chunks.
-    pub(super) chunked: bool,
-}
-
-/// The place of a connection that broadcasts do not reach.
-pub(super) const NO_MEMBER: u32 = u32::MAX;
-
-// 10,000 idle connections are 10,000 of these.
-const _: () = assert!(size_of::<Record>() <= 192);
-
-impl Record {
-    pub(super) fn new(group: u32, role: Role, phase: Phase, now: Millis) -> Self {
-        Self {
-            protocol: Protocol::new(role),
-            outbox: Outbox::default(),
-            extra: None,
-            subscriptions: None,
-            transport: None,
-            peer: None,
-            user_data: 0,
-            heard_at: now,
-            since: now,
-            blocked_at: 0,
-            timer_at: 0,
-            group,
-            member: NO_MEMBER,
-            phase,
-            touched: false,
-            ready: false,
-            announced: false,
-            peer_ended: false,
-            paused: false,
-            held: false,
-            pressed: false,
-            quick: false,
-            chunked: false,
-        }
-    }
-
-    pub(super) fn extra(&mut self) -> &mut Extra {
-        self.extra.get_or_insert_default()
-    }
-
-    pub(super) fn is_reading(&self) -> bool {
-        !(self.paused || self.held)
-    }
-
-    pub(super) fn is_blocked(&self) -> bool {
-        self.blocked_at != 0
-    }
-
-    pub(super) fn peer_address(&self) -> Address {
-        match self.peer {
-            Some(address) => Address::Tcp(address),
-            None => Address::Unix(self.extra.as_ref().and_then(|extra| extra.unix_path.clone())),
-        }
-    }
-}
-
-/// A program's handler; `None` once it was given away.
-pub(super) type OwnedHandler = Option<Box<dyn Handler>>;
-
-/// A listener with its connections, or one client connection: they share options and a handler.
-pub(super) struct Group {
-    /// Out while one of its callbacks runs.
-    pub(super) handler: OwnedHandler,
-    pub(super) options: Options,
-    pub(super) limits: Limits,
-    pub(super) times: Times,
-    /// The socket that accepts; none for a client, or after the listener was closed.
-    pub(super) acceptor: Option<Acceptor>,
-    pub(super) max_connections: usize,
-    /// Connections that are open, in no order.
-    pub(super) members: Vec<u32>,
-    /// Records that belong here.
-    pub(super) records: usize,
-}
-
-/// The timeouts of a group; 0 for none.
-pub(super) struct Times {
-    pub(super) handshake: Millis,
-    pub(super) ping: Millis,
-    pub(super) pong: Millis,
-    pub(super) close: Millis,
-    pub(super) progress: Millis,
-}
-
-impl Group {
-    pub(super) fn new(options: &Options, handler: OwnedHandler) -> Self {
-        let close = match millis(options.close_timeout) {
-            0 => millis(Options::default().close_timeout),
-            close => close,
-        };
-        Self {
-            handler,
-            limits: Limits::from(options),
-            times: Times {
-                handshake: millis(options.handshake_timeout),
-                ping: millis(options.ping_interval),
-                pong: millis(options.pong_timeout).max(1),
-                close,
-                progress: millis(options.progress_timeout),
-            },
-            options: options.clone(),
-            acceptor: None,
-            max_connections: usize::MAX,
-            members: Vec::new(),
-            records: 0,
-        }
-    }
-
-    pub(super) fn backlog_limit(&self) -> usize {
-        match self.options.backlog_limit {
-            0 => usize::MAX,
-            limit => limit,
-        }
-    }
-}
 
 /// What waits to be told.
 pub(super) enum News {
@@ -525,81 +311,6 @@ impl State {
         self.stopping = true;
         let _ = self.shared.wake();
     }
-
-    /// When a connection must be looked at; none if nothing can run out.
-    fn deadline(&self, slot: u32) -> Option<Millis> {
-        let record = self.connections.get(slot)?;
-        let times = &self.groups.get(record.group)?.times;
-        let after = |since: Millis, timeout: Millis| (timeout != 0).then_some(since + timeout);
-        match record.phase {
-            Phase::Resolving | Phase::Request | Phase::Response => after(record.since, times.handshake),
-            Phase::Dialing => {
-                let attempt = record.extra.as_ref().and_then(|extra| extra.dial.as_ref()?.give_up_at);
-                earliest(after(record.since, times.handshake), attempt)
-            }
-            Phase::WebSocket if record.protocol.state() == ReadyState::Open => {
-                let progress = if record.is_blocked() { after(record.blocked_at, times.progress) } else { None };
-                let heartbeat = match times.ping {
-                    // Nothing can be heard while we do not read; output that waits has its own timeout.
-                    _ if !record.is_reading() => None,
-                    0 => None,
-                    _ if record.since != 0 && record.heard_at < record.since => Some(record.since + times.pong),
-                    interval => Some(record.heard_at + interval),
-                };
-                earliest(progress, heartbeat)
-            }
-            // A body may be long: it may take its time as long as the peer takes some of it.
-            Phase::Stream if !record.is_blocked() => None,
-            Phase::Stream => after(record.blocked_at, times.progress),
-            // So may a whole one. Where it is not blocked it is about to be written, in this turn.
-            Phase::Ending if record.protocol.state() == ReadyState::Connecting && !record.outbox.is_empty() => {
-                if record.is_blocked() { after(record.blocked_at, times.progress) } else { None }
-            }
-            Phase::WebSocket | Phase::Ending => Some(record.since + times.close),
-            Phase::Dead => None,
-        }
-    }
-
-    /// Sees to it that the loop looks at a connection in time. An entry that is early enough is left as it is: what it
-    /// finds when it is due decides.
-    pub(super) fn schedule(&mut self, slot: u32) {
-        let Some(deadline) = self.deadline(slot) else { return };
-        let id = self.connections.id(slot);
-        let Some(record) = self.connections.get_mut(slot) else { return };
-        if record.timer_at == 0 || deadline < record.timer_at {
-            record.timer_at = deadline;
-            self.timers.push(deadline, TimerKey::Connection(id));
-            self.clear_timers();
-        }
-    }
-
-    /// Drops void timers where they outnumber the live ones.
-    fn clear_timers(&mut self) {
-        if self.timers.len() > 4 * (self.connections.len() + self.timers.functions()) + 1024 {
-            let (connections, shutting_down) = (&self.connections, self.shutting_down);
-            self.timers.retain(|at, key| is_live(connections, shutting_down, at, key));
-        }
-    }
-
-    /// When the loop must turn next, in milliseconds of its clock.
-    pub(super) fn next_timer(&mut self) -> Option<Millis> {
-        let (connections, shutting_down) = (&self.connections, self.shutting_down);
-        self.timers.next(|at, key| is_live(connections, shutting_down, at, key))
-    }
-
-    /// Whether a connection's deadline is really over, or has moved meanwhile and was scheduled again.
-    pub(super) fn is_overdue(&mut self, slot: u32) -> bool {
-        if let Some(record) = self.connections.get_mut(slot) {
-            record.timer_at = 0;
-        }
-        match self.deadline(slot) {
-            Some(deadline) if deadline <= self.now => true,
-            _ => {
-                self.schedule(slot);
-                false
-            }
-        }
-    }
 }
 
 impl Drop for State {
@@ -615,21 +326,4 @@ impl Drop for State {
 fn clock() -> Millis {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     time.tv_sec as Millis * 1000 + time.tv_nsec as Millis / 1_000_000
-}
-
-fn is_live(connections: &Registry<Record>, shutting_down: Option<Millis>, at: Millis, key: TimerKey) -> bool {
-    match key {
-        TimerKey::Connection(id) => {
-            connections.slot(id).and_then(|slot| connections.get(slot)).is_some_and(|record| record.timer_at == at)
-        }
-        TimerKey::Shutdown => shutting_down == Some(at),
-        TimerKey::Program(_) | TimerKey::Accept(_) => true,
-    }
-}
-
-fn earliest(one: Option<Millis>, other: Option<Millis>) -> Option<Millis> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
 }

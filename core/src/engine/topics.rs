@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::outbox::MAX_WRITE;
-use super::state::{Phase, State};
+use super::record::Phase;
+use super::state::State;
 use crate::config::MAX_TOPIC_NAME;
 use crate::error::{Error, Result};
 use crate::event::{Connection, Listener, Message};

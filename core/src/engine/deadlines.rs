@@ -1,0 +1,101 @@
+//! When a connection must be looked at: every timeout of `config.rs`, by the phase it belongs to.
+
+use super::record::{Phase, Record};
+use super::registry::Registry;
+use super::state::State;
+use super::timers::{Millis, TimerKey};
+use crate::event::ReadyState;
+
+impl State {
+    /// When a connection must be looked at; none if nothing can run out.
+    fn deadline(&self, slot: u32) -> Option<Millis> {
+        let record = self.connections.get(slot)?;
+        let times = &self.groups.get(record.group)?.times;
+        let after = |since: Millis, timeout: Millis| (timeout != 0).then_some(since + timeout);
+        match record.phase {
+            Phase::Resolving | Phase::Request | Phase::Response => after(record.since, times.handshake),
+            Phase::Dialing => {
+                let attempt = record.extra.as_ref().and_then(|extra| extra.dial.as_ref()?.give_up_at);
+                earliest(after(record.since, times.handshake), attempt)
+            }
+            Phase::WebSocket if record.protocol.state() == ReadyState::Open => {
+                let progress = if record.is_blocked() { after(record.blocked_at, times.progress) } else { None };
+                let heartbeat = match times.ping {
+                    // Nothing can be heard while we do not read; output that waits has its own timeout.
+                    _ if !record.is_reading() => None,
+                    0 => None,
+                    _ if record.since != 0 && record.heard_at < record.since => Some(record.since + times.pong),
+                    interval => Some(record.heard_at + interval),
+                };
+                earliest(progress, heartbeat)
+            }
+            // A body may be long: it may take its time as long as the peer takes some of it.
+            Phase::Stream if !record.is_blocked() => None,
+            Phase::Stream => after(record.blocked_at, times.progress),
+            // So may a whole one. Where it is not blocked it is about to be written, in this turn.
+            Phase::Ending if record.protocol.state() == ReadyState::Connecting && !record.outbox.is_empty() => {
+                if record.is_blocked() { after(record.blocked_at, times.progress) } else { None }
+            }
+            Phase::WebSocket | Phase::Ending => Some(record.since + times.close),
+            Phase::Dead => None,
+        }
+    }
+
+    /// Sees to it that the loop looks at a connection in time. An entry that is early enough is left as it is: what it
+    /// finds when it is due decides.
+    pub(super) fn schedule(&mut self, slot: u32) {
+        let Some(deadline) = self.deadline(slot) else { return };
+        let id = self.connections.id(slot);
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        if record.timer_at == 0 || deadline < record.timer_at {
+            record.timer_at = deadline;
+            self.timers.push(deadline, TimerKey::Connection(id));
+            self.clear_timers();
+        }
+    }
+
+    /// Drops void timers where they outnumber the live ones.
+    pub(super) fn clear_timers(&mut self) {
+        if self.timers.len() > 4 * (self.connections.len() + self.timers.functions()) + 1024 {
+            let (connections, shutting_down) = (&self.connections, self.shutting_down);
+            self.timers.retain(|at, key| is_live(connections, shutting_down, at, key));
+        }
+    }
+
+    /// When the loop must turn next, in milliseconds of its clock.
+    pub(super) fn next_timer(&mut self) -> Option<Millis> {
+        let (connections, shutting_down) = (&self.connections, self.shutting_down);
+        self.timers.next(|at, key| is_live(connections, shutting_down, at, key))
+    }
+
+    /// Whether a connection's deadline is really over, or has moved meanwhile and was scheduled again.
+    pub(super) fn is_overdue(&mut self, slot: u32) -> bool {
+        if let Some(record) = self.connections.get_mut(slot) {
+            record.timer_at = 0;
+        }
+        match self.deadline(slot) {
+            Some(deadline) if deadline <= self.now => true,
+            _ => {
+                self.schedule(slot);
+                false
+            }
+        }
+    }
+}
+
+fn is_live(connections: &Registry<Record>, shutting_down: Option<Millis>, at: Millis, key: TimerKey) -> bool {
+    match key {
+        TimerKey::Connection(id) => {
+            connections.slot(id).and_then(|slot| connections.get(slot)).is_some_and(|record| record.timer_at == at)
+        }
+        TimerKey::Shutdown => shutting_down == Some(at),
+        TimerKey::Program(_) | TimerKey::Accept(_) => true,
+    }
+}
+
+fn earliest(one: Option<Millis>, other: Option<Millis>) -> Option<Millis> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

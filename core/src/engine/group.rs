@@ -1,0 +1,67 @@
+//! What connections share: a listener's own, or the one of a client.
+
+use super::listener::Acceptor;
+use super::timers::{Millis, millis};
+use crate::config::Options;
+use crate::event::Handler;
+use crate::protocol::message::Limits;
+
+/// A program's handler; `None` once it was given away.
+pub(super) type OwnedHandler = Option<Box<dyn Handler>>;
+
+/// A listener with its connections, or one client connection: they share options and a handler.
+pub(super) struct Group {
+    /// Out while one of its callbacks runs.
+    pub(super) handler: OwnedHandler,
+    pub(super) options: Options,
+    pub(super) limits: Limits,
+    pub(super) times: Times,
+    /// The socket that accepts; none for a client, or after the listener was closed.
+    pub(super) acceptor: Option<Acceptor>,
+    pub(super) max_connections: usize,
+    /// Connections that are open, in no order.
+    pub(super) members: Vec<u32>,
+    /// Records that belong here.
+    pub(super) records: usize,
+}
+
+/// The timeouts of a group; 0 for none.
+pub(super) struct Times {
+    pub(super) handshake: Millis,
+    pub(super) ping: Millis,
+    pub(super) pong: Millis,
+    pub(super) close: Millis,
+    pub(super) progress: Millis,
+}
+
+impl Group {
+    pub(super) fn new(options: &Options, handler: OwnedHandler) -> Self {
+        let close = match millis(options.close_timeout) {
+            0 => millis(Options::default().close_timeout),
+            close => close,
+        };
+        Self {
+            handler,
+            limits: Limits::from(options),
+            times: Times {
+                handshake: millis(options.handshake_timeout),
+                ping: millis(options.ping_interval),
+                pong: millis(options.pong_timeout).max(1),
+                close,
+                progress: millis(options.progress_timeout),
+            },
+            options: options.clone(),
+            acceptor: None,
+            max_connections: usize::MAX,
+            members: Vec::new(),
+            records: 0,
+        }
+    }
+
+    pub(super) fn backlog_limit(&self) -> usize {
+        match self.options.backlog_limit {
+            0 => usize::MAX,
+            limit => limit,
+        }
+    }
+}

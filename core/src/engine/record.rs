@@ -1,0 +1,163 @@
+//! What the loop keeps of one connection.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::connector::Dial;
+use super::outbox::Outbox;
+use super::timers::Millis;
+use super::topics::Subscription;
+use super::transport::Transport;
+use crate::close::Side;
+use crate::error::Failure;
+use crate::event::Address;
+use crate::protocol::connection::Protocol;
+use crate::protocol::frame::Role;
+
+/// Where a connection is on its way; the WebSocket part of it is told in detail by `Record::protocol`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Client: the name is being looked up.
+    Resolving,
+    /// Client: TCP is being opened.
+    Dialing,
+    /// Server: the request has not come, or not all of it.
+    Request,
+    /// Client: the answer has not come, or not all of it.
+    Response,
+    /// Open, or in the closing handshake.
+    WebSocket,
+    /// An HTTP answer that the program writes to.
+    Stream,
+    /// What waits is written, then our side is shut, then the peer's end is awaited: closing at once, with bytes unread,
+    /// would make the kernel send a reset that destroys what is under way to the peer.
+    Ending,
+    /// The transport is gone; `on_close` is owed, or has just been told.
+    Dead,
+}
+
+/// How a connection ends, as far as it is known.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) code: u16,
+    pub(super) reason: String,
+    pub(super) was_clean: bool,
+    pub(super) by: Side,
+    pub(super) failure: Option<Failure>,
+}
+
+/// What only few connections need, or for a short while.
+#[derive(Debug, Default)]
+pub(super) struct Extra {
+    /// The part of an HTTP head that has come, and how much of it was searched for its end.
+    pub(super) head: Vec<u8>,
+    pub(super) scanned: usize,
+    /// Bytes that were received and not parsed, because the program paused or closed.
+    pub(super) carry: Vec<u8>,
+    /// The newest ping that waits for the backlog to be drained (RFC 6455 section 5.5.3).
+    pub(super) pong: Option<Vec<u8>>,
+    pub(super) dial: Option<Box<Dial>>,
+    pub(super) subprotocol: Option<Box<str>>,
+    pub(super) unix_path: Option<PathBuf>,
+    pub(super) ending: Option<Box<Ending>>,
+    pub(super) lost_messages: u32,
+    /// Bytes of messages that the backlog's limit dropped before they were begun.
+    pub(super) dropped_bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) protocol: Protocol,
+    pub(super) outbox: Outbox,
+    pub(super) extra: Option<Box<Extra>>,
+    #[expect(clippy::box_collection, reason = "rare, and 16 bytes less in every connection")]
+    pub(super) subscriptions: Option<Box<Vec<Subscription>>>,
+    pub(super) transport: Option<Transport>,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) user_data: u64,
+    /// When the last byte came.
+    pub(super) heard_at: Millis,
+    /// When this phase, or the closing handshake, began; while OPEN, when the heartbeat's ping was sent (0: none is out).
+    pub(super) since: Millis,
+    /// Since when no byte of the backlog was taken; 0 where nothing waits for the kernel.
+    pub(super) blocked_at: Millis,
+    /// The time of this connection's live timer; 0 for none.
+    pub(super) timer_at: Millis,
+    pub(super) group: u32,
+    /// The place among the open connections of the group, or [`NO_MEMBER`].
+    pub(super) member: u32,
+    pub(super) phase: Phase,
+    /// In the list of those to flush.
+    pub(super) touched: bool,
+    /// In the list of those to read again.
+    pub(super) ready: bool,
+    /// The program knows the number: `on_close` is owed.
+    pub(super) announced: bool,
+    /// The peer will send no more, or the transport failed: read on to the end.
+    pub(super) peer_ended: bool,
+    /// The program does not want to read.
+    pub(super) paused: bool,
+    /// The policy `Pause` does not want to read.
+    pub(super) held: bool,
+    /// Above the high mark: `on_drain` is owed.
+    pub(super) pressed: bool,
+    /// Ending: finish as soon as everything is written.
+    pub(super) quick: bool,
+    /// Stream: the body goes out in chunks.
+    pub(super) chunked: bool,
+}
+
+/// The place of a connection that broadcasts do not reach.
+pub(super) const NO_MEMBER: u32 = u32::MAX;
+
+// 10,000 idle connections are 10,000 of these.
+const _: () = assert!(size_of::<Record>() <= 192);
+
+impl Record {
+    pub(super) fn new(group: u32, role: Role, phase: Phase, now: Millis) -> Self {
+        Self {
+            protocol: Protocol::new(role),
+            outbox: Outbox::default(),
+            extra: None,
+            subscriptions: None,
+            transport: None,
+            peer: None,
+            user_data: 0,
+            heard_at: now,
+            since: now,
+            blocked_at: 0,
+            timer_at: 0,
+            group,
+            member: NO_MEMBER,
+            phase,
+            touched: false,
+            ready: false,
+            announced: false,
+            peer_ended: false,
+            paused: false,
+            held: false,
+            pressed: false,
+            quick: false,
+            chunked: false,
+        }
+    }
+
+    pub(super) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    pub(super) fn is_reading(&self) -> bool {
+        !(self.paused || self.held)
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked_at != 0
+    }
+
+    pub(super) fn peer_address(&self) -> Address {
+        match self.peer {
+            Some(address) => Address::Tcp(address),
+            None => Address::Unix(self.extra.as_ref().and_then(|extra| extra.unix_path.clone())),
+        }
+    }
+}
