@@ -1,0 +1,435 @@
+/// <reference types="node" />
+
+import { EventEmitter } from "node:events";
+
+/**
+ * A WebSocket: a client of its own, or a connection of a {@link WebSocket.WebSocketServer}.
+ *
+ * It has the methods, properties and events of the package `ws`, and those of a browser's WebSocket.
+ */
+declare class WebSocket extends EventEmitter {
+  static readonly CONNECTING: 0;
+  static readonly OPEN: 1;
+  static readonly CLOSING: 2;
+  static readonly CLOSED: 3;
+  readonly CONNECTING: 0;
+  readonly OPEN: 1;
+  readonly CLOSING: 2;
+  readonly CLOSED: 3;
+
+  /**
+   * Connects to `ws://HOST[:PORT]/PATH` or `ws+unix:SOCKET:/PATH`. Names are looked up, and TCP is opened, meanwhile:
+   * `open` tells when it may be sent to; `error`, then `close`, that it could not be opened.
+   *
+   * @throws {SyntaxError} where the URL or a subprotocol is malformed
+   */
+  constructor(address: string | URL, options?: WebSocket.ClientOptions);
+  constructor(address: string | URL, protocols?: string | string[], options?: WebSocket.ClientOptions);
+
+  /** `CONNECTING`, `OPEN`, `CLOSING` or `CLOSED`, as far as events have told. */
+  readonly readyState: 0 | 1 | 2 | 3;
+  /** The subprotocol agreed on; empty where there is none. */
+  readonly protocol: string;
+  /** A client's URL; empty for a connection of a server. */
+  readonly url: string;
+  /** The extensions agreed on: none yet. */
+  readonly extensions: "";
+  /** Bytes that were sent and have not reached the kernel, frame headers included. */
+  readonly bufferedAmount: number;
+  /** Whether `pause` was called, and `resume` not yet. */
+  readonly isPaused: boolean;
+  /** How the connection ended, and why; null before. Set when `close` is told. */
+  readonly closeInfo: WebSocket.CloseInfo | null;
+  /** What binary messages are told as. Text is a Buffer for `message` and a string for `onmessage`, as in `ws`. */
+  binaryType: "nodebuffer" | "arraybuffer" | "blob";
+
+  onopen: ((event: WebSocket.Event) => void) | null;
+  onmessage: ((event: WebSocket.MessageEvent) => void) | null;
+  onerror: ((event: WebSocket.ErrorEvent) => void) | null;
+  onclose: ((event: WebSocket.CloseEvent) => void) | null;
+
+  /**
+   * Sends a message: strings as text, everything else as binary, unless `binary` says otherwise.
+   *
+   * It is copied at once, and leaves with everything else of this tick. Answers false where more than half of
+   * `backlogLimit` waits for the peer: `drain` tells when to go on. What is sent all the same is taken, up to
+   * `backlogLimit`, and then handled by `backlogPolicy`.
+   *
+   * @param callback hears when the message has been handed to the kernel, or why it was not taken
+   * @throws {Error} while CONNECTING; with code `WSX_ERR_BACKLOG_FULL` under the policy `refuse`, without callback
+   */
+  send(data: WebSocket.Data, callback?: (error?: Error) => void): boolean;
+  send(data: WebSocket.Data, options?: WebSocket.SendOptions, callback?: (error?: Error) => void): boolean;
+
+  /** Sends a ping of at most 125 bytes. The engine pings by itself as well: see `pingInterval`. */
+  ping(data?: WebSocket.Data, mask?: boolean, callback?: (error?: Error) => void): void;
+  /** Sends a pong of at most 125 bytes that nobody asked for. Pings are answered by the engine. */
+  pong(data?: WebSocket.Data, mask?: boolean, callback?: (error?: Error) => void): void;
+
+  /**
+   * Begins the closing handshake; what was sent before leaves first. Messages that come after this are not told.
+   *
+   * @param code 1000 to 1003, 1007 to 1014 or 3000 to 4999; without it the Close has no code
+   * @param reason at most 123 bytes of UTF-8
+   */
+  close(code?: number, reason?: string | Buffer): void;
+  /** Ends the transport at once, without a Close. `close` tells 1006. */
+  terminate(): void;
+
+  /** Tells no event and reads nothing until `resume`: the peer will feel it through TCP. */
+  pause(): void;
+  /** Goes on; what came meanwhile is told first. */
+  resume(): void;
+
+  /** Lets a connection of a server hear what is published under a topic. @throws {Error} beyond `maxTopics` */
+  subscribe(topic: string): void;
+  /** Ends a subscription; one that does not exist is no error. */
+  unsubscribe(topic: string): void;
+  /** Sends a message to all subscribers of a topic but this connection. */
+  publish(topic: string, data: WebSocket.Data, options?: WebSocket.SendOptions): void;
+  /** Sends a message to all other connections of the same server, encoded once. */
+  broadcast(data: WebSocket.Data, options?: WebSocket.SendOptions): void;
+
+  /** Keeps the process alive while the connection is open: the default. */
+  ref(): this;
+  /** Lets the process end although the connection is open. */
+  unref(): this;
+
+  addEventListener<K extends keyof WebSocket.EventMap>(
+    type: K,
+    listener: ((event: WebSocket.EventMap[K]) => void) | { handleEvent(event: WebSocket.EventMap[K]): void },
+    options?: { once?: boolean },
+  ): void;
+  removeEventListener<K extends keyof WebSocket.EventMap>(
+    type: K,
+    listener: ((event: WebSocket.EventMap[K]) => void) | { handleEvent(event: WebSocket.EventMap[K]): void },
+  ): void;
+
+  on<K extends keyof WebSocket.Listeners>(event: K, listener: (this: WebSocket, ...args: WebSocket.Listeners[K]) => void): this;
+  on(event: string | symbol, listener: (this: WebSocket, ...args: any[]) => void): this;
+  once<K extends keyof WebSocket.Listeners>(event: K, listener: (this: WebSocket, ...args: WebSocket.Listeners[K]) => void): this;
+  once(event: string | symbol, listener: (this: WebSocket, ...args: any[]) => void): this;
+  off<K extends keyof WebSocket.Listeners>(event: K, listener: (this: WebSocket, ...args: WebSocket.Listeners[K]) => void): this;
+  off(event: string | symbol, listener: (this: WebSocket, ...args: any[]) => void): this;
+  addListener<K extends keyof WebSocket.Listeners>(event: K, listener: (this: WebSocket, ...args: WebSocket.Listeners[K]) => void): this;
+  addListener(event: string | symbol, listener: (this: WebSocket, ...args: any[]) => void): this;
+  removeListener<K extends keyof WebSocket.Listeners>(event: K, listener: (this: WebSocket, ...args: WebSocket.Listeners[K]) => void): this;
+  removeListener(event: string | symbol, listener: (this: WebSocket, ...args: any[]) => void): this;
+}
+
+declare const WebSocketAlias: typeof WebSocket;
+interface WebSocketAlias extends WebSocket {}
+
+declare namespace WebSocket {
+  /** What can be sent. A number is sent as text, an array as bytes. */
+  export type Data = string | number | ArrayBuffer | SharedArrayBuffer | ArrayBufferView | readonly number[];
+  /** What a message is told as; see `binaryType`. */
+  export type RawData = Buffer | ArrayBuffer | Blob;
+
+  export interface SendOptions {
+    /** Whether it goes out as binary. Default: everything but strings and numbers does. Bytes sent as text must be UTF-8. */
+    binary?: boolean;
+  }
+
+  export interface BroadcastOptions extends SendOptions {
+    /** The one connection that does not get it. */
+    except?: WebSocket;
+  }
+
+  /** The limits and timeouts that servers and clients have. A size or count of 0 means "no limit", a timeout of 0 "off",
+   * unless told otherwise. Sizes are bytes, timeouts milliseconds. */
+  export interface Options {
+    /** Largest message a peer may send. Beyond it: close 1009. Default 1 MiB. */
+    maxMessage?: number;
+    /** `ws`'s name for `maxMessage`. */
+    maxPayload?: number;
+    /** Most fragments of a message. Beyond it: close 1008. Default 1,024. */
+    maxFragments?: number;
+    /** Tell each frame of a fragmented message by `fragment`, instead of the message. Default false. */
+    deliverFragments?: boolean;
+    /** Largest HTTP head. Beyond it: 431. Default 16 KiB; 0 is the default. */
+    maxHead?: number;
+    /** Most headers of an HTTP head, at most 256. Beyond it: 431. Default 100; 0 is the default. */
+    maxHeaders?: number;
+    /** From TCP to `open`, a client's look-up of the name included. Beyond it: closed. Default 10,000. */
+    handshakeTimeout?: number;
+    /** Ping after so long without a byte from the peer. Default 25,000. */
+    pingInterval?: number;
+    /** How long a peer may be silent after that ping. Beyond it: closed as 1006. Default 20,000. */
+    pongTimeout?: number;
+    /** How long the closing handshake may take. Beyond it: TCP is closed. Default 5,000; 0 is the default. */
+    closeTimeout?: number;
+    /** How long output may wait without the peer taking a byte. Beyond it: closed as 1006. Default 10,000. */
+    progressTimeout?: number;
+    /** Most output that may wait for one peer. A message that finds nothing waiting is always taken. Default 1 MiB. */
+    backlogLimit?: number;
+    /**
+     * What happens beyond `backlogLimit`: `close` ends the connection with 1013, `drop` drops the message and counts it
+     * in `closeInfo.lostMessages`, `refuse` makes `send` throw (or call back) with code `WSX_ERR_BACKLOG_FULL`, `pause`
+     * takes the message and stops reading from that peer until it has read: what an echo server wants. Default `close`.
+     */
+    backlogPolicy?: "close" | "drop" | "refuse" | "pause";
+    /** Most topics of one connection. Beyond it: `subscribe` throws. Default 128. */
+    maxTopics?: number;
+    /** Set TCP_NODELAY. Default true. */
+    noDelay?: boolean;
+    /** Accepted for the sake of `ws`; nothing is compressed yet. */
+    perMessageDeflate?: boolean | object;
+  }
+
+  export interface ClientOptions extends Options {
+    /** Further headers of the request. */
+    headers?: Record<string, string | number | readonly string[]> | Iterable<[string, string]>;
+    /** The header `Origin`. */
+    origin?: string;
+    /** `USER:PASSWORD` for the header `Authorization`; default what the URL has. */
+    auth?: string;
+  }
+
+  export interface ServerOptions extends Options {
+    /** The address to listen on. Default: all of the machine's. */
+    host?: string;
+    /** The port to listen on; 0 lets the system choose one. */
+    port?: number;
+    /** A Unix socket to listen on, instead of a port. */
+    socketPath?: string;
+    /** The only path that is upgraded; others get 404 unless `handleRequest` answers. Default: any. */
+    path?: string;
+    /** Length of the kernel's queue of connections that are not accepted yet. Default 1,024. */
+    listenBacklog?: number;
+    /** `ws`'s name for `listenBacklog`. */
+    backlog?: number;
+    /** Most connections. Beyond it: 503. Default 0: as many as the process may have descriptors, less a reserve of 32. */
+    maxConnections?: number;
+    /** Let several listeners share the port, one for each thread. Default false. */
+    reusePort?: boolean;
+    /**
+     * Which web pages may connect: `same-host` (the origin's host and port equal the header `Host`), `any`, or a list of
+     * origins. Others get 403. Only requests with the header `Origin`, which browsers send, are checked. Default `same-host`.
+     */
+    origins?: "same-host" | "any" | (string & {}) | readonly string[];
+    /** Subprotocols spoken, in order of preference. Default: without this and `handleProtocols`, the first one offered. */
+    subprotocols?: string | readonly string[];
+    /** Whether the server keeps `clients`. Default true. */
+    clientTracking?: boolean;
+    /** Functions for all connections, called with the connection first, before listeners: cheaper than a listener for each. */
+    handlers?: Handlers;
+    /** Chooses a subprotocol among those offered; false for none. */
+    handleProtocols?: (protocols: Set<string>, request: Request) => string | false | undefined;
+    /**
+     * Says whether an opening handshake is accepted; false is answered with 401. With two parameters it calls back, at
+     * once: waiting is not supported yet, and is answered with 500 and an uncaught error.
+     */
+    verifyClient?: (
+      info: VerifyInfo,
+      callback: (verified: boolean, status?: number, message?: string, headers?: Record<string, string>) => void,
+    ) => boolean | void;
+    /**
+     * Sees every HTTP request, and answers it: a status, a page, or nothing (or true) for the engine to go on with. It is
+     * called after the checks of `path` and `origins`.
+     */
+    handleRequest?: (this: WebSocketServer, request: Request) => number | true | Page | null | undefined;
+  }
+
+  export interface Page {
+    /** 200 to 599. Default 200. */
+    status?: number;
+    headers?: Record<string, string | readonly string[]>;
+    /** Default: the status in words. */
+    body?: Data;
+  }
+
+  export interface VerifyInfo {
+    origin: string | undefined;
+    secure: boolean;
+    req: Request;
+  }
+
+  /** What a server does for each connection. `this` is the object that has the functions. */
+  export interface Handlers {
+    open?(socket: WebSocket, request: Request): void;
+    message?(socket: WebSocket, data: RawData, isBinary: boolean): void;
+    fragment?(socket: WebSocket, payload: Buffer, fragment: Fragment): void;
+    ping?(socket: WebSocket, payload: Buffer): void;
+    pong?(socket: WebSocket, payload: Buffer): void;
+    drain?(socket: WebSocket): void;
+    error?(socket: WebSocket, error: ConnectionError): void;
+    close?(socket: WebSocket, code: number, reason: Buffer, info: CloseInfo): void;
+  }
+
+  export interface Fragment {
+    isBinary: boolean;
+    isFirst: boolean;
+    isLast: boolean;
+  }
+
+  /** An HTTP request, in the words of `http.IncomingMessage`. */
+  export class Request {
+    private constructor();
+    readonly httpVersion: "1.1";
+    readonly method: string;
+    /** Path and query, as they came. */
+    readonly url: string;
+    /** The path, as it came. */
+    readonly path: string;
+    readonly query: URLSearchParams;
+    /** By names in lower case, joined as Node joins them. */
+    readonly headers: Record<string, string> & { "set-cookie"?: string[] };
+    /** Names and values, in the order they came. */
+    readonly rawHeaders: string[];
+    /** Whether this is an opening handshake, rather than a plain request. */
+    readonly isUpgrade: boolean;
+    /** Where the peer is. */
+    readonly socket: Peer;
+    /** Another name of `socket`. */
+    readonly connection: Peer;
+  }
+
+  export interface Peer {
+    /** Undefined for a Unix socket. */
+    remoteAddress: string | undefined;
+    remotePort: number | undefined;
+    remoteFamily: "IPv4" | "IPv6" | undefined;
+    encrypted: boolean;
+  }
+
+  /** How a connection ended. */
+  export interface CloseInfo {
+    /** The code: the peer's where it began, ours where we did; 1005 without a code, 1006 without a Close. */
+    code: number;
+    reason: string;
+    /** The closing handshake was completed, and nothing failed. */
+    wasClean: boolean;
+    /** Who began. */
+    by: "us" | "peer";
+    /** What failed; null where a side closed in order, or the program called `terminate`. */
+    error: ConnectionError | null;
+    /** Messages that were taken and then lost. */
+    lostMessages: number;
+    /** Bytes that were sent and did not reach the kernel. */
+    unsentBytes: number;
+  }
+
+  /** What failed. `code` is `ws`'s (`WS_ERR_…`), the system's (`ECONNREFUSED`, …) or ours (`WSX_ERR_…`). */
+  export interface ConnectionError extends Error {
+    code: string;
+    /** How far the connection had come. */
+    stage?: "resolve" | "connect" | "http" | "websocket";
+    kind?: "protocol" | "refused" | "limit" | "timeout" | "transport" | "shutdown" | "callback";
+    /** What a server answered instead of opening the WebSocket. */
+    statusCode?: number;
+    errno?: number;
+    syscall?: string;
+  }
+
+  export interface Event {
+    readonly type: string;
+    readonly target: WebSocket;
+  }
+  export interface MessageEvent extends Event {
+    /** Text as a string, binary as `binaryType` says. */
+    readonly data: string | RawData;
+  }
+  export interface ErrorEvent extends Event {
+    readonly error: ConnectionError;
+    readonly message: string;
+  }
+  export interface CloseEvent extends Event {
+    readonly code: number;
+    readonly reason: string;
+    readonly wasClean: boolean;
+    readonly closeInfo: CloseInfo;
+  }
+  export interface EventMap {
+    open: Event;
+    message: MessageEvent;
+    error: ErrorEvent;
+    close: CloseEvent;
+  }
+
+  /** The events of a WebSocket, and what their listeners get. */
+  export interface Listeners {
+    open: [];
+    /** A client's answer of the server. */
+    upgrade: [response: { statusCode: 101; headers: Request["headers"]; rawHeaders: string[] }];
+    message: [data: RawData, isBinary: boolean];
+    fragment: [payload: Buffer, fragment: Fragment];
+    /** The pong is on its way. */
+    ping: [payload: Buffer];
+    pong: [payload: Buffer];
+    /** Little enough waits to go on sending. */
+    drain: [];
+    /** The next event is `close`. Told where somebody listens; a client that cannot connect tells it in any case. */
+    error: [error: ConnectionError];
+    /** Always the last. */
+    close: [code: number, reason: Buffer, info: CloseInfo];
+  }
+
+  export interface ServerListeners {
+    listening: [];
+    connection: [socket: WebSocket, request: Request];
+    /** The answer to an opening handshake is about to leave: lines `Name: value` may be added. */
+    headers: [headers: string[], request: Request];
+    error: [error: Error & { code?: string }];
+    close: [];
+  }
+
+  export interface CloseOptions {
+    /** Default 1001: going away. */
+    code?: number;
+    reason?: string;
+    /** Cut what is left after so many milliseconds. Default: the closing timeout of each connection ends it. */
+    timeout?: number;
+  }
+
+  /** A listener and its connections. */
+  export class WebSocketServer extends EventEmitter {
+    /**
+     * Listens at once; `listening` tells it, or `error` why not.
+     *
+     * @throws {TypeError | RangeError} where an option is not what it must be
+     */
+    constructor(options: ServerOptions, callback?: () => void);
+
+    readonly options: ServerOptions;
+    readonly path: string | undefined;
+    /** The open connections; undefined with `clientTracking: false`. */
+    readonly clients: Set<WebSocket>;
+
+    /** Address, family and port, or the path of a Unix socket; null where it does not listen. */
+    address(): { address: string; family: "IPv4" | "IPv6"; port: number } | string | null;
+
+    /** Sends a message to every open connection but one, encoded once. */
+    broadcast(data: Data, options?: BroadcastOptions): void;
+    /** Sends a message to every subscriber of a topic but one, encoded once. Topics belong to the thread: two servers share them. */
+    publish(topic: string, data: Data, options?: BroadcastOptions): void;
+    /** How many connections subscribe to a topic. */
+    subscriberCount(topic: string): number;
+
+    /** Accepts nobody any more. `close` comes when the last connection has ended. */
+    close(callback?: (error?: Error) => void): void;
+    /** The same, and closes the connections. */
+    close(options: CloseOptions, callback?: (error?: Error) => void): void;
+
+    /** Keeps the process alive while it listens: the default. */
+    ref(): this;
+    /** Lets the process end although it listens. */
+    unref(): this;
+
+    on<K extends keyof ServerListeners>(event: K, listener: (this: WebSocketServer, ...args: ServerListeners[K]) => void): this;
+    on(event: string | symbol, listener: (this: WebSocketServer, ...args: any[]) => void): this;
+    once<K extends keyof ServerListeners>(event: K, listener: (this: WebSocketServer, ...args: ServerListeners[K]) => void): this;
+    once(event: string | symbol, listener: (this: WebSocketServer, ...args: any[]) => void): this;
+    off<K extends keyof ServerListeners>(event: K, listener: (this: WebSocketServer, ...args: ServerListeners[K]) => void): this;
+    off(event: string | symbol, listener: (this: WebSocketServer, ...args: any[]) => void): this;
+    addListener<K extends keyof ServerListeners>(event: K, listener: (this: WebSocketServer, ...args: ServerListeners[K]) => void): this;
+    addListener(event: string | symbol, listener: (this: WebSocketServer, ...args: any[]) => void): this;
+    removeListener<K extends keyof ServerListeners>(event: K, listener: (this: WebSocketServer, ...args: ServerListeners[K]) => void): this;
+    removeListener(event: string | symbol, listener: (this: WebSocketServer, ...args: any[]) => void): this;
+  }
+
+  export { WebSocketAlias as WebSocket };
+  export { WebSocketServer as Server };
+}
+
+export = WebSocket;

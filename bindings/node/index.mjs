@@ -1,0 +1,7 @@
+// The door for import.
+
+import WebSocket from './index.js';
+
+export const { WebSocketServer, Server } = WebSocket;
+export { WebSocket };
+export default WebSocket;

@@ -1,0 +1,81 @@
+'use strict';
+// Errors: the engine's, with the codes that Node and ws have for them, and those of arguments.
+
+const { getSystemErrorName } = require('node:util');
+
+/** An error with a code. */
+function coded(Kind, code, message, more) {
+  return Object.assign(new Kind(message), { code }, more);
+}
+
+/** An error that a call of the engine threw, as Node would have it. */
+function translate(error) {
+  const system = /^SYSTEM (\d+)$/.exec(error.code);
+  if (!system) return error.code === 'ERR_INVALID_ARG_VALUE' ? coded(TypeError, error.code, error.message) : coded(Error, error.code, error.message);
+  return withNumber(new Error(error.message), Number(system[1]));
+}
+
+function withNumber(error, number) {
+  if (number === 0) return error;
+  error.errno = -number;
+  error.code = getSystemErrorName(-number);
+  const tried = /cannot (listen|bind|connect|accept)/.exec(error.message);
+  if (tried) error.syscall = tried[1] === 'bind' ? 'listen' : tried[1];
+  return error;
+}
+
+// What ws calls the ways to break the protocol, by what the engine says of them.
+const VIOLATIONS = [
+  [/^reserved bits 0x40/, 'WS_ERR_UNEXPECTED_RSV_1'],
+  [/^reserved bits/, 'WS_ERR_UNEXPECTED_RSV_2_3'],
+  [/reserved opcode|continues no message|begins inside a fragmented one/, 'WS_ERR_INVALID_OPCODE'],
+  [/control frame is fragmented/, 'WS_ERR_EXPECTED_FIN'],
+  [/is not masked/, 'WS_ERR_EXPECTED_MASK'],
+  [/from a server is masked/, 'WS_ERR_UNEXPECTED_MASK'],
+  [/control frame has more than|payload of one byte/, 'WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH'],
+  [/Close has the code/, 'WS_ERR_INVALID_CLOSE_CODE'],
+  [/not UTF-8/, 'WS_ERR_INVALID_UTF8'],
+  [/64-bit length/, 'WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH'],
+  [/exceeds max_message/, 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH'],
+  [/max_fragments/, 'WS_ERR_TOO_MANY_BUFFERED_PARTS'],
+  [/backlog_limit/, 'WSX_ERR_BACKLOG_FULL'],
+];
+
+const STAGES = ['resolve', 'connect', 'http', 'websocket'];
+const KINDS = [null, 'protocol', 'refused', 'limit', 'timeout', 'transport', 'shutdown', 'callback'];
+const CODES = { protocol: 'WSX_ERR_PROTOCOL', refused: 'WSX_ERR_UNEXPECTED_RESPONSE', limit: 'WSX_ERR_LIMIT', timeout: 'ETIMEDOUT',
+  transport: 'WSX_ERR_TRANSPORT', shutdown: 'WSX_ERR_SHUTDOWN', callback: 'WSX_ERR_CALLBACK' };
+
+/** The Error of a failed connection. */
+function failureOf(text, kind, stage, httpStatus, systemNumber) {
+  const error = new Error(text);
+  error.code = VIOLATIONS.find(([words]) => words.test(text))?.[1] ?? CODES[kind] ?? 'WSX_ERR_ENGINE';
+  if (stage === 'resolve' && kind === 'transport') error.code = 'ENOTFOUND';
+  error.kind = kind;
+  error.stage = stage;
+  if (httpStatus !== 0) error.statusCode = httpStatus;
+  if (stage === 'connect') error.syscall = 'connect';
+  return systemNumber === 0 ? error : Object.assign(withNumber(error, systemNumber));
+}
+
+/** What a Close told: `flags` and payload of the event. See `end` in src/handler.rs for the layout. */
+function closeInfo(flags, bytes) {
+  const info = {
+    code: flags >>> 16, reason: '', wasClean: (flags & 0x200) !== 0, by: flags & 0x100 ? 'peer' : 'us', error: null,
+    lostMessages: 0, unsentBytes: 0,
+  };
+  let reason = bytes.subarray(0, 0);
+  if (bytes.length >= 24) {
+    info.lostMessages = bytes.readUInt32LE(0);
+    info.unsentBytes = bytes.readDoubleLE(4);
+    const kind = KINDS[bytes[13]], length = bytes.readUInt32LE(20);
+    if (kind) {
+      info.error = failureOf(bytes.utf8Slice(24, 24 + length), kind, STAGES[bytes[12]], bytes.readUInt16LE(14), bytes.readInt32LE(16));
+    }
+    reason = bytes.subarray(24 + length);
+    info.reason = reason.toString();
+  }
+  return { info, reason };
+}
+
+module.exports = { closeInfo, coded, translate };

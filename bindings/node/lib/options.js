@@ -1,0 +1,79 @@
+'use strict';
+// Options of servers and clients: checked, and in the words of the engine. Each has the engine's default; what a limit
+// does when it is exceeded is told in index.d.ts.
+
+const { coded } = require('./errors.js');
+
+const LARGEST = { 32: 0xffffffff, 53: Number.MAX_SAFE_INTEGER };
+
+// Name, largest value. Timeouts are milliseconds; 0 means none where index.d.ts says so.
+const NUMBERS = {
+  maxMessage: LARGEST[53], maxFragments: LARGEST[32], maxHead: LARGEST[53], maxHeaders: 256, handshakeTimeout: LARGEST[53],
+  pingInterval: LARGEST[53], pongTimeout: LARGEST[53], closeTimeout: LARGEST[53], progressTimeout: LARGEST[53],
+  backlogLimit: LARGEST[53], maxTopics: LARGEST[53], maxConnections: LARGEST[53], listenBacklog: LARGEST[32],
+};
+const SWITCHES = ['deliverFragments', 'noDelay', 'reusePort'];
+const POLICIES = ['close', 'drop', 'refuse', 'pause'];
+// ws's names for options of ours.
+const ALIASES = { maxPayload: 'maxMessage', backlog: 'listenBacklog', timeout: 'handshakeTimeout' };
+// Options of ws that would change what a program can rely on, and are not there yet.
+const MISSING = ['server', 'noServer', 'WebSocket', 'createConnection', 'agent', 'followRedirects', 'generateMask', 'finishRequest'];
+
+function number(name, value, largest) {
+  if (typeof value !== 'number') {
+    throw coded(TypeError, 'ERR_INVALID_ARG_TYPE', `The option "${name}" must be a number. Received ${typeof value}`);
+  }
+  if (!Number.isInteger(value) || value < 0 || value > largest) {
+    throw coded(RangeError, 'ERR_OUT_OF_RANGE', `The option "${name}" must be an integer from 0 to ${largest}. Received ${value}`);
+  }
+  return value;
+}
+
+function strings(name, value) {
+  const list = typeof value === 'string' ? [value] : Array.isArray(value) ? value : null;
+  if (!list || list.some((item) => typeof item !== 'string')) {
+    throw coded(TypeError, 'ERR_INVALID_ARG_TYPE', `The option "${name}" must be a string or an array of strings`);
+  }
+  return list;
+}
+
+/** The engine's options of what a program gave. */
+function engineOptions(given) {
+  for (const name of MISSING) {
+    if (given[name]) throw coded(TypeError, 'WSX_ERR_UNSUPPORTED', `The option "${name}" is not supported by libwsx yet`);
+  }
+  if (given.autoPong === false) throw coded(TypeError, 'WSX_ERR_UNSUPPORTED', 'The option "autoPong" cannot be switched off: the engine answers pings');
+  const options = {};
+  for (const [name, largest] of Object.entries(NUMBERS)) {
+    if (given[name] !== undefined) options[name] = number(name, given[name], largest);
+  }
+  for (const [alias, name] of Object.entries(ALIASES)) {
+    if (given[alias] !== undefined && options[name] === undefined) options[name] = number(alias, given[alias], NUMBERS[name]);
+  }
+  for (const name of SWITCHES) {
+    if (given[name] !== undefined) options[name] = Boolean(given[name]);
+  }
+  if (given.backlogPolicy !== undefined) {
+    if (!POLICIES.includes(given.backlogPolicy)) {
+      throw coded(TypeError, 'ERR_INVALID_ARG_VALUE', `The option "backlogPolicy" must be one of ${POLICIES.join(', ')}. Received ${given.backlogPolicy}`);
+    }
+    options.backlogPolicy = given.backlogPolicy;
+  }
+  if (given.subprotocols !== undefined) options.subprotocols = strings('subprotocols', given.subprotocols);
+  if (given.origins !== undefined && given.origins !== 'same-host') options.origins = strings('origins', given.origins);
+  return options;
+}
+
+/** Headers as name, value, name, value. */
+function headerList(headers) {
+  if (headers === undefined || headers === null) return [];
+  const pairs = typeof headers[Symbol.iterator] === 'function' ? [...headers] : Object.entries(headers);
+  return pairs.flatMap(([name, value]) => (Array.isArray(value) ? value : [value]).flatMap((one) => [String(name), String(one)]));
+}
+
+/** The size of the backlog above which a program is told to wait. */
+function highWater(options) {
+  return (options.backlogLimit || 1024 * 1024) / 2;
+}
+
+module.exports = { engineOptions, headerList, highWater };

@@ -1,0 +1,436 @@
+'use strict';
+// One connection, as a program sees it: of a server, or a client of its own.
+
+const { EventEmitter } = require('node:events');
+const { subprotocolsOf, targetOf, urlOf, userOf } = require('./address.js');
+const { isCloseCode, sendable, textual, topicOf } = require('./arguments.js');
+const { EVENT, NOBODY, attempt, border, bytesOf, hold, payload, publish, release, send, sockets } = require('./border.js');
+const { closeInfo, coded } = require('./errors.js');
+const { mixIn } = require('./events.js');
+const { engineOptions, headerList, highWater } = require('./options.js');
+const { headersOf } = require('./request.js');
+
+const CONNECTING = 0, OPEN = 1, CLOSING = 2, CLOSED = 3;
+const NAMES = ['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'];
+const BINARY_TYPES = ['nodebuffer', 'arraybuffer', 'blob'];
+const NO_STATUS = 1005, ABNORMAL = 1006;
+const MAX_CONTROL = 125, MAX_REASON = 123;
+const EMPTY = Buffer.alloc(0);
+
+/** A connection. `open`, `message`, `ping`, `pong`, `drain`, `fragment`, `error` and `close` are its events. */
+class WebSocket extends EventEmitter {
+  constructor(address, protocols, options) {
+    super();
+    this._index = NOBODY;
+    this._state = CONNECTING;
+    this._binaryType = 'nodebuffer';
+    this._protocol = '';
+    this._url = '';
+    this._server = null;
+    this._handlers = null;
+    this._policy = undefined;
+    this._high = Infinity;
+    // Bytes sent, in all; those that may wait; what callbacks wait for; whether send() has answered false.
+    this._total = 0;
+    this._pending = 0;
+    this._sent = null;
+    this._needsDrain = false;
+    this._paused = false;
+    this._held = null;                 // events that came while paused
+    this._keeps = false;               // keeps the process alive
+    this._aborted = false;
+    /** How the connection ended; null before. */
+    this.closeInfo = null;
+    if (address !== null) this._connect(address, protocols, options);
+  }
+
+  // --- What it is
+
+  get readyState() { return this._state; }
+  get protocol() { return this._protocol; }
+  get url() { return this._url; }
+  get extensions() { return ''; }
+  get isPaused() { return this._paused; }
+  get binaryType() { return this._binaryType; }
+
+  /** `nodebuffer`, `arraybuffer` or `blob`. */
+  set binaryType(type) {
+    if (type === 'fragments') throw coded(TypeError, 'WSX_ERR_UNSUPPORTED', 'binaryType "fragments" is not supported: use the option deliverFragments');
+    if (BINARY_TYPES.includes(type)) this._binaryType = type;
+  }
+
+  /** Bytes that were sent and have not reached the kernel. */
+  get bufferedAmount() {
+    return this._index === NOBODY ? 0 : border().buffered(this._index);
+  }
+
+  // --- Sending
+
+  /**
+   * Sends a message. Answers false where so much waits that the program had better wait for `drain`.
+   * @param {*} data a string is sent as text, everything else as binary, unless `options.binary` says otherwise
+   */
+  send(data, options, callback) {
+    if (typeof options === 'function') [options, callback] = [undefined, options];
+    if (this._state === CONNECTING) throw this._notOpen();
+    data = sendable(data);
+    const isText = textual(data, options);
+    if (this._state !== OPEN || this._index === NOBODY) {
+      if (callback !== undefined) process.nextTick(callback, this._notOpen());
+      return false;
+    }
+    if (callback !== undefined || this._policy === 'refuse') return this._sendCarefully(data, isText, callback);
+    try {
+      return this._took(send(this._index, data, isText));
+    } catch (error) {
+      return this._refused(error, undefined);
+    }
+  }
+
+  /** One whose outcome is asked for: the engine is asked at once. */
+  _sendCarefully(data, isText, callback) {
+    const bytes = bytesOf(data);
+    try {
+      attempt('send', this._index, isText, bytes);
+    } catch (error) {
+      return this._refused(error, callback);
+    }
+    const took = this._took(bytes.byteLength);
+    if (callback !== undefined) {
+      (this._sent ??= []).push({ at: this._total, callback });
+      border().watch(this._index);
+    }
+    return took;
+  }
+
+  /** So many bytes were taken: is there room for more? */
+  _took(length) {
+    this._total += length;
+    this._pending += length;
+    if (this._pending <= this._high) return true;
+    if (this._needsDrain) return false;
+    this._pending = border().pressure(this._index);
+    if (this._pending <= this._high) return true;
+    this._needsDrain = true;
+    border().watch(this._index);
+    return false;
+  }
+
+  /** The engine did not take a message. That the connection is closing is told by its close event. */
+  _refused(error, callback) {
+    if (callback !== undefined) process.nextTick(callback, error);
+    else if (error.code === 'WS_ERR_INVALID_UTF8' || (error.code === 'WSX_ERR_BACKLOG_FULL' && this._policy === 'refuse')) throw error;
+    if (error.code === 'WSX_ERR_BACKLOG_FULL' && this._index !== NOBODY) {
+      this._needsDrain = true;
+      border().watch(this._index);
+    }
+    return false;
+  }
+
+  _notOpen() {
+    return coded(Error, 'WSX_ERR_NOT_OPEN', `WebSocket is not open: readyState ${this._state} (${NAMES[this._state]})`);
+  }
+
+  /** Sends a ping of at most 125 bytes; `pong` tells the answer. */
+  ping(data, mask, callback) { this._control('ping', data, mask, callback); }
+
+  /** Sends a pong that nobody asked for. */
+  pong(data, mask, callback) { this._control('pong', data, mask, callback); }
+
+  _control(name, data, mask, callback) {
+    if (this._state === CONNECTING) throw this._notOpen();
+    callback = [data, mask, callback].find((one) => typeof one === 'function');
+    const bytes = bytesOf(sendable(typeof data === 'function' ? undefined : data));
+    if (bytes.byteLength > MAX_CONTROL) throw coded(RangeError, 'ERR_OUT_OF_RANGE', 'The data size must not be greater than 125 bytes');
+    let error;
+    if (this._state !== OPEN || this._index === NOBODY) error = this._notOpen();
+    else error = this._try(name, bytes);
+    if (callback !== undefined) process.nextTick(callback, error);
+  }
+
+  /** Calls the engine for this connection; the error, if it has one. */
+  _try(name, ...args) {
+    try {
+      attempt(name, this._index, ...args);
+    } catch (error) {
+      return error;
+    }
+    return undefined;
+  }
+
+  /** As `_try`, for what the program must hear of. */
+  _do(name, ...args) {
+    if (this._index === NOBODY) throw this._notOpen();
+    attempt(name, this._index, ...args);
+  }
+
+  // --- Topics
+
+  /** Hears what is published under a topic from now on. Only connections of a server can. */
+  subscribe(topic) { this._do('subscribe', topicOf(topic)); }
+
+  /** Hears it no more. */
+  unsubscribe(topic) { this._do('unsubscribe', topicOf(topic)); }
+
+  /** Sends a message to all subscribers of a topic but this connection. */
+  publish(topic, data, options) {
+    data = sendable(data);
+    publish(topicOf(topic), data, textual(data, options), this._index);
+  }
+
+  /** Sends a message to all other connections of the same server. */
+  broadcast(data, options) {
+    if (!this._server) throw coded(Error, 'WSX_ERR_WRONG_KIND', 'Only a connection of a server has others to broadcast to');
+    this._server.broadcast(data, { ...options, except: this });
+  }
+
+  // --- Ending
+
+  /** Begins the closing handshake. */
+  close(code, reason) {
+    if (this._state === CLOSING || this._state === CLOSED) return;
+    if (this._state === CONNECTING) return this._abort();
+    if (code !== undefined && !(typeof code === 'number' && isCloseCode(code))) {
+      throw coded(TypeError, 'ERR_INVALID_ARG_VALUE', 'First argument must be a valid error code number');
+    }
+    const text = reason === undefined ? '' : reason.toString();
+    if (Buffer.byteLength(text) > MAX_REASON) throw coded(RangeError, 'ERR_OUT_OF_RANGE', 'The message must not be greater than 123 bytes');
+    this._state = CLOSING;
+    this._let();
+    // A connection that is gone tells so by itself.
+    if (this._index !== NOBODY) this._try('close', code ?? NO_STATUS, text);
+  }
+
+  /** Cuts the connection, without a closing handshake. */
+  terminate() {
+    if (this._state === CLOSED) return;
+    if (this._state === CONNECTING) return this._abort();
+    this._state = CLOSING;
+    this._let();
+    if (this._index !== NOBODY) this._try('terminate');
+  }
+
+  _abort() {
+    this._state = CLOSING;
+    this._aborted = true;
+    if (this._index !== NOBODY) this._try('terminate');
+  }
+
+  // --- Pausing
+
+  /** Tells nothing and reads nothing until `resume`. */
+  pause() {
+    if (this._state === CONNECTING || this._state === CLOSED || this._paused) return;
+    this._paused = true;
+    this._held ??= [];
+    if (this._index !== NOBODY) this._try('pause');
+  }
+
+  /** Goes on after `pause`. */
+  resume() {
+    if (!this._paused) return;
+    this._let();
+    if (this._index !== NOBODY) this._try('resume');
+  }
+
+  /** Lets go of what was held, in the order it came, as an event of its own. */
+  _let() {
+    this._paused = false;
+    if (this._held?.length === 0) this._held = null;
+    else if (this._held !== null) process.nextTick(() => this._replay());
+  }
+
+  _replay() {
+    try {
+      while (!this._paused && this._held !== null && this._held.length !== 0) this._tell(...this._held.shift());
+    } finally {
+      if (!this._paused && this._held !== null) this._let();
+    }
+  }
+
+  // --- The process
+
+  /** Keeps the process alive while it is open: the default. */
+  ref() {
+    if (!this._keeps && this._state !== CLOSED) {
+      this._keeps = true;
+      hold();
+    }
+    return this;
+  }
+
+  /** Lets the process end although it is open. */
+  unref() {
+    if (this._keeps) {
+      this._keeps = false;
+      release();
+    }
+    return this;
+  }
+
+  // --- What the engine tells
+
+  _connect(address, protocols, options) {
+    if (protocols !== null && typeof protocols === 'object' && !Array.isArray(protocols)) [protocols, options] = [undefined, protocols];
+    const given = options ?? {};
+    const url = urlOf(address);
+    const native = engineOptions(given);
+    native.subprotocols = subprotocolsOf(protocols);
+    native.headers = headerList(given.headers);
+    if (given.origin !== undefined) native.headers.push('Origin', String(given.origin));
+    const user = given.auth ?? userOf(url);
+    if (user) native.headers.push('Authorization', `Basic ${Buffer.from(user).toString('base64')}`);
+    this._url = typeof url === 'string' ? url : url.href;
+    this._policy = native.backlogPolicy;
+    this._high = highWater(native);
+    this.ref();
+    try {
+      this._index = attempt('connect', targetOf(url), native);
+      sockets[this._index] = this;
+    } catch (error) {
+      process.nextTick(() => this._ended({ info: { code: ABNORMAL, reason: '', wasClean: false, by: 'us', error, lostMessages: 0, unsentBytes: 0 }, reason: EMPTY }));
+    }
+  }
+
+  /** A message is at this place of the batch. */
+  _receive(isBinary, at) {
+    if (this._held !== null) this._held.push([isBinary ? EVENT.BINARY : EVENT.TEXT, 0, payload(at)]);
+    else if (this._state === OPEN && this._hears()) this._message(payload(at), isBinary);
+  }
+
+  _hears() {
+    return this._handlers?.message !== undefined || this.listenerCount('message') !== 0;
+  }
+
+  _message(bytes, isBinary) {
+    const data = isBinary && this._binaryType !== 'nodebuffer' ? this._converted(bytes) : bytes;
+    try {
+      this._handlers?.message?.(this, data, isBinary);
+    } finally {
+      this.emit('message', data, isBinary);
+    }
+  }
+
+  _converted(bytes) {
+    if (this._binaryType === 'blob') return new Blob([bytes]);
+    return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
+  }
+
+  /** Any other event. */
+  _event(kind, flags, data) {
+    if (kind === EVENT.CLOSE) {
+      this._index = NOBODY;
+      if (this._state === OPEN) this._state = CLOSING;
+    }
+    if (this._held !== null && kind !== EVENT.DRAIN && kind !== EVENT.NOT_UTF8) this._hold(kind, flags, data);
+    else this._tell(kind, flags, data);
+  }
+
+  _hold(kind, flags, data) {
+    this._held.push([kind, flags, data]);
+    // Only what came before it keeps a Close from being told.
+    if (kind === EVENT.CLOSE && this._held.length === 1) this._let();
+  }
+
+  _tell(kind, flags, data) {
+    switch (kind) {
+      case EVENT.CLOSE: return this._ended(closeInfo(flags, data));
+      case EVENT.CONNECTED: return this._connected(data);
+      case EVENT.DRAIN: return this._drained();
+      case EVENT.NOT_UTF8: return this._emitError(coded(TypeError, 'WS_ERR_INVALID_UTF8', 'Bytes that were sent as text are not UTF-8; they were not sent'));
+    }
+    // What comes after our close() is of no interest, except for what was held before it.
+    if (this._state !== OPEN && this._index !== NOBODY) return;
+    switch (kind) {
+      case EVENT.TEXT: return this._message(data, false);
+      case EVENT.BINARY: return this._message(data, true);
+      case EVENT.PING: return this._both('ping', data);
+      case EVENT.PONG: return this._both('pong', data);
+      case EVENT.FRAGMENT: return this._both('fragment', data,
+        { isBinary: (flags & 0x100) === 0, isFirst: (flags & 0x200) !== 0, isLast: (flags & 0x400) !== 0 });
+    }
+  }
+
+  /** Tells the server's handlers, then the listeners. */
+  _both(name, ...args) {
+    try {
+      this._handlers?.[name]?.(this, ...args);
+    } finally {
+      this.emit(name, ...args);
+    }
+  }
+
+  _connected(lines) {
+    const [protocol, ...raw] = lines.split('\n');
+    this._protocol = protocol;
+    if (this._aborted) return;
+    this._state = OPEN;
+    if (this.listenerCount('upgrade') !== 0) this.emit('upgrade', { statusCode: 101, headers: headersOf(raw), rawHeaders: raw });
+    this.emit('open');
+  }
+
+  _drained() {
+    this._needsDrain = false;
+    if (this._index !== NOBODY) this._pending = this.bufferedAmount;
+    this._both('drain');
+  }
+
+  /** So many bytes wait. */
+  _told(amount) {
+    this._pending = amount;
+    while (this._sent !== null && this._sent.length !== 0 && amount <= this._total - this._sent[0].at) this._report(undefined);
+    if (this._needsDrain && amount <= this._high / 2) this._drained();
+  }
+
+  /** The outcome of the first message whose outcome is asked for. */
+  _report(error) {
+    const { callback } = this._sent.shift();
+    process.nextTick(callback, error);
+  }
+
+  _ended({ info, reason }) {
+    const wasConnecting = this._state === CONNECTING || this._aborted;
+    this._state = CLOSED;
+    this._index = NOBODY;
+    this._held = null;
+    this.closeInfo = info;
+    this.unref();
+    this._server?._left(this);
+    while (this._sent !== null && this._sent.length !== 0) this._report(info.error ?? this._notOpen());
+    if (this._aborted) info.error ??= coded(Error, 'WSX_ERR_ABORTED', 'WebSocket was closed before the connection was established');
+    try {
+      if (info.error !== null) this._failed(info.error, wasConnecting);
+    } finally {
+      try {
+        this._both('close', info.code, reason, info);
+      } finally {
+        this._server?._maybeClosed();
+      }
+    }
+  }
+
+  /**
+   * A client that could not connect throws where nobody listens, as Node does. What an established connection's peer or
+   * network does wrong never ends a program: who does not listen to `error` finds it in `closeInfo`.
+   */
+  _failed(error, wasConnecting) {
+    if (wasConnecting && this._server === null) return void this.emit('error', error);
+    this._emitError(error);
+  }
+
+  _emitError(error) {
+    try {
+      this._handlers?.error?.(this, error);
+    } finally {
+      if (this.listenerCount('error') !== 0) this.emit('error', error);
+    }
+  }
+}
+
+mixIn(WebSocket.prototype);
+for (const [value, name] of NAMES.entries()) {
+  Object.defineProperty(WebSocket, name, { value, enumerable: true });
+  Object.defineProperty(WebSocket.prototype, name, { value, enumerable: true });
+}
+
+module.exports = { OPEN, WebSocket };

@@ -1,0 +1,182 @@
+//! The engine's callbacks: each appends an event for JavaScript. Only a request that JavaScript answers calls it at once.
+
+use std::rc::Rc;
+
+use napi::bindgen_prelude::FromNapiValue;
+use wsx_core::{
+    Close, Connection, Failure, FailureKind, Fragment, Handler, Listener, Message, Opening, Request, Response, Side,
+    Stage,
+};
+
+use crate::connections::index_of;
+use crate::engine::Engine;
+use crate::event;
+use crate::listeners::Listening;
+use crate::request::{Answer, lines, write_headers};
+
+/// The handler of a listener, or of a client.
+pub struct Events {
+    engine: Rc<Engine>,
+    /// The listener's number and state; none for a client.
+    listening: Option<(u32, Rc<Listening>)>,
+    /// Whether the engine chooses the subprotocol, from a list of its own.
+    chooses: bool,
+}
+
+// SAFETY: `Engine::new` settles the event loop on its thread before anything is made with it, and the loop is turned and
+// dropped there only; so a handler is made, called and dropped on one thread.
+unsafe impl Send for Events {}
+
+impl Events {
+    /// The handler of a listener, whose number it will be.
+    pub fn of_listener(engine: Rc<Engine>, number: u32, listening: Rc<Listening>, chooses: bool) -> Self {
+        Self { engine, listening: Some((number, listening)), chooses }
+    }
+
+    /// The handler of a client.
+    pub fn of_client(engine: Rc<Engine>) -> Self {
+        Self { engine, listening: None, chooses: true }
+    }
+
+    fn message(&self, kind: i32, connection: Connection, payload: &[u8]) {
+        if !self.engine.append_message(kind, index_of(connection), payload) {
+            let _ = connection.close(wsx_core::close::TOO_BIG, "no memory for the message");
+        }
+    }
+}
+
+impl Handler for Events {
+    fn on_request(&mut self, request: &Request<'_>) -> Response {
+        let Some((number, listening)) = &self.listening else { return Response::accept() };
+        if listening.closed.get() {
+            return Response::reject(503, "the server is closed\n");
+        }
+        if listening.hooked.get() {
+            let _scope = self.engine.scope();
+            self.engine.dispatch();
+            let answer = self.engine.ask(*number, &lines(request, ""));
+            // SAFETY: the value is of the scope above.
+            let answer = answer.map(|value| unsafe { Answer::from_napi_value(self.engine.env(), value) });
+            return match answer {
+                Some(Ok(answer)) => answer.into(),
+                _ => Response::reject(500, "internal server error\n"),
+            };
+        }
+        let response = Response::accept();
+        match request.subprotocols().next() {
+            Some(first) if !self.chooses => response.subprotocol(first),
+            _ => response,
+        }
+    }
+
+    fn on_open(&mut self, connection: Connection, opening: &Opening<'_>) {
+        let subprotocol = opening.subprotocol.unwrap_or_default();
+        match (&self.listening, opening.request) {
+            (Some((number, listening)), Some(request)) => {
+                let index = self.engine.connections.borrow_mut().add(connection);
+                let hooked = if listening.hooked.get() { event::HOOKED } else { 0 };
+                let kind = event::OPEN | hooked | (*number as i32) << 16;
+                self.engine.append_message(kind, index as i32, &lines(request, subprotocol));
+            }
+            _ => {
+                let mut out = subprotocol.as_bytes().to_vec();
+                write_headers(&mut out, opening.headers);
+                self.engine.append_message(event::CONNECTED, index_of(connection), &out);
+            }
+        }
+    }
+
+    #[inline]
+    fn on_message(&mut self, connection: Connection, message: Message<'_>) {
+        match message {
+            Message::Text(text) => self.message(event::TEXT, connection, text.as_bytes()),
+            Message::Binary(bytes) => self.message(event::BINARY, connection, bytes),
+        }
+    }
+
+    fn on_fragment(&mut self, connection: Connection, fragment: Fragment<'_>) {
+        let flag = |is: bool, flag: i32| if is { flag } else { 0 };
+        let kind = event::FRAGMENT
+            | flag(fragment.is_text, event::IS_TEXT)
+            | flag(fragment.is_first, event::IS_FIRST)
+            | flag(fragment.is_last, event::IS_LAST);
+        self.message(kind, connection, fragment.payload);
+    }
+
+    fn before_reply(&mut self, _: Connection) {
+        self.engine.settle();
+    }
+
+    fn on_ping(&mut self, connection: Connection, payload: &[u8]) {
+        self.engine.append(event::PING, index_of(connection), payload);
+    }
+
+    fn on_pong(&mut self, connection: Connection, payload: &[u8]) {
+        self.engine.append_message(event::PONG, index_of(connection), payload);
+    }
+
+    fn on_drain(&mut self, connection: Connection) {
+        self.engine.append(event::DRAIN, index_of(connection), &[]);
+    }
+
+    fn on_close(&mut self, connection: Connection, close: &Close<'_>) {
+        let index = index_of(connection);
+        let kind = event::CLOSE
+            | if close.by == Side::Peer { event::BY_PEER } else { 0 }
+            | if close.was_clean { event::WAS_CLEAN } else { 0 }
+            | i32::from(close.code) << 16;
+        self.engine.append(kind, index, &end(close));
+        self.engine.connections.borrow_mut().closed(index);
+    }
+
+    fn on_listener_error(&mut self, _: Listener, failure: &Failure) {
+        if let Some((number, _)) = &self.listening {
+            self.engine.append(event::LISTENER_ERROR, *number as i32, failure.message.as_bytes());
+        }
+    }
+}
+
+/// What a Close tells beside its code: nothing where there is nothing to tell, or numbers, little-endian and packed —
+/// lost messages (32 bits), unsent bytes (float, 64), stage (8), kind (8), HTTP status (16), system's error (32), length
+/// of the failure's text (32) — then that text and the reason.
+fn end(close: &Close<'_>) -> Vec<u8> {
+    let is_plain = close.failure.is_none() && close.lost_messages == 0 && close.unsent_bytes == 0;
+    if is_plain && close.reason.is_empty() {
+        return Vec::new();
+    }
+    let mut out = Vec::with_capacity(256);
+    out.extend(close.lost_messages.to_le_bytes());
+    out.extend((close.unsent_bytes as f64).to_le_bytes());
+    let failure = close.failure;
+    out.push(failure.map_or(0, |failure| stage(failure.stage)));
+    out.push(failure.map_or(0, |failure| kind(failure.kind)));
+    out.extend(failure.and_then(|failure| failure.http_status).unwrap_or(0).to_le_bytes());
+    out.extend(failure.and_then(|failure| failure.os_error).unwrap_or(0).to_le_bytes());
+    let text = failure.map_or(&b""[..], |failure| failure.message.as_bytes());
+    out.extend((text.len() as u32).to_le_bytes());
+    out.extend(text);
+    out.extend(close.reason.as_bytes());
+    out
+}
+
+fn stage(stage: Stage) -> u8 {
+    match stage {
+        Stage::Resolve => 0,
+        Stage::Connect => 1,
+        Stage::Http => 2,
+        _ => 3,
+    }
+}
+
+/// 0 is for no failure.
+fn kind(kind: FailureKind) -> u8 {
+    match kind {
+        FailureKind::Protocol => 1,
+        FailureKind::Refused => 2,
+        FailureKind::Limit => 3,
+        FailureKind::Timeout => 4,
+        FailureKind::Transport => 5,
+        FailureKind::Shutdown => 6,
+        _ => 7,
+    }
+}

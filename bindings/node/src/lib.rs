@@ -1,0 +1,251 @@
+//! The Node door: `wsx-core` on libuv, as the JavaScript in `lib/` uses it.
+//!
+//! The door translates and never decides. [`engine`] turns the event loop inside Node's; [`handler`] makes events of its
+//! callbacks; [`memory`] is how both cross the border, many at once. This file has the calls that JavaScript makes
+//! directly: those that are rare, that answer something, or whose payload is large. Nothing here is for programs: their
+//! door is `index.js`.
+
+#![allow(missing_docs, reason = "what is public here is the private half of lib/border.js")]
+
+mod command;
+mod connections;
+mod engine;
+mod event;
+mod handler;
+mod js;
+mod listeners;
+mod memory;
+mod options;
+mod request;
+mod uv;
+
+use std::rc::Rc;
+
+use napi::Env;
+use napi::bindgen_prelude::{Object, Uint8ArraySlice};
+use napi_derive::napi;
+use wsx_core::{Address, Connection, Error, Message, Options};
+
+use crate::engine::Engine;
+use crate::handler::Events;
+use crate::listeners::Listening;
+use crate::options::DoorOptions;
+
+/// What a call answers: errors have a code.
+type Result<T> = std::result::Result<T, napi::Error<String>>;
+
+/// An error for JavaScript. The system's have its number in their code; `lib/errors.js` makes a name of it.
+fn error(error: Error) -> napi::Error<String> {
+    let code = match &error {
+        Error::Closed => "WSX_ERR_CLOSED".to_owned(),
+        Error::NotOpen => "WSX_ERR_NOT_OPEN".to_owned(),
+        Error::InvalidArgument(_) => "ERR_INVALID_ARG_VALUE".to_owned(),
+        Error::WrongKind(_) => "WSX_ERR_WRONG_KIND".to_owned(),
+        Error::BacklogFull { .. } => "WSX_ERR_BACKLOG_FULL".to_owned(),
+        Error::Unsupported(_) => "WSX_ERR_UNSUPPORTED".to_owned(),
+        Error::Io { source, .. } => format!("SYSTEM {}", source.raw_os_error().unwrap_or(0)),
+        _ => "WSX_ERR_ENGINE".to_owned(),
+    };
+    napi::Error::new(code, error.to_string())
+}
+
+/// Bytes as a message. Text must be UTF-8.
+fn message(is_text: bool, payload: &[u8]) -> Result<Message<'_>> {
+    if !is_text {
+        return Ok(Message::Binary(payload));
+    }
+    match simdutf8::basic::from_utf8(payload) {
+        Ok(text) => Ok(Message::Text(text)),
+        Err(_) => Err(napi::Error::new("WS_ERR_INVALID_UTF8".to_owned(), "the text is not UTF-8")),
+    }
+}
+
+/// The engine of an environment.
+#[napi]
+pub struct Border {
+    engine: Rc<Engine>,
+}
+
+#[napi]
+impl Border {
+    /// Begins, with the arrays and functions of `lib/border.js`.
+    #[napi(constructor)]
+    pub fn new(env: Env, memory: Object<'_>) -> napi::Result<Self> {
+        Ok(Self { engine: Engine::new(env, &memory)? })
+    }
+
+    /// Takes what was sent up to here, then finds a connection.
+    fn at(&self, index: i32) -> Connection {
+        self.engine.commit();
+        self.engine.is_touched.set(true);
+        self.engine.connections.borrow().at(index)
+    }
+
+    #[napi]
+    pub fn listen(&self, address: String, options: DoorOptions) -> Result<u32> {
+        let engine = &self.engine;
+        engine.is_touched.set(true);
+        let chooses = options.subprotocols.is_some();
+        let listening = Rc::new(Listening::default());
+        let number = engine.listeners.borrow_mut().reserve(listening.clone());
+        let events = Events::of_listener(engine.clone(), number, listening.clone(), chooses);
+        match engine.handle.listen(&address, &Options::from(options), events) {
+            Ok(listener) => listening.listener.set(Some(listener)),
+            Err(refused) => {
+                engine.listeners.borrow_mut().forget(number);
+                return Err(error(refused));
+            }
+        }
+        Ok(number)
+    }
+
+    /// Whether JavaScript answers the requests of a listener.
+    #[napi]
+    pub fn hook(&self, listener: u32, hooked: bool) {
+        if let Some(listening) = self.engine.listeners.borrow().at(listener) {
+            listening.hooked.set(hooked);
+        }
+    }
+
+    /// Host and port, or path and 0.
+    #[napi]
+    pub fn address(&self, listener: u32) -> Result<Vec<String>> {
+        let listener = self.engine.listener(listener).map_err(error)?;
+        Ok(match listener.local_address().map_err(error)? {
+            Address::Tcp(address) => vec![address.ip().to_string(), address.port().to_string()],
+            Address::Unix(path) => vec![path.unwrap_or_default().display().to_string()],
+        })
+    }
+
+    #[napi]
+    pub fn close_listener(&self, listener: u32) -> Result<()> {
+        self.engine.is_touched.set(true);
+        if let Some(listening) = self.engine.listeners.borrow().at(listener) {
+            listening.closed.set(true);
+        }
+        self.engine.listener(listener).and_then(|listener| listener.close()).map_err(error)
+    }
+
+    /// The last connection of a closed listener has ended: its number may be another's.
+    #[napi]
+    pub fn forget_listener(&self, listener: u32) {
+        self.engine.listeners.borrow_mut().forget(listener);
+    }
+
+    /// Begins to connect; answers the connection's index.
+    #[napi]
+    pub fn connect(&self, url: String, options: DoorOptions) -> Result<u32> {
+        let engine = &self.engine;
+        engine.commit();
+        engine.is_touched.set(true);
+        let events = Events::of_client(engine.clone());
+        let connection = engine.handle.connect(&url, &Options::from(options), events).map_err(error)?;
+        Ok(engine.connections.borrow_mut().add(connection))
+    }
+
+    /// Sends a message that is large, or whose sender wants to know whether it was taken.
+    #[napi]
+    pub fn send(&self, index: i32, is_text: bool, payload: Uint8ArraySlice<'_>) -> Result<()> {
+        self.at(index).send(message(is_text, &payload)?).map_err(error)
+    }
+
+    #[napi]
+    pub fn publish(&self, topic: String, is_text: bool, payload: Uint8ArraySlice<'_>, except: i32) -> Result<()> {
+        let except = (except >= 0).then(|| self.at(except));
+        self.engine.commit();
+        self.engine.is_touched.set(true);
+        self.engine.handle.publish(&topic, message(is_text, &payload)?, except).map_err(error)
+    }
+
+    #[napi]
+    pub fn broadcast(&self, listener: u32, is_text: bool, payload: Uint8ArraySlice<'_>, except: i32) -> Result<()> {
+        let except = (except >= 0).then(|| self.at(except));
+        self.engine.commit();
+        self.engine.is_touched.set(true);
+        let listener = self.engine.listener(listener).map_err(error)?;
+        listener.broadcast(message(is_text, &payload)?, except).map_err(error)
+    }
+
+    #[napi]
+    pub fn ping(&self, index: i32, payload: Uint8ArraySlice<'_>) -> Result<()> {
+        self.at(index).ping(&payload).map_err(error)
+    }
+
+    #[napi]
+    pub fn pong(&self, index: i32, payload: Uint8ArraySlice<'_>) -> Result<()> {
+        self.at(index).pong(&payload).map_err(error)
+    }
+
+    #[napi]
+    pub fn close(&self, index: i32, code: u32, reason: String) -> Result<()> {
+        self.at(index).close(u16::try_from(code).unwrap_or(0), &reason).map_err(error)
+    }
+
+    #[napi]
+    pub fn terminate(&self, index: i32) -> Result<()> {
+        self.at(index).terminate().map_err(error)
+    }
+
+    #[napi]
+    pub fn pause(&self, index: i32) -> Result<()> {
+        self.at(index).pause().map_err(error)
+    }
+
+    #[napi]
+    pub fn resume(&self, index: i32) -> Result<()> {
+        self.at(index).resume().map_err(error)
+    }
+
+    #[napi]
+    pub fn subscribe(&self, index: i32, topic: String) -> Result<()> {
+        self.at(index).subscribe(&topic).map_err(error)
+    }
+
+    #[napi]
+    pub fn unsubscribe(&self, index: i32, topic: String) -> Result<()> {
+        self.at(index).unsubscribe(&topic).map_err(error)
+    }
+
+    #[napi]
+    pub fn subscriber_count(&self, topic: String) -> Result<u32> {
+        self.engine.handle.subscriber_count(&topic).map(|count| count as u32).map_err(error)
+    }
+
+    /// Bytes that wait on a connection.
+    #[napi]
+    pub fn buffered(&self, index: i32) -> f64 {
+        self.at(index).buffered_amount().unwrap_or(0) as f64
+    }
+
+    /// Bytes that wait after what can be written was written.
+    #[napi]
+    pub fn pressure(&self, index: i32) -> f64 {
+        self.engine.flush();
+        self.buffered(index)
+    }
+
+    /// Wants to know how much waits on a connection until nothing does.
+    #[napi]
+    pub fn watch(&self, index: i32) {
+        self.engine.is_touched.set(true);
+        self.engine.connections.borrow_mut().watch(index);
+    }
+
+    /// Takes what was sent up to here.
+    #[napi]
+    pub fn commit(&self) {
+        self.engine.commit();
+    }
+
+    /// Writes what was sent up to here.
+    #[napi]
+    pub fn flush(&self) {
+        self.engine.flush();
+    }
+
+    /// Whether the engine keeps the process alive.
+    #[napi]
+    pub fn hold(&self, hold: bool) {
+        self.engine.hold(hold);
+    }
+}

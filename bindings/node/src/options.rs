@@ -1,0 +1,103 @@
+//! Options: what the JavaScript side has checked, as `wsx_core::Options`.
+
+use std::time::Duration;
+
+use napi_derive::napi;
+use wsx_core::{BacklogPolicy, Options, Origins};
+
+/// The options of a listener or a client connection, each optional. The facade has checked that numbers are whole and
+/// in range; timeouts are milliseconds.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+pub struct DoorOptions {
+    /// Largest message, in bytes.
+    pub max_message: Option<f64>,
+    /// Most fragments of a message.
+    pub max_fragments: Option<u32>,
+    /// Hand over each frame of a fragmented message.
+    pub deliver_fragments: Option<bool>,
+    /// Largest HTTP head, in bytes.
+    pub max_head: Option<f64>,
+    /// Most headers of a head.
+    pub max_headers: Option<u32>,
+    /// From TCP to open.
+    pub handshake_timeout: Option<f64>,
+    /// Silence before a ping.
+    pub ping_interval: Option<f64>,
+    /// Silence after a ping.
+    pub pong_timeout: Option<f64>,
+    /// The closing handshake.
+    pub close_timeout: Option<f64>,
+    /// Output that waits without progress.
+    pub progress_timeout: Option<f64>,
+    /// Most output that may wait, in bytes.
+    pub backlog_limit: Option<f64>,
+    /// `close`, `drop`, `refuse` or `pause`.
+    pub backlog_policy: Option<String>,
+    /// Subprotocols, in order of preference.
+    pub subprotocols: Option<Vec<String>>,
+    /// Most topics of a connection.
+    pub max_topics: Option<f64>,
+    /// TCP_NODELAY.
+    pub no_delay: Option<bool>,
+    /// The allowed origins; `any` alone allows all.
+    pub origins: Option<Vec<String>>,
+    /// The only path.
+    pub path: Option<String>,
+    /// Most connections of a listener.
+    pub max_connections: Option<f64>,
+    /// Length of the kernel's queue.
+    pub listen_backlog: Option<u32>,
+    /// SO_REUSEPORT.
+    pub reuse_port: Option<bool>,
+    /// Further headers of a client's request: name, value, name, value.
+    pub headers: Option<Vec<String>>,
+}
+
+fn set<T, U>(field: &mut T, value: Option<U>, convert: impl FnOnce(U) -> T) {
+    if let Some(value) = value {
+        *field = convert(value);
+    }
+}
+
+fn milliseconds(value: f64) -> Duration {
+    Duration::from_millis(value as u64)
+}
+
+impl From<DoorOptions> for Options {
+    fn from(from: DoorOptions) -> Self {
+        let mut options = Self::default();
+        set(&mut options.max_message, from.max_message, |size| size as usize);
+        set(&mut options.max_fragments, from.max_fragments, |count| count);
+        set(&mut options.deliver_fragments, from.deliver_fragments, |switch| switch);
+        set(&mut options.max_head, from.max_head, |size| size as usize);
+        set(&mut options.max_headers, from.max_headers, |count| count as usize);
+        set(&mut options.handshake_timeout, from.handshake_timeout, milliseconds);
+        set(&mut options.ping_interval, from.ping_interval, milliseconds);
+        set(&mut options.pong_timeout, from.pong_timeout, milliseconds);
+        set(&mut options.close_timeout, from.close_timeout, milliseconds);
+        set(&mut options.progress_timeout, from.progress_timeout, milliseconds);
+        set(&mut options.backlog_limit, from.backlog_limit, |size| size as usize);
+        set(&mut options.backlog_policy, from.backlog_policy, |policy| match policy.as_str() {
+            "drop" => BacklogPolicy::Drop,
+            "refuse" => BacklogPolicy::Refuse,
+            "pause" => BacklogPolicy::Pause,
+            _ => BacklogPolicy::Close,
+        });
+        set(&mut options.subprotocols, from.subprotocols, |names| names);
+        set(&mut options.max_topics, from.max_topics, |count| count as usize);
+        set(&mut options.no_delay, from.no_delay, |switch| switch);
+        set(&mut options.origins, from.origins, |list| match list.as_slice() {
+            [any] if any == "any" => Origins::Any,
+            _ => Origins::List(list),
+        });
+        set(&mut options.path, from.path, Some);
+        set(&mut options.max_connections, from.max_connections, |count| count as usize);
+        set(&mut options.listen_backlog, from.listen_backlog, |length| length);
+        set(&mut options.reuse_port, from.reuse_port, |switch| switch);
+        set(&mut options.headers, from.headers, |list| {
+            list.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+        });
+        options
+    }
+}

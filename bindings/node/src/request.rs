@@ -1,0 +1,66 @@
+//! Requests as JavaScript gets them, and its answers.
+//!
+//! A request is lines of bytes: subprotocol (where it is known), `1` or `0` for an opening handshake, method, target,
+//! peer, then name and value of each header. None of them can contain a line break.
+
+use napi_derive::napi;
+use wsx_core::{Headers, Request, Response};
+
+/// Appends name and value of each header, a line each.
+pub fn write_headers(out: &mut Vec<u8>, headers: Headers<'_>) {
+    for (name, value) in headers.iter() {
+        out.push(b'\n');
+        out.extend(name.as_bytes());
+        out.push(b'\n');
+        out.extend(value);
+    }
+}
+
+/// The lines of a request.
+pub fn lines(request: &Request<'_>, subprotocol: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    out.extend(subprotocol.as_bytes());
+    out.extend(if request.is_upgrade() { b"\n1\n" } else { b"\n0\n" });
+    out.extend(request.method().as_bytes());
+    out.push(b'\n');
+    out.extend(request.path().as_bytes());
+    if let Some(query) = request.query() {
+        out.push(b'?');
+        out.extend(query.as_bytes());
+    }
+    out.push(b'\n');
+    out.extend(request.peer().to_string().as_bytes());
+    write_headers(&mut out, request.headers());
+    out
+}
+
+/// What JavaScript answers to a request.
+#[napi(object, object_to_js = false)]
+pub struct Answer {
+    /// 101 accepts.
+    pub status: u32,
+    /// The subprotocol to speak.
+    pub subprotocol: Option<String>,
+    /// Name, value, name, value.
+    pub headers: Vec<String>,
+    /// The kind of content.
+    pub content_type: String,
+    /// The body of an answer other than 101.
+    pub body: napi::bindgen_prelude::Uint8Array,
+}
+
+impl From<Answer> for Response {
+    fn from(answer: Answer) -> Self {
+        let mut response = match answer.status {
+            101 => Self::accept(),
+            status => Self::whole(u16::try_from(status).unwrap_or(0), &answer.content_type, answer.body.to_vec()),
+        };
+        if let Some(subprotocol) = answer.subprotocol {
+            response = response.subprotocol(subprotocol);
+        }
+        for header in answer.headers.chunks_exact(2) {
+            response = response.header(&header[0], &header[1]);
+        }
+        response
+    }
+}

@@ -1,0 +1,93 @@
+// Both directions with the package ws and with undici, the WebSocket that browsers and Node specify.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { test } from "node:test";
+import { WebSocket as Undici } from "undici";
+import * as ws from "ws";
+import * as libwsx from "../index.mjs";
+import { inLine, leave, limit, serve, serveEcho } from "./support.mjs";
+
+const messages = {
+  "text": "Hello, libwsx", "text beyond ASCII": "Grüße, 日本語, 👩‍🚀", "empty text": "", "empty binary": Buffer.alloc(0),
+  "binary": Buffer.from(Array.from({ length: 256 }, (_, i) => i)), "65,536 bytes": "x".repeat(65_536), "1 MiB binary": Buffer.alloc(1 << 20, "libwsx"),
+};
+
+/** A server of the package ws that sends everything back. */
+async function serveWs(t) {
+  const server = new ws.WebSocketServer({ host: "127.0.0.1", port: 0 });
+  server.on("connection", (socket) => socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary })));
+  await once(server, "listening");
+  t.after(() => {
+    for (const socket of server.clients) socket.terminate();
+    server.close();
+  });
+  return `ws://127.0.0.1:${server.address().port}/`;
+}
+
+for (const [pair, door, url] of [
+  ["ws as client", ws, async (t) => (await serveEcho(t)).url],
+  ["ws as server", libwsx, serveWs],
+]) {
+  test(`${pair}: messages, pings, closes`, limit, async (t) => {
+    const address = await url(t);
+    const open = async () => {
+      const socket = inLine(new door.WebSocket(address, "chat"));
+      await once(socket, "open");
+      return socket;
+    };
+    const socket = await open();
+    assert.equal(socket.protocol, "chat");
+    for (const [name, message] of Object.entries(messages)) {
+      socket.send(message);
+      assert.deepEqual(await socket.receive(), message, name);
+    }
+    for (let i = 0; i < 2000; i++) socket.send(`${i} ${"x".repeat((i * 37) % 900)}`);
+    for (let i = 0; i < 2000; i++) assert.equal(await socket.receive(), `${i} ${"x".repeat((i * 37) % 900)}`);
+    const ponged = once(socket, "pong");
+    socket.ping("there?");
+    assert.equal((await ponged)[0].toString(), "there?");
+    assert.equal((await leave(socket)).code, 1000);
+    for (const code of [1001, 3000, 4999]) {
+      const other = await open();
+      other.close(code, "Grüße");
+      assert.equal((await other.closed).code, code);
+    }
+    await Promise.all(Array.from({ length: 50 }, async (_, i) => {
+      const one = await open();
+      one.send(`${i}`);
+      assert.equal(await one.receive(), `${i}`);
+      await leave(one);
+    }));
+  });
+}
+
+test("ws as client: what the server closes and fragments it sends", limit, async (t) => {
+  const server = await serve(t);
+  server.on("connection", (socket) => socket.on("message", (data) => socket.close(4000, data)));
+  const socket = inLine(new ws.WebSocket(server.url));
+  await once(socket, "open");
+  socket.send("one ", { fin: false });
+  socket.ping("between");
+  socket.send("two", { fin: true });
+  const { code, reason } = await socket.closed;
+  assert.deepEqual({ code, reason }, { code: 4000, reason: "one two" });
+});
+
+test("undici as client: messages and closes", limit, async (t) => {
+  const server = await serveEcho(t, { origins: "any" });
+  const socket = new Undici(server.url, ["chat"]);
+  socket.binaryType = "arraybuffer";
+  await new Promise((resolve, reject) => { socket.onopen = resolve; socket.onerror = (event) => reject(event.error); });
+  assert.equal(socket.protocol, "chat");
+  for (const [name, message] of Object.entries(messages)) {
+    const heard = new Promise((resolve) => { socket.onmessage = resolve; });
+    socket.send(message);
+    const { data } = await heard;
+    assert.deepEqual(typeof data === "string" ? data : Buffer.from(data), message, name);
+  }
+  const closed = new Promise((resolve) => { socket.onclose = resolve; });
+  socket.close(3000, "bye");
+  const { code, wasClean } = await closed;
+  assert.deepEqual({ code, wasClean }, { code: 3000, wasClean: true });
+});

@@ -1,0 +1,9 @@
+// The same door by require(): the class, with everything else on it.
+
+import WebSocket = require("libwsx");
+
+const server: WebSocket.Server = new WebSocket.WebSocketServer({ port: 0 }, () => {});
+const client: WebSocket.WebSocket = new WebSocket("ws://localhost", "chat");
+const info: WebSocket.CloseInfo | null = client.closeInfo;
+const limits: WebSocket.ServerOptions = { maxMessage: info?.lostMessages };
+client.on("drain", () => server.publish("news", "text", { except: client, ...(limits as object) }));

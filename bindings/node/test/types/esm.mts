@@ -1,0 +1,58 @@
+// What programs write, as TypeScript reads it; `@ts-expect-error` marks what it must refuse.
+
+import Default, { Server, WebSocket, WebSocketServer } from "libwsx";
+
+function is<T>(_value: T): void {}
+
+const server = new WebSocketServer({ port: 0, host: "127.0.0.1", maxPayload: 1000, backlogPolicy: "pause", origins: ["https://example.org"] });
+server.on("connection", (socket, request) => {
+  is<WebSocket>(socket);
+  is<string | undefined>(request.headers.cookie);
+  is<string | undefined>(request.socket.remoteAddress);
+  socket.on("message", (data, isBinary) => {
+    is<Buffer | ArrayBuffer | Blob>(data);
+    is<boolean>(socket.send(data as Buffer, { binary: isBinary }, (error) => is<Error | undefined>(error)));
+  });
+  socket.on("close", (code, reason, info) => {
+    is<number>(code);
+    is<Buffer>(reason);
+    is<"us" | "peer">(info.by);
+  });
+  socket.subscribe("news");
+  socket.publish("news", "text");
+  // @ts-expect-error a topic is a string
+  socket.subscribe(1);
+});
+server.on("headers", (headers) => headers.push("X-Served-By: libwsx"));
+server.broadcast(new Uint8Array(3), { except: [...server.clients][0] });
+server.close({ code: 1001, timeout: 1000 }, (error) => is<Error | undefined>(error));
+is<Server>(server);
+
+new WebSocketServer({
+  port: 0,
+  handleRequest: ({ path }) => (path === "/" ? { headers: { "Content-Type": "text/html" }, body: "<p>" } : undefined),
+  verifyClient: ({ origin, req }) => origin === undefined && req.method === "GET",
+  handleProtocols: (protocols) => protocols.has("chat") && "chat",
+  handlers: { message: (socket, data, isBinary) => void socket.send(data as Buffer, { binary: isBinary }) },
+});
+new WebSocketServer({ port: 0, verifyClient: (_info, callback) => callback(false, 403, "no", { "X-Why": "no" }) });
+// @ts-expect-error not a policy
+new WebSocketServer({ port: 0, backlogPolicy: "wait" });
+// @ts-expect-error a number of milliseconds
+new WebSocketServer({ port: 0, pingInterval: "25s" });
+
+const client = new WebSocket("ws://localhost", ["a", "b"], { headers: { Cookie: "a=b" }, origin: "http://localhost" });
+client.binaryType = "arraybuffer";
+// @ts-expect-error not supported
+client.binaryType = "fragments";
+client.onmessage = ({ data, target }) => is<[string | Buffer | ArrayBuffer | Blob, WebSocket]>([data, target]);
+client.onclose = null;
+client.addEventListener("close", (event) => is<boolean>(event.wasClean), { once: true });
+client.addEventListener("error", { handleEvent: ({ error }) => is<string>(error.code) });
+is<0 | 1 | 2 | 3>(client.readyState);
+is<1>(WebSocket.OPEN);
+is<Default>(client);
+// @ts-expect-error read only
+client.protocol = "a";
+// @ts-expect-error nothing that could be sent
+client.send({});

@@ -1,0 +1,97 @@
+"""One WebSocket engine for every program: server and client, with callbacks or with coroutines.
+
+Callbacks, on an event loop of its own::
+
+    import wsx
+
+    def echo(connection, message):
+        connection.send(message)
+
+    with wsx.EventLoop() as loop:
+        loop.listen("127.0.0.1:9001", on_message=echo)
+        loop.run()
+
+Coroutines, on asyncio or uvloop::
+
+    async with wsx.connect("ws://127.0.0.1:9001") as ws:
+        await ws.send("hello")
+        print(await ws.recv())
+
+`EventLoop`, `Connection` and `Handler` are the callback layer; `connect` and `serve` follow the `websockets` package. The
+options are in `wsx.options`. wsx prints nothing: it logs to the logger "wsx", exceptions of callbacks above all.
+"""
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._wsx import VERSION as __version__
+from ._wsx import Close, Connection, EventLoop, Failure, Fragment, Listener, Opening, Request, Response, Timer
+from .exceptions import (
+    BacklogFull,
+    CloseFrame,
+    ConcurrencyError,
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    InvalidHandshake,
+    InvalidState,
+    InvalidStatus,
+    InvalidURI,
+    LoopClosed,
+    QueueFull,
+    WebSocketException,
+)
+from .handler import Handler
+from .protocol import CloseCode, Headers, State
+
+if TYPE_CHECKING:
+    from . import asyncio
+    from .asyncio import Server, broadcast, connect, event_loop, serve
+else:
+
+    def __getattr__(name: str) -> Any:
+        """What needs asyncio, imported when it is first used: callbacks do without."""
+        if name == "asyncio":
+            return import_module(".asyncio", __name__)
+        if name in ("Server", "broadcast", "connect", "event_loop", "serve"):
+            return getattr(import_module(".asyncio", __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "BacklogFull",
+    "Close",
+    "CloseCode",
+    "CloseFrame",
+    "ConcurrencyError",
+    "Connection",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
+    "EventLoop",
+    "Failure",
+    "Fragment",
+    "Handler",
+    "Headers",
+    "InvalidHandshake",
+    "InvalidState",
+    "InvalidStatus",
+    "InvalidURI",
+    "Listener",
+    "LoopClosed",
+    "Opening",
+    "QueueFull",
+    "Request",
+    "Response",
+    "Server",
+    "State",
+    "Timer",
+    "WebSocketException",
+    "__version__",
+    "asyncio",
+    "broadcast",
+    "connect",
+    "event_loop",
+    "serve",
+]

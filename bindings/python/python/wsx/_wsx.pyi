@@ -1,0 +1,349 @@
+from collections.abc import Callable
+from typing import Any, Literal, Self, Unpack, final
+
+from _typeshed import FileDescriptor, ReadableBuffer
+
+from .handler import Handler
+from .options import HeadersLike, LoopOptions, Options
+from .protocol import Headers, State
+
+__all__ = [
+    "VERSION",
+    "Close",
+    "Connection",
+    "EventLoop",
+    "Failure",
+    "Fragment",
+    "Listener",
+    "Opening",
+    "Request",
+    "Response",
+    "Timer",
+]
+
+VERSION: str
+
+@final
+class EventLoop:
+    """An event loop: listeners, connections and timers, all turned by one thread.
+
+    It belongs to the thread of its first turn. Lines that say [any thread] name what others may call; the rest is for
+    the loop's thread, and for any before the first turn. A loop lives until `close`, or the end of its `with`: every
+    connection then hears its `on_close`. One that is only forgotten ends its connections without a word.
+    """
+
+    def __new__(cls, **options: Unpack[LoopOptions]) -> Self: ...
+    def listen(
+        self,
+        address: str,
+        handler: Handler | object | None = None,
+        *,
+        on_request: Callable[[Request], Response | None] | None = None,
+        on_open: Callable[[Connection, Opening], object] | None = None,
+        on_message: Callable[[Connection, Any], object] | None = None,
+        on_fragment: Callable[[Connection, Fragment], object] | None = None,
+        on_ping: Callable[[Connection, bytes], object] | None = None,
+        on_pong: Callable[[Connection, bytes], object] | None = None,
+        on_drain: Callable[[Connection], object] | None = None,
+        on_error: Callable[[Connection, Failure], object] | None = None,
+        on_close: Callable[[Connection, Close], object] | None = None,
+        on_listener_error: Callable[[Listener, Failure], object] | None = None,
+        **options: Unpack[Options],
+    ) -> Listener:
+        """Listens on `HOST:PORT` (`127.0.0.1:9001`, `[::1]:0`, a name) or `unix:PATH`.
+
+        Callbacks are methods of `handler`, or functions; a function goes before the method. Port 0 lets the system
+        choose; `local_address` tells.
+        """
+    def adopt(
+        self,
+        descriptor: int,
+        handler: Handler | object | None = None,
+        *,
+        on_request: Callable[[Request], Response | None] | None = None,
+        on_open: Callable[[Connection, Opening], object] | None = None,
+        on_message: Callable[[Connection, Any], object] | None = None,
+        on_fragment: Callable[[Connection, Fragment], object] | None = None,
+        on_ping: Callable[[Connection, bytes], object] | None = None,
+        on_pong: Callable[[Connection, bytes], object] | None = None,
+        on_drain: Callable[[Connection], object] | None = None,
+        on_error: Callable[[Connection, Failure], object] | None = None,
+        on_close: Callable[[Connection, Close], object] | None = None,
+        on_listener_error: Callable[[Listener, Failure], object] | None = None,
+        **options: Unpack[Options],
+    ) -> Listener:
+        """Listens on a socket that is bound and listening: `loop.adopt(socket.detach(), ...)`. The loop owns it."""
+    def connect(
+        self,
+        url: str,
+        handler: Handler | object | None = None,
+        *,
+        on_open: Callable[[Connection, Opening], object] | None = None,
+        on_message: Callable[[Connection, Any], object] | None = None,
+        on_fragment: Callable[[Connection, Fragment], object] | None = None,
+        on_ping: Callable[[Connection, bytes], object] | None = None,
+        on_pong: Callable[[Connection, bytes], object] | None = None,
+        on_drain: Callable[[Connection], object] | None = None,
+        on_error: Callable[[Connection, Failure], object] | None = None,
+        on_close: Callable[[Connection, Close], object] | None = None,
+        **options: Unpack[Options],
+    ) -> Connection:
+        """Connects to `ws://HOST[:PORT]/PATH` or `ws+unix:PATH:/TARGET`; `on_open` tells when it may be sent to.
+
+        Names are looked up off the loop's thread. What fails is told by `on_error`, then `on_close`.
+        """
+    def run(self) -> None:
+        """Turns until `stop` is called or a `shutdown` is done; other threads run while it waits.
+
+        Signals are handled at once; on the main thread Ctrl-C ends it with KeyboardInterrupt.
+        """
+    def turn(self, timeout: float | None = None) -> bool:
+        """One turn: waits at most `timeout` seconds (None: until something happens), then does what there is to do.
+
+        False after `stop`, and when a `shutdown` is done.
+        """
+    def flush(self) -> None:
+        """Writes what was sent since the last turn. A host that turns the loop calls this once per tick of its own."""
+    def next_deadline(self) -> float | None:
+        """Seconds until the next turn is due: 0 where work waits, None where only the descriptor can tell."""
+    def fileno(self) -> FileDescriptor:
+        """The descriptor that is readable when a turn is due."""
+    def on_output(self, schedule: Callable[[], object] | None) -> None:
+        """Has `schedule()` called when something was done between turns that a flush must follow.
+
+        It is called on the loop's thread, and once until the next turn or flush. None ends it.
+        """
+    def broadcast(self, message: str | ReadableBuffer, /, exclude: Connection | None = None) -> None:
+        """Sends a message to every open server connection of this loop but `exclude`, encoded once. [any thread]"""
+    def publish(self, topic: str, message: str | ReadableBuffer, /, exclude: Connection | None = None) -> None:
+        """Sends a message to every subscriber of a topic but `exclude`, encoded once. [any thread]"""
+    @property
+    def connection_count(self) -> int:
+        """How many server connections are open."""
+    @property
+    def connections(self) -> list[Connection]:
+        """The open server connections."""
+    def subscriber_count(self, topic: str, /) -> int:
+        """How many connections subscribe to a topic."""
+    def call_later(self, delay: float, function: Callable[..., object], /, *arguments: object) -> Timer:
+        """Calls `function(*arguments)` once, in `delay` seconds, unless it is cancelled before."""
+    def post(self, function: Callable[..., object], /, *arguments: object) -> None:
+        """Calls `function(*arguments)` on the loop's thread, in its next turn. [any thread]"""
+    def wake(self) -> None:
+        """Makes the turn in progress, or the next one, return without waiting. [any thread]"""
+    def stop(self) -> None:
+        """Makes `run` return after its turn; connections stay as they are. [any thread]"""
+    def shutdown(self, grace: float = 1.0) -> None:
+        """Ends in order: stops accepting, closes every connection with 1001, waits up to `grace` seconds, cuts what is
+        left, and makes `run` return. [any thread]"""
+    def close(self) -> None:
+        """Ends the loop: every connection hears its `on_close`. Closing again does nothing."""
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_exception: object) -> None: ...
+
+@final
+class Connection:
+    """A connection: the same object in every callback, usable at any time and from any thread.
+
+    Once the connection is gone, calls raise `ConnectionClosed`; inside `on_close` its properties are still known. Calls
+    marked [any thread] made from another thread are accepted here and done on the loop's; what is lost there is counted
+    in `Close.lost_messages`. Properties are for the loop's thread.
+    """
+
+    data: Any
+    """Whatever the program wants to keep with the connection; None at first."""
+    def send(self, message: str | ReadableBuffer, /) -> None:
+        """Sends a message: str as text, bytes-like as binary. It leaves at the end of the turn. [any thread]"""
+    def ping(self, payload: ReadableBuffer | None = None) -> None:
+        """Sends a ping of at most 125 bytes; the answer is told by `on_pong`. [any thread]"""
+    def pong(self, payload: ReadableBuffer | None = None) -> None:
+        """Sends an unsolicited pong of at most 125 bytes. [any thread]"""
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Begins the closing handshake; what was sent before leaves first. [any thread]
+
+        `code` is 1000 to 1003, 1007 to 1014 or 3000 to 4999, or 1005 for a Close without a code; `reason` is at most
+        123 bytes. Closing twice raises `ConnectionClosed`.
+        """
+    def terminate(self) -> None:
+        """Ends the transport at once, without a Close; what waits is lost. [any thread]"""
+    def write(self, body: str | ReadableBuffer, /) -> None:
+        """Writes to the body of an HTTP stream (`Response.stream`), a str as UTF-8. [any thread]"""
+    def subscribe(self, topic: str, /) -> None:
+        """Subscribes an open server connection to a topic; twice is once. [any thread]"""
+    def unsubscribe(self, topic: str, /) -> None:
+        """Ends a subscription; one that does not exist is no error. [any thread]"""
+    def pause(self) -> None:
+        """Stops reading from the peer, who will feel it through TCP. [any thread]"""
+    def resume(self) -> None:
+        """Reads again after `pause`. [any thread]"""
+    @property
+    def buffered_amount(self) -> int:
+        """Bytes queued here that the kernel has not taken yet."""
+    @property
+    def ready_state(self) -> State:
+        """CONNECTING, OPEN, CLOSING or CLOSED."""
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol agreed on."""
+    @property
+    def remote_address(self) -> Any:
+        """Where the peer is, as Python's sockets tell it: `(host, port)` for IPv4, four items for IPv6, a path."""
+    @property
+    def id(self) -> int:
+        """The number of the connection: loop, generation and slot in 64 bits."""
+
+@final
+class Listener:
+    """Something that listens; `str` tells where, as `127.0.0.1:9001`."""
+
+    @property
+    def local_address(self) -> Any:
+        """Where it listens, as Python's sockets tell it, with the port that the system chose."""
+    def close(self) -> None:
+        """Stops accepting and frees the address; open connections stay. [any thread]"""
+    def broadcast(self, message: str | ReadableBuffer, /, exclude: Connection | None = None) -> None:
+        """Sends a message to every open connection of this listener but `exclude`, encoded once. [any thread]"""
+    @property
+    def connection_count(self) -> int:
+        """How many connections of this listener are open."""
+    @property
+    def connections(self) -> list[Connection]:
+        """The open connections of this listener."""
+
+@final
+class Timer:
+    """A timer of the loop."""
+
+    def cancel(self) -> None:
+        """Cancels the timer; one that has run is no error."""
+
+@final
+class Request:
+    """An HTTP request that reached a listener: what the request hook sees."""
+
+    @property
+    def connection(self) -> Connection:
+        """The connection this will be, if it is accepted or answered with a stream."""
+    @property
+    def remote_address(self) -> Any:
+        """Where the peer is."""
+    @property
+    def method(self) -> str:
+        """The method; always GET where `is_upgrade`."""
+    @property
+    def path(self) -> str:
+        """The path as it came (percent signs are not decoded), without the query."""
+    @property
+    def query(self) -> str | None:
+        """The query as it came, without the question mark."""
+    @property
+    def subprotocols(self) -> list[str]:
+        """The subprotocols the client offers, in its order."""
+    @property
+    def is_upgrade(self) -> bool:
+        """Whether this is a valid request for a WebSocket, rather than a plain HTTP request."""
+    @property
+    def headers(self) -> Headers:
+        """The headers."""
+
+@final
+class Opening:
+    """The opening handshake that made a connection open."""
+
+    @property
+    def request(self) -> Request | None:
+        """Server: the client's request. Client: None."""
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol agreed on."""
+    @property
+    def headers(self) -> Headers:
+        """Client: the headers of the server's answer. Server: those of the request."""
+
+@final
+class Response:
+    """The answer of a request hook. One may be kept and answered again and again."""
+
+    @staticmethod
+    def accept(subprotocol: str | None = None, headers: HeadersLike | None = None) -> Response:
+        """Open the WebSocket, with a subprotocol that the client has offered. A plain HTTP request gets 426."""
+    @staticmethod
+    def reject(status: int, body: str | ReadableBuffer | None = None, headers: HeadersLike | None = None) -> Response:
+        """Refuse, or answer, with this status (200 to 599) and a body of plain text."""
+    @staticmethod
+    def page(
+        body: str | ReadableBuffer,
+        content_type: str = "text/html; charset=utf-8",
+        status: int = 200,
+        headers: HeadersLike | None = None,
+    ) -> Response:
+        """Answer with a page, or anything else that is whole. TCP is closed after it."""
+    @staticmethod
+    def stream(content_type: str, headers: HeadersLike | None = None) -> Response:
+        """Answer with a body that stays open: `write` to `request.connection`, end it with `close`, hear `on_close`."""
+
+@final
+class Close:
+    """How a connection ended; `str` tells it in a sentence."""
+
+    @property
+    def code(self) -> int:
+        """The code of who began; 1005 where the peer's Close had none, 1006 where there was no Close."""
+    @property
+    def reason(self) -> str:
+        """The reason that came with the code."""
+    @property
+    def was_clean(self) -> bool:
+        """The closing handshake was completed and nothing failed."""
+    @property
+    def by(self) -> Literal["us", "peer"]:
+        """Who began."""
+    @property
+    def failure(self) -> Failure | None:
+        """What failed, where something did."""
+    @property
+    def lost_messages(self) -> int:
+        """Messages that were taken by `send`, `publish` or `broadcast` and then lost."""
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that the program had sent and that did not reach the kernel."""
+
+@final
+class Failure:
+    """What went wrong with a connection; `str` is its message."""
+
+    @property
+    def stage(self) -> Literal["resolve", "connect", "http", "websocket"]:
+        """How far the connection had come."""
+    @property
+    def kind(self) -> Literal["protocol", "refused", "limit", "timeout", "transport", "shutdown", "callback"]:
+        """What kind of thing went wrong."""
+    @property
+    def os_error(self) -> int | None:
+        """The system's error number, where it reported one."""
+    @property
+    def http_status(self) -> int | None:
+        """The HTTP status the peer answered, where it did."""
+    @property
+    def message(self) -> str:
+        """One sentence for people: what happened and what to do about it."""
+
+@final
+class Fragment:
+    """One frame of a message, where `deliver_fragments` asks for them. Text may be cut inside a character."""
+
+    @property
+    def payload(self) -> bytes:
+        """The payload of this frame."""
+    @property
+    def is_text(self) -> bool:
+        """Whether the message is text."""
+    @property
+    def is_first(self) -> bool:
+        """First frame of its message."""
+    @property
+    def is_last(self) -> bool:
+        """Last frame of its message."""

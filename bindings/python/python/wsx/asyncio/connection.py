@@ -1,0 +1,331 @@
+"""A connection as coroutines use it: `send`, `recv`, `async for`, `close`."""
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from .. import _wsx
+from ..exceptions import (
+    BacklogFull,
+    CloseFrame,
+    ConcurrencyError,
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+)
+from ..protocol import State
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["Connection", "broadcast"]
+
+# A connection that ends with one of these ended in order.
+OK_CLOSE_CODES = (1000, 1001, 1005)
+
+
+class Connection:
+    """A WebSocket connection. Iterating over it receives until it ends in order.
+
+    Messages that nobody has received yet wait in a queue. When more than `max_queue` do, the peer is not read any
+    further, and feels it through TCP.
+    """
+
+    def __init__(self, *, max_queue: int | None = 16, logger: logging.Logger | None = None) -> None:
+        self.logger: logging.Logger = logger or logging.getLogger("wsx")
+        self._host = asyncio.get_running_loop()
+        self._raw: _wsx.Connection | None = None
+        self._messages: deque[str | bytes] = deque()
+        self._high = max_queue
+        self._low = 0 if max_queue is None else max_queue // 4
+        self._paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._receiving = False
+        self._drained: asyncio.Future[None] | None = None
+        self._pings: OrderedDict[bytes, tuple[asyncio.Future[float], float]] = OrderedDict()
+        self._closed: asyncio.Future[None] = self._host.create_future()
+        self._close: _wsx.Close | None = None
+        self._remote_address: Any = None
+        self._subprotocol: str | None = None
+        self.latency: float = 0.0
+        """Seconds between the last ping that was answered and its pong; 0 before."""
+
+    # --- What coroutines call
+
+    async def recv(self, decode: bool | None = None) -> Any:
+        """Receives the next message: str for text, bytes for binary; `decode` makes it str (True) or bytes (False).
+
+        Cancelling it loses no message. Messages that came before the end are received before `ConnectionClosed` is
+        raised.
+
+        Raises:
+            ConnectionClosed: the connection has ended.
+            ConcurrencyError: another task is receiving.
+        """
+        if self._receiving:
+            raise ConcurrencyError("cannot call recv while another coroutine is already running recv")
+        if not self._messages:
+            self._receiving = True
+            try:
+                await self._arrival()
+            finally:
+                self._receiving = False
+        message = self._messages.popleft()
+        if self._paused and len(self._messages) <= self._low:
+            self._resume()
+        if decode is True and isinstance(message, bytes):
+            return message.decode()
+        if decode is False and isinstance(message, str):
+            return message.encode()
+        return message
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """Receives until the connection ends: in order without a word, else with `ConnectionClosedError`."""
+        try:
+            while True:
+                yield await self.recv()
+        except ConnectionClosedOK:
+            return
+
+    async def send(self, message: str | ReadableBuffer) -> None:
+        """Sends a message: str as text, bytes-like as binary. It leaves with asyncio's next tick.
+
+        Where the peer does not read fast enough, it waits until there is room.
+
+        Raises:
+            ConnectionClosed: the connection is closing, or has ended.
+            TypeError: the message is neither str nor bytes-like.
+        """
+        while True:
+            try:
+                self._open_raw.send(message)
+                return
+            except BacklogFull:
+                if self._drained is None:
+                    self._drained = self._host.create_future()
+                await asyncio.shield(self._drained)
+            except ConnectionClosed:
+                await self._raise_closed()
+
+    async def ping(self, data: str | ReadableBuffer | None = None) -> Awaitable[float]:
+        """Sends a ping of at most 125 bytes. What it returns can be awaited for the latency: `await (await ws.ping())`.
+
+        Raises:
+            ConnectionClosed: the connection is closing, or has ended.
+            ConcurrencyError: another ping with the same data waits for its pong.
+        """
+        if data is None:
+            payload = secrets.token_bytes(4)
+        else:
+            payload = data.encode() if isinstance(data, str) else bytes(data)
+        if payload in self._pings:
+            raise ConcurrencyError("already waiting for a pong with the same data")
+        try:
+            self._open_raw.ping(payload)
+        except ConnectionClosed:
+            await self._raise_closed()
+        answer: asyncio.Future[float] = self._host.create_future()
+        self._pings[payload] = answer, time.perf_counter()
+        return answer
+
+    async def pong(self, data: str | ReadableBuffer = b"") -> None:
+        """Sends an unsolicited pong of at most 125 bytes."""
+        try:
+            self._open_raw.pong(data.encode() if isinstance(data, str) else data)
+        except ConnectionClosed:
+            await self._raise_closed()
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Closes, and waits for the closing handshake. Closing again, or what has ended, only waits."""
+        self._begin_close(code, reason)
+        await self.wait_closed()
+
+    async def wait_closed(self) -> None:
+        """Waits until the connection has ended."""
+        await asyncio.shield(self._closed)
+
+    def terminate(self) -> None:
+        """Ends the transport at once, without a Close."""
+        try:
+            self._open_raw.terminate()
+        except ConnectionClosed:
+            pass
+
+    def subscribe(self, topic: str) -> None:
+        """Server: subscribes to a topic; twice is once."""
+        self._open_raw.subscribe(topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        """Server: ends a subscription; one that does not exist is no error."""
+        self._open_raw.unsubscribe(topic)
+
+    # --- What is known of it
+
+    @property
+    def state(self) -> State:
+        """CONNECTING, OPEN, CLOSING or CLOSED."""
+        if self._closed.done():
+            return State.CLOSED
+        return State.CONNECTING if self._raw is None else self._raw.ready_state
+
+    @property
+    def remote_address(self) -> Any:
+        """Where the peer is, as Python's sockets tell it."""
+        return self._remote_address
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol agreed on."""
+        return self._subprotocol
+
+    @property
+    def close_code(self) -> int | None:
+        """The close code; None while the connection has not ended."""
+        return None if self._close is None else self._close.code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The reason of the close; None while the connection has not ended."""
+        return None if self._close is None else self._close.reason
+
+    @property
+    def close_info(self) -> _wsx.Close | None:
+        """All that is known of the end: who began, whether it was clean, what failed, what was lost."""
+        return self._close
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.remote_address} {self.state.name}>"
+
+    # --- What the engine's callbacks call
+
+    def _opened(self, raw: _wsx.Connection, opening: _wsx.Opening) -> None:
+        self._raw = raw
+        self._remote_address = raw.remote_address
+        self._subprotocol = opening.subprotocol
+
+    def _received(self, message: str | bytes) -> None:
+        self._messages.append(message)
+        if self._high is not None and len(self._messages) > self._high and not self._paused:
+            self._paused = True
+            self._open_raw.pause()
+        self._wake()
+
+    def _ponged(self, payload: bytes) -> None:
+        """A pong answers its ping and every one before (RFC 6455 section 5.5.3)."""
+        if payload not in self._pings:
+            return
+        now = time.perf_counter()
+        while True:
+            first, (answer, sent_at) = self._pings.popitem(last=False)
+            self.latency = now - sent_at
+            if not answer.done():
+                answer.set_result(self.latency)
+            if first == payload:
+                return
+
+    def _has_drained(self) -> None:
+        if self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+
+    def _has_closed(self, close: _wsx.Close) -> None:
+        self._close = close
+        self._closed.set_result(None)
+        self._has_drained()
+        self._wake()
+        for answer, _ in self._pings.values():
+            if not answer.done():
+                answer.set_exception(self._exception())
+                answer.exception()  # nobody needs to look
+        self._pings.clear()
+        if self._raw is not None:
+            self._raw.data = None
+
+    # --- Parts
+
+    @property
+    def _open_raw(self) -> _wsx.Connection:
+        if self._raw is None:
+            raise ConnectionClosed(None, None, cause="the connection is not open")
+        return self._raw
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _resume(self) -> None:
+        self._paused = False
+        try:
+            self._open_raw.resume()
+        except ConnectionClosed:
+            pass
+
+    async def _arrival(self) -> None:
+        """Waits until there is a message."""
+        while not self._messages:
+            if self._close is not None:
+                raise self._exception()
+            self._waiter = self._host.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def _begin_close(self, code: int, reason: str) -> None:
+        try:
+            self._open_raw.close(code, reason)
+        except ConnectionClosed:
+            pass
+        if self._paused:
+            # Else the peer's Close would never be read.
+            self._resume()
+
+    async def _raise_closed(self) -> None:
+        """Raises how the connection ended, as soon as that is known."""
+        if self._raw is not None:
+            await self.wait_closed()
+        raise self._exception()
+
+    def _exception(self) -> ConnectionClosed:
+        close = self._close
+        if close is None:
+            return ConnectionClosed(None, None, cause="the connection is not open")
+        frame = CloseFrame(close.code, close.reason)
+        sent_first = close.by == "us"
+        is_ok = close.was_clean and close.code in OK_CLOSE_CODES
+        has_frame = close.code != 1006
+        return (ConnectionClosedOK if is_ok else ConnectionClosedError)(
+            frame if has_frame and (close.was_clean or not sent_first) else None,
+            frame if has_frame and (close.was_clean or sent_first) else None,
+            not sent_first if has_frame else None,
+            cause="" if close.failure is None else close.failure.message,
+        )
+
+
+def broadcast(connections: Iterable[Connection], message: str | ReadableBuffer, *, raise_exceptions: bool = False) -> None:
+    """Sends a message to several connections, without waiting for any. Those that are not open are skipped, and so are
+    those whose peers do not read: that is logged, or raised as an ExceptionGroup with `raise_exceptions`.
+
+    `Server.broadcast` and `Server.publish` encode once, and are what to use for many.
+    """
+    if not isinstance(message, (str, bytes)):
+        message = bytes(message)
+    exceptions: list[Exception] = []
+    for connection in connections:
+        if connection.state is not State.OPEN:
+            continue
+        try:
+            connection._open_raw.send(message)
+        except BacklogFull as error:
+            exceptions.append(error)
+            if not raise_exceptions:
+                connection.logger.warning("skipped broadcast: %s", error)
+        except ConnectionClosed:
+            pass
+    if raise_exceptions and exceptions:
+        raise ExceptionGroup("skipped broadcast", exceptions)

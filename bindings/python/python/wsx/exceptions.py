@@ -1,0 +1,167 @@
+"""Every exception of wsx. Names and meanings follow the `websockets` package where it has one; every text is the engine's.
+
+::
+
+    WebSocketException
+        ConnectionClosed            sending on, or receiving from, a connection that is gone
+            ConnectionClosedOK      it ended in order: 1000 or 1001
+            ConnectionClosedError   it ended in any other way
+        InvalidHandshake            the opening handshake failed
+            InvalidStatus           the server answered something else than 101
+        InvalidURI                  not a URI that can be connected to
+        InvalidState                the call does not fit what the connection is, or is doing
+        ConcurrencyError            two tasks receive at once
+        BacklogFull                 too much output waits for this peer
+        QueueFull                   too many calls from other threads wait for the event loop
+        LoopClosed                  the event loop is gone
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+__all__ = [
+    "BacklogFull",
+    "CloseFrame",
+    "ConcurrencyError",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
+    "InvalidHandshake",
+    "InvalidState",
+    "InvalidStatus",
+    "InvalidURI",
+    "LoopClosed",
+    "QueueFull",
+    "WebSocketException",
+]
+
+
+@dataclass(frozen=True)
+class CloseFrame:
+    """A close code and its reason."""
+
+    code: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason}".rstrip()
+
+
+class WebSocketException(Exception):
+    """Base of all exceptions that wsx defines."""
+
+
+class ConnectionClosed(WebSocketException):
+    """The connection is closing or closed.
+
+    `rcvd` is the Close that the peer sent and `sent` the one that we did, where there was one. `cause` is the engine's
+    sentence about what failed, if something did. `code` and `reason` are those of the connection: 1006 where it ended
+    without a Close.
+    """
+
+    def __init__(
+        self,
+        rcvd: CloseFrame | None,
+        sent: CloseFrame | None,
+        rcvd_then_sent: bool | None = None,
+        *,
+        cause: str = "",
+    ) -> None:
+        super().__init__(rcvd, sent, rcvd_then_sent)
+        self.rcvd = rcvd
+        self.sent = sent
+        self.rcvd_then_sent = rcvd_then_sent
+        self.cause = cause
+
+    @classmethod
+    def gone(cls, cause: str) -> ConnectionClosed:
+        """What a stale number answers: how it ended was told long ago, by `on_close`."""
+        return ConnectionClosed(None, None, cause=cause)
+
+    @property
+    def code(self) -> int:
+        """The close code."""
+        frame = self._first
+        return 1006 if frame is None else frame.code
+
+    @property
+    def reason(self) -> str:
+        """The reason that came with the code."""
+        frame = self._first
+        return "" if frame is None else frame.reason
+
+    @property
+    def _first(self) -> CloseFrame | None:
+        return self.sent if self.rcvd_then_sent is False and self.sent is not None else self.rcvd or self.sent
+
+    def __str__(self) -> str:
+        if self.rcvd is None and self.sent is None:
+            return self.cause or "no close frame received or sent"
+        told = []
+        if self.rcvd is not None:
+            told.append(f"received {self.rcvd}")
+        if self.sent is not None:
+            told.append(f"sent {self.sent}")
+        if self.rcvd_then_sent is False:
+            told.reverse()
+        text = "; then ".join(told)
+        return f"{text} ({self.cause})" if self.cause else text
+
+
+class ConnectionClosedOK(ConnectionClosed):
+    """The connection ended in order, with 1000 or 1001."""
+
+
+class ConnectionClosedError(ConnectionClosed):
+    """The connection failed, or ended with another code than 1000 or 1001."""
+
+
+class InvalidHandshake(WebSocketException):
+    """The opening handshake failed."""
+
+
+class InvalidStatus(InvalidHandshake):
+    """The server answered with another status than 101; `response.status_code` has it."""
+
+    def __init__(self, status_code: int, cause: str = "") -> None:
+        super().__init__(cause or f"server rejected WebSocket connection: HTTP {status_code}")
+        self.status_code = status_code
+        self.response = SimpleNamespace(status_code=status_code)
+
+
+class InvalidURI(WebSocketException):
+    """Not a URI that can be connected to."""
+
+    def __init__(self, uri: str, msg: str) -> None:
+        super().__init__(uri, msg)
+        self.uri = uri
+        self.msg = msg
+
+    def __str__(self) -> str:
+        return f"{self.uri} isn't a valid URI: {self.msg}"
+
+
+class InvalidState(WebSocketException):
+    """The call does not fit what the connection is, or is doing."""
+
+
+class ConcurrencyError(WebSocketException, RuntimeError):
+    """Two tasks receive from one connection at once."""
+
+
+class BacklogFull(WebSocketException):
+    """Too much output waits for this peer: nothing was sent. Wait for `on_drain`."""
+
+    def __init__(self, cause: str, backlog: int, limit: int) -> None:
+        super().__init__(cause)
+        self.backlog = backlog
+        self.limit = limit
+
+
+class QueueFull(WebSocketException):
+    """Too many calls from other threads wait for the event loop."""
+
+
+class LoopClosed(WebSocketException, RuntimeError):
+    """The event loop is gone."""

@@ -1,0 +1,47 @@
+//! The Python door: `wsx._wsx`, the native half of the package `wsx`.
+//!
+//! It wraps the public API of `wsx_core` and decides nothing. What Python sees of it is in `python/wsx/_wsx.pyi`.
+//!
+//! ```text
+//! event_loop   EventLoop: run, turn, listen, connect          hooks     the engine's callbacks to Python's
+//! connection   Connection, by its number                      door      what the objects of one loop share
+//! listener     Listener, Timer                                wait      sleeping without the GIL, awake for signals
+//! request      Request, Opening, Response     close           Close, Failure
+//! options      keywords to options            payload         str and bytes-like to messages, and back
+//! errors       the engine's errors to exceptions (which are defined in Python)
+//! ```
+//!
+//! A turn is made with the GIL held: it never waits. Waiting is done by [`wait`], without the GIL. The engine's locks are
+//! held only for short work that never calls Python, so that calls from other threads may keep the GIL as well.
+
+use pyo3::prelude::*;
+
+mod close;
+mod connection;
+mod door;
+mod errors;
+mod event_loop;
+mod hooks;
+mod listener;
+mod options;
+mod payload;
+mod request;
+mod wait;
+
+/// The native half of wsx.
+#[pymodule]
+mod _wsx {
+    #[pymodule_export]
+    use super::close::{Close, Failure};
+    #[pymodule_export]
+    use super::connection::Connection;
+    #[pymodule_export]
+    use super::event_loop::EventLoop;
+    #[pymodule_export]
+    use super::listener::{Listener, Timer};
+    #[pymodule_export]
+    use super::request::{Fragment, Opening, Request, Response};
+
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+}

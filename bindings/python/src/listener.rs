@@ -1,0 +1,78 @@
+//! Listeners and timers.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use crate::connection::Connection;
+use crate::door::Door;
+use crate::errors::Raise;
+use crate::payload::{from_address, with_message};
+
+/// Something that listens.
+#[pyclass(frozen, module = "wsx", weakref)]
+pub(crate) struct Listener {
+    pub(crate) number: wsx_core::Listener,
+    pub(crate) door: Arc<Door>,
+}
+
+#[pymethods]
+impl Listener {
+    /// Where it listens, as Python's sockets tell it. [loop thread]
+    #[getter]
+    fn local_address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        from_address(py, &self.number.local_address().raise(py)?)
+    }
+
+    /// Stops accepting; open connections stay. [any thread]
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.number.close().raise(py)?;
+        self.door.touched(py)
+    }
+
+    /// Sends a message to every open connection of this listener but `exclude`. [any thread]
+    #[pyo3(signature = (message, /, exclude = None))]
+    fn broadcast(&self, message: &Bound<'_, PyAny>, exclude: Option<&Connection>) -> PyResult<()> {
+        let exclude = exclude.map(|connection| connection.number);
+        let py = message.py();
+        with_message(message, |message| self.number.broadcast(message, exclude))?.raise(py)?;
+        self.door.touched(py)
+    }
+
+    /// How many connections of this listener are open. [loop thread]
+    #[getter]
+    fn connection_count(&self, py: Python<'_>) -> PyResult<usize> {
+        self.number.connection_count().raise(py)
+    }
+
+    /// The open connections of this listener. [loop thread]
+    #[getter]
+    fn connections(&self, py: Python<'_>) -> PyResult<Vec<Py<Connection>>> {
+        let numbers = self.number.connections().raise(py)?;
+        numbers.into_iter().map(|number| self.door.keep(py, number)).collect()
+    }
+
+    /// `HOST:PORT`, or `unix:PATH`.
+    fn __str__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.number.local_address().raise(py)?.to_string())
+    }
+
+    fn __repr__(&self) -> String {
+        match self.number.local_address() {
+            Ok(address) => format!("<Listener {address}>"),
+            Err(error) => format!("<Listener: {error}>"),
+        }
+    }
+}
+
+/// A timer of the loop.
+#[pyclass(frozen, module = "wsx")]
+pub(crate) struct Timer(pub(crate) wsx_core::Timer);
+
+#[pymethods]
+impl Timer {
+    /// Cancels the timer; one that has run is no error. [loop thread]
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.cancel().raise(py)
+    }
+}

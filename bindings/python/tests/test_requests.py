@@ -1,0 +1,139 @@
+"""The request hook: what it sees, and each of its answers."""
+import http.client
+import socket
+
+import pytest
+from conftest import DEADLINE
+
+import wsx
+
+
+def asked(turns, hook, path="/", method="GET", headers=(), **options):
+    """A plain HTTP request, and its answer as status, headers, body."""
+    listener = turns.loop.listen("127.0.0.1:0", on_request=hook, **options)
+    peer = http.client.HTTPConnection(*listener.local_address, timeout=DEADLINE)
+    peer.request(method, path, headers=dict(headers))
+    peer.sock.setblocking(False)
+    received = b""
+
+    def ended():
+        nonlocal received
+        try:
+            more = peer.sock.recv(65536)
+        except BlockingIOError:
+            return False
+        received += more
+        return not more
+
+    turns.until(ended)
+    peer.sock.close()
+    head, _, body = received.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    return int(lines[0].split()[1]), wsx.Headers(tuple(line.split(": ", 1)) for line in lines[1:]), body
+
+
+def test_the_hook_sees_the_request(turns):
+    def hook(request):
+        turns.say(request.method, request.path, request.query, request.is_upgrade, request.subprotocols)
+        turns.say(request.remote_address[0], request.headers["x-one"], request.headers.get_all("X-Two"),
+                  request.headers.get("nothing"), "cookie" in request.headers)
+        return wsx.Response.reject(418, "short and stout\n", headers={"X-Pot": "tea"})
+
+    status, headers, body = asked(turns, hook, "/a%20b?c=d&e", "HEAD", {"X-One": "1", "X-Two": "2", "Cookie": "a=b"})
+    assert turns.heard == [("HEAD", "/a%20b", "c=d&e", False, []), ("127.0.0.1", "1", ["2"], None, True)]
+    assert (status, body, headers["x-pot"]) == (418, b"", "tea")
+
+
+def test_a_page_is_served(turns):
+    page = wsx.Response.page("<p>Grüße</p>", headers=[("X-A", "1"), ("X-A", "2")])
+    status, headers, body = asked(turns, lambda request: page)
+    assert (status, body.decode(), headers["content-type"]) == (200, "<p>Grüße</p>", "text/html; charset=utf-8")
+    assert headers.get_all("X-A") == ["1", "2"]
+    status, headers, body = asked(turns, lambda _: wsx.Response.page(b"\0\1", "application/octet-stream", 404))
+    assert (status, body, headers["content-type"]) == (404, b"\0\1", "application/octet-stream")
+
+
+def test_a_stream_is_written_to_and_ends(turns):
+    def hook(request):
+        def write():
+            request.connection.write("data: one\n\n")
+            request.connection.write(b"data: two\n\n")
+            request.connection.close()
+        turns.loop.post(write)
+        return wsx.Response.stream("text/event-stream")
+
+    status, headers, body = asked(turns, hook)
+    assert status == 200 and headers["content-type"] == "text/event-stream"
+    assert b"data: one\n\n" in body and b"data: two\n\n" in body
+
+
+def test_none_accepts_and_a_plain_request_gets_426(turns):
+    status, _, body = asked(turns, lambda request: None)
+    assert status == 426 and b"WebSocket" in body
+
+
+def test_a_subprotocol_and_headers_are_chosen(turns):
+    listener = turns.loop.listen(
+        "127.0.0.1:0", on_request=lambda request: wsx.Response.accept(request.subprotocols[1], {"X-Room": "1"}))
+    turns.loop.connect(f"ws://{listener}/", subprotocols=["one", "two"], on_open=lambda connection, opening: turns.say(
+        "open", opening.subprotocol, connection.subprotocol, opening.headers["x-room"], opening.request))
+    turns.until_heard("open", "two", "two", "1", None)
+
+
+def test_a_client_hears_that_it_was_rejected(turns):
+    listener = turns.loop.listen("127.0.0.1:0", on_request=lambda _: wsx.Response.reject(403, "members only"))
+    turns.loop.connect(f"ws://{listener}/", on_error=lambda _, failure: turns.say(failure.kind, failure.http_status))
+    turns.until_heard("refused", 403)
+
+
+@pytest.mark.parametrize("answer", [5, "yes", wsx.State.OPEN], ids=repr)
+def test_what_is_no_answer_is_a_500_and_logged(turns, logged, answer):
+    status, _, _ = asked(turns, lambda request: answer)
+    assert status == 500
+    assert [record.exc_info[0] for record in logged] == [TypeError]
+
+
+def test_a_hook_that_raises_is_a_500_and_logged_once(turns, logged):
+    def hook(request):
+        raise KeyError("nothing there")
+
+    status, _, _ = asked(turns, hook)
+    assert status == 500
+    turns.loop.turn(0)
+    assert [record.exc_info[0] for record in logged] == [KeyError]
+
+
+def test_a_subprotocol_nobody_offered_is_a_500_and_logged(turns, logged):
+    listener = turns.loop.listen("127.0.0.1:0", on_request=lambda _: wsx.Response.accept("unheard-of"))
+    turns.loop.connect(f"ws://{listener}/", on_error=lambda _, failure: turns.say(failure.http_status))
+    turns.until_heard(500)
+    turns.until(lambda: logged)
+    assert "unheard-of" in logged[0].getMessage()
+
+
+def test_headers_that_would_smuggle_are_refused():
+    for headers in ({"X-A": "1\r\nX-B: 2"}, {"X A": "1"}, {"Connection": "close"}, [("Upgrade", "x")]):
+        with pytest.raises(ValueError, match="header"):
+            wsx.Response.accept(headers=headers)
+    with pytest.raises(ValueError, match="header"):
+        wsx.Response.page("", "text/html\r\nX-A: 1")
+
+
+def test_an_origin_that_is_not_listed_gets_403(turns):
+    headers = {"Origin": "https://elsewhere.example", "Upgrade": "websocket", "Connection": "Upgrade",
+               "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"}
+    assert asked(turns, None, headers=headers)[0] == 403
+    listener = turns.loop.listen("127.0.0.1:0", origins=["https://elsewhere.example"])
+    turns.loop.connect(f"ws://{listener}/", headers=[("Origin", "https://elsewhere.example")],
+                       on_open=lambda *_: turns.say("open"))
+    turns.until_heard("open")
+
+
+def test_a_listener_that_is_closed_frees_its_address(turns):
+    listener = turns.loop.listen("127.0.0.1:0")
+    address = listener.local_address
+    listener.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    with pytest.raises(wsx.ConnectionClosed):
+        listener.local_address
