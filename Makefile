@@ -64,9 +64,48 @@ build/asan/%: tests/c/%.c $(wildcard tests/c/*.h) $(header) build/libwsx.a
 
 # --- Using it
 
-demo: library build/chat ## build, and serve the chat page (PORT=8080, HOST=127.0.0.1)
+DOOR     ?= c
+chat_c      := build/chat
+chat_rust   := target/release/examples/chat
+chat_python := build/venv/bin/python examples/chat.py
+chat_node   := node examples/chat.mjs
+
+demo: ## build, and serve the chat page (DOOR=c, rust, python or node; PORT=8080, HOST=127.0.0.1)
+	@[ -n "$(chat_$(DOOR))" ] || { echo "libwsx: there is no door $(DOOR): DOOR is c, rust, python or node." >&2; exit 1; }
+	@$(MAKE) --no-print-directory door-$(DOOR)
 	@echo "The chat is at http://$(HOST):$(PORT)/ - open it in two windows; Ctrl-C ends it."
-	@exec build/chat --host $(HOST) --port $(PORT) --page examples/chat.html
+	@exec $(chat_$(DOOR)) --host $(HOST) --port $(PORT) --page examples/chat.html
+
+# --- The doors: what it takes to run a program of each
+
+door-c: library build/chat
+
+door-rust:
+	@$(need) cargo
+	cargo build -q --release --examples
+
+door-python: build/venv/door
+
+door-node: bindings/node/node_modules/.package-lock.json
+	@$(need) cargo node
+	cd bindings/node && node build.js
+	@mkdir -p node_modules && ln -sfn ../bindings/node node_modules/libwsx
+
+build/venv/ready: tests/python/requirements.txt bindings/python/tests/requirements.txt
+	@$(need) python3
+	$(PYTHON) -m venv build/venv
+	build/venv/bin/python -m pip install -q --disable-pip-version-check $(^:%=-r %)
+	@touch $@
+
+build/venv/door: build/venv/ready $(shell find bindings/python/src bindings/python/python core/src -name '*.rs' -o -name '*.py*' -not -name '*.pyc') \
+    Cargo.toml core/Cargo.toml bindings/python/Cargo.toml bindings/python/pyproject.toml
+	@$(need) cargo
+	build/venv/bin/python -m pip install -q --disable-pip-version-check --force-reinstall --no-deps ./bindings/python
+	@touch $@
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	@$(need) node
+	cd $* && npm ci --no-audit --no-fund
 
 install: library ## library, header, pkg-config and CMake files into DESTDIR and PREFIX (/usr/local)
 	install -d "$(DESTDIR)$(PREFIX)/include" "$(DESTDIR)$(PREFIX)/$(LIBDIR)/pkgconfig" "$(DESTDIR)$(PREFIX)/$(LIBDIR)/cmake/libwsx"
@@ -85,7 +124,7 @@ installcheck: build ## build strangers' programs against an installed copy, by p
 
 # --- Testing
 
-test: test-rust test-c test-python test-node ## all tests: Rust, C, and Python and Node clients against build/echo
+test: test-rust test-c test-python test-node test-promises ## all tests in all four languages, and real clients against all four
 
 test-rust:
 	@$(need) cargo
@@ -95,33 +134,31 @@ test-c: build
 	@[ -n "$(c_tests)" ] || { echo "libwsx: tests/c holds no tests." >&2; exit 1; }
 	@for test in $(c_tests); do echo "$$test"; "$$test"; done
 
-test-python: build build/venv/ready
-	cargo build -q --examples
-	build/venv/bin/python -m pytest -q -p no:cacheprovider tests/python
-	WSX_ECHO=target/debug/examples/echo build/venv/bin/python -m pytest -q -p no:cacheprovider tests/python/test_interop.py
+pytest := build/venv/bin/python -m pytest -q -p no:cacheprovider
 
-test-node: build tests/node/node_modules/.package-lock.json
+# The servers of the examples in turn: the first passes all tests, each other one those of a real client's messages.
+test-python: build door-rust door-python door-node
+	$(pytest) tests/python
+	WSX_ECHO=target/release/examples/echo $(pytest) tests/python/test_interop.py
+	WSX_ECHO="build/venv/bin/python examples/echo.py" $(pytest) tests/python/test_interop.py
+	WSX_ECHO="node examples/echo.mjs" $(pytest) tests/python/test_interop.py
+	$(pytest) bindings/python/tests
+
+test-node: build door-node tests/node/node_modules/.package-lock.json
 	cd tests/node && node --test --test-reporter=spec
+	cd bindings/node && npm test
 
-build/venv/ready: tests/python/requirements.txt
-	@$(need) python3
-	$(PYTHON) -m venv build/venv
-	build/venv/bin/python -m pip install -q --disable-pip-version-check -r $<
-	@touch $@
-
-%/node_modules/.package-lock.json: %/package-lock.json
-	@$(need) node
-	cd $* && npm ci --no-audit --no-fund
+test-promises: build door-rust door-python door-node ## one table of promises, kept by all four doors
+	$(pytest) tests/promises
 
 autobahn: build ## the Autobahn test suite, strict: build/echo as server, build/autobahn-client as client
 	@$(need) python3
 	@$(PYTHON) tests/autobahn/run.py
 
-browser: build tests/browser/node_modules/.package-lock.json ## the chat page in headless Chromium (SCREENSHOT=docs/chat.png keeps a picture)
+browser: build door-rust door-python door-node tests/browser/node_modules/.package-lock.json ## the chat page in headless Chromium, over all four servers (SCREENSHOT=docs/chat.png keeps a picture)
 	@$(need) node chromium
-	@cargo build -q --release --examples
-	@node tests/browser/chat.mjs -- build/chat --page examples/chat.html
-	@SCREENSHOT= node tests/browser/chat.mjs -- target/release/examples/chat --page examples/chat.html
+	@for server in "$(chat_c)" "$(chat_rust)" "$(chat_python)" "$(chat_node)"; do echo "$$server"; \
+	  node tests/browser/chat.mjs -- $$server --page examples/chat.html; done
 
 system: build ## system calls per message (Debian: strace), wake-ups of an idle loop, memory of idle connections
 	@$(need) python3 strace
@@ -159,6 +196,6 @@ build/tools/bin/cargo-deny:
 	cargo install cargo-deny --version 0.20.2 --locked --profile dev --root build/tools --quiet
 
 clean: ## remove everything that was built or fetched into the project
-	rm -rf build target tests/node/node_modules tests/browser/node_modules
+	rm -rf build target node_modules bindings/node/node_modules bindings/node/*.node tests/node/node_modules tests/browser/node_modules
 
-.PHONY: help build library demo install installcheck test test-rust test-c test-python test-node autobahn browser system memcheck lint lint-rust lint-header lint-deny clean
+.PHONY: help build library demo door-c door-rust door-python door-node install installcheck test test-rust test-c test-python test-node test-promises autobahn browser system memcheck lint lint-rust lint-header lint-deny clean

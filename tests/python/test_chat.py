@@ -9,7 +9,12 @@ import pytest
 import websockets
 from conftest import ROOT
 
-SERVERS = {"C": ["build/chat"], "Rust": ["target/debug/examples/chat"]}
+SERVERS = {
+    "C": ["build/chat"],
+    "Rust": ["target/release/examples/chat"],
+    "Python": ["build/venv/bin/python", "examples/chat.py"],
+    "Node": ["node", "examples/chat.mjs"],
+}
 TIME = "2026-01-31T12:00:00.000Z"
 DEADLINE = 20
 
