@@ -19,7 +19,8 @@ pub enum Error {
     InvalidArgument(Cow<'static, str>),
     /// The call does not fit this kind of connection: a topic for a client, a message on an HTTP stream.
     WrongKind(&'static str),
-    /// Too much output waits for this peer (policy `Refuse`): wait for `on_drain`.
+    /// Too much output waits for this peer. Under the policy `Refuse`, wait for `on_drain`; under `Close` (and `Pause`,
+    /// far beyond the limit) the connection is being closed, and its `on_close` tells 1013.
     BacklogFull {
         /// Bytes that wait.
         backlog: usize,
@@ -32,7 +33,7 @@ pub enum Error {
     WrongThread,
     /// `run` or `turn` was called from inside a callback.
     Reentrant,
-    /// The event loop is gone.
+    /// The event loop is gone, or is being shut down or dropped and takes nothing new.
     LoopGone,
     /// A feature that this build was made without, as TLS.
     Unsupported(&'static str),
@@ -53,12 +54,12 @@ impl fmt::Display for Error {
             Self::InvalidArgument(why) => write!(f, "invalid argument: {why}"),
             Self::WrongKind(why) => write!(f, "wrong kind of connection: {why}"),
             Self::BacklogFull { backlog, limit } => {
-                write!(f, "{backlog} bytes wait for this peer, the limit is {limit}: wait for on_drain")
+                write!(f, "{backlog} bytes wait for this peer, the limit is {limit}: wait for on_drain, or on_close")
             }
             Self::Full => f.write_str("too many calls from other threads wait for the event loop"),
             Self::WrongThread => f.write_str("this call belongs to the event loop's thread: use post"),
             Self::Reentrant => f.write_str("run and turn cannot be called from inside a callback"),
-            Self::LoopGone => f.write_str("the event loop is gone"),
+            Self::LoopGone => f.write_str("the event loop is gone, or shuts down"),
             Self::Unsupported(what) => write!(f, "this build has no {what}"),
             Self::Io { doing, source } => write!(f, "cannot {doing}: {source}"),
         }

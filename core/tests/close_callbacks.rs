@@ -194,7 +194,7 @@ fn a_panic_after_a_callback_has_closed_is_told_as_a_failure() {
     assert_eq!(peer.expect_close(4000), "done");
     peer.expect_end();
     drop(peer);
-    assert_failed(&server.events.closed(), 1011, Side::Us, FailureKind::Callback);
+    assert_failed(&server.events.closed(), 4000, Side::Us, FailureKind::Callback);
 }
 
 #[test]

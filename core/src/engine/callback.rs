@@ -29,7 +29,12 @@ impl Panicked {
 /// Calls the program.
 #[inline]
 pub(super) fn guarded<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| Panicked::new(&*payload))
+    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
+        let panicked = Panicked::new(&*payload);
+        // Dropping what a panic carries may panic again.
+        std::mem::forget(payload);
+        panicked
+    })
 }
 
 /// Calls a handler of a group; `None` where the group is gone.

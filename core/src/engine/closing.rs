@@ -95,21 +95,20 @@ impl State {
         let Some(record) = self.connections.get_mut(slot) else { return };
         let protocol = &mut record.protocol;
         record.outbox.append(&mut self.spares, |out| protocol.send_close(out, code, reason, mask));
-        record.since = self.now;
-        self.read_to_the_end(slot);
-        self.touch(slot);
-        self.schedule(slot);
+        self.begin_timeout(slot);
     }
 
-    /// Whatever stopped the reading, the peer's Close, or its end, must be heard.
-    fn read_to_the_end(&mut self, slot: u32) {
-        if let Some(record) = self.connections.get_mut(slot)
-            && !record.is_reading()
-        {
-            record.paused = false;
-            record.held = false;
+    /// From now on the closing timeout runs, and whatever stopped the reading, the peer's Close or end must be heard.
+    fn begin_timeout(&mut self, slot: u32) {
+        // The clock was last read before the callbacks of this turn, which may have taken long.
+        self.tick();
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        record.since = self.now;
+        if std::mem::take(&mut record.paused) | std::mem::take(&mut record.held) {
             self.read_again(slot);
         }
+        self.touch(slot);
+        self.schedule(slot);
     }
 
     /// The peer's Close has come.
@@ -146,6 +145,14 @@ impl State {
             Phase::Dead => {}
             // What is told is the first failure, or the order in which both sides had closed.
             Phase::Ending => self.finish(slot),
+            Phase::WebSocket if code != close::ABNORMAL && record.protocol.state() == ReadyState::Closing => {
+                // A code that was sent is told as it was sent.
+                if let Some(ending) = record.extra().ending.as_mut() {
+                    ending.was_clean = false;
+                    ending.failure = Some(failure);
+                }
+                self.await_end(slot);
+            }
             Phase::WebSocket if code != close::ABNORMAL => {
                 let ending = Ending::failed(code, by, failure);
                 let reason = ending.reason.clone();
@@ -185,10 +192,7 @@ impl State {
     fn await_end(&mut self, slot: u32) {
         if let Some(record) = self.connections.get_mut(slot) {
             record.phase = Phase::Ending;
-            record.since = self.now;
-            self.read_to_the_end(slot);
-            self.touch(slot);
-            self.schedule(slot);
+            self.begin_timeout(slot);
         }
     }
 
@@ -218,8 +222,8 @@ impl State {
                 self.set_ending(slot, Ending::orderly(close::GOING_AWAY, "the client left", Side::Peer, true));
                 self.finish(slot);
             }
-            // An HTTP answer may still be under way to a client that has only shut its own side.
-            Phase::Ending if !record.outbox.is_empty() && !record.protocol.is_close_complete() => {}
+            // Answers may still be under way to a peer that has only shut its own side.
+            Phase::Ending if !record.outbox.is_empty() => {}
             Phase::Ending => self.finish(slot),
             Phase::WebSocket if record.protocol.is_close_complete() => self.finish(slot),
             Phase::WebSocket if record.protocol.state() == ReadyState::Closing => {
@@ -256,7 +260,11 @@ impl State {
         let Some(group) = self.group_of(slot) else { return };
         let (handshake, close) = (group.options.handshake_timeout, group.times.close);
         let (pong, progress) = (group.options.pong_timeout, group.options.progress_timeout);
-        let (progress_millis, now) = (group.times.progress, self.now);
+        let now = self.now;
+        let stuck = self.is_stuck(slot);
+        if stuck && self.gets_on(slot) {
+            return;
+        }
         let Some(record) = self.connections.get_mut(slot) else { return };
         let failed = |stage, message: String| Failure::new(stage, FailureKind::Timeout, message);
         match record.phase {
@@ -276,7 +284,6 @@ impl State {
                 self.fail(slot, close::ABNORMAL, Side::Us, failure);
             }
             Phase::WebSocket if record.protocol.state() == ReadyState::Open => {
-                let stuck = progress_millis != 0 && record.is_blocked() && now >= record.blocked_at + progress_millis;
                 if stuck {
                     let message =
                         format!("the peer took no byte for {progress:?} (progress_timeout) while output waited");
@@ -317,6 +324,31 @@ impl State {
                 self.finish(slot);
             }
         }
+    }
+
+    /// Whether output has waited for the progress timeout, where that is what counts.
+    fn is_stuck(&self, slot: u32) -> bool {
+        let Some(record) = self.connections.get(slot) else { return false };
+        let Some(group) = self.groups.get(record.group) else { return false };
+        let counts = match record.phase {
+            Phase::WebSocket => record.protocol.state() == ReadyState::Open,
+            Phase::Stream => true,
+            // An HTTP answer; a WebSocket that ends has the closing timeout.
+            Phase::Ending => record.protocol.state() == ReadyState::Connecting,
+            _ => false,
+        };
+        let timeout = group.times.progress;
+        counts && timeout != 0 && record.is_blocked() && self.now >= record.blocked_at + timeout
+    }
+
+    /// Tries to write once more: the system tells that there is room only when there is much of it, and a peer that
+    /// reads slowly may have made some.
+    fn gets_on(&mut self, slot: u32) -> bool {
+        let Some(record) = self.connections.get_mut(slot) else { return false };
+        let before = record.outbox.len();
+        record.blocked_at = 0;
+        self.flush_connection(slot);
+        self.connections.get(slot).is_none_or(|record| record.outbox.len() < before)
     }
 
     pub(super) fn set_ending(&mut self, slot: u32, ending: Ending) {

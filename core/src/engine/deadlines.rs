@@ -68,6 +68,16 @@ impl State {
         self.timers.next(|at, key| is_live(connections, shutting_down, at, key))
     }
 
+    /// Whether what is overdue is something that the peer should have sent.
+    pub(super) fn is_waiting_for_peer(&self, slot: u32) -> bool {
+        self.connections.get(slot).is_some_and(|record| match record.phase {
+            Phase::Request | Phase::Response | Phase::Ending => true,
+            Phase::WebSocket if record.protocol.state() == ReadyState::Open => record.heard_at < record.since,
+            Phase::WebSocket => true,
+            Phase::Resolving | Phase::Dialing | Phase::Stream | Phase::Dead => false,
+        })
+    }
+
     /// Whether a connection's deadline is really over, or has moved meanwhile and was scheduled again.
     pub(super) fn is_overdue(&mut self, slot: u32) -> bool {
         if let Some(record) = self.connections.get_mut(slot) {

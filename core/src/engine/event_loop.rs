@@ -200,7 +200,7 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
             receive(cell, slot, &mut buffer);
         }
     }
-    run_timers(cell);
+    run_timers(cell, &mut buffer);
     let mut state = cell.state.borrow_mut();
     (state.events, state.buffer) = (Some(events), buffer);
     state.flush();
@@ -238,9 +238,17 @@ fn run_commands(cell: &LoopCell) {
             Command::Post(call) => drop(guarded(call)),
         }
     }
+    let requests = shared.take_requests();
+    let mut state = cell.state.borrow_mut();
+    if let Some(grace) = requests.shutdown {
+        state.shutdown(grace);
+    }
+    if requests.stop {
+        state.stop();
+    }
 }
 
-fn run_timers(cell: &LoopCell) {
+fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
     // What timers set meanwhile is for another turn, at the latest when the clock has moved on.
     let now = cell.state.borrow().now;
     loop {
@@ -248,11 +256,20 @@ fn run_timers(cell: &LoopCell) {
         let Some((at, key)) = state.timers.pop(now) else { return };
         match key {
             TimerKey::Connection(id) => {
-                if let Some(slot) = state.connections.slot(id)
-                    && state.is_overdue(slot)
-                {
-                    state.timed_out(slot);
+                let Some(slot) = state.connections.slot(id) else { continue };
+                if !state.is_overdue(slot) {
+                    continue;
                 }
+                if state.is_waiting_for_peer(slot) {
+                    // After a stall what was waited for may be in the kernel, not yet told: it is looked for first.
+                    drop(state);
+                    receive(cell, slot, buffer);
+                    state = cell.state.borrow_mut();
+                    if state.connections.slot(id).is_none() || !state.is_overdue(slot) {
+                        continue;
+                    }
+                }
+                state.timed_out(slot);
             }
             TimerKey::Accept(slot) => state.accept_again(slot),
             TimerKey::Shutdown if state.shutting_down == Some(at) => {

@@ -60,6 +60,14 @@ struct Commands {
     queue: VecDeque<(Command, usize)>,
     bytes: usize,
     closed: bool,
+    requests: Requests,
+}
+
+/// What is asked of a loop from other threads beside commands: never refused because too much waits.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Requests {
+    pub(super) stop: bool,
+    pub(super) shutdown: Option<Duration>,
 }
 
 /// The side of a loop that other threads see.
@@ -129,6 +137,23 @@ impl Shared {
             commands.queue.push_back((command, cost));
         }
         self.wake()
+    }
+
+    /// Asks for something that has a place of its own beside the queue.
+    fn request(&self, ask: impl FnOnce(&mut Requests)) -> Result<()> {
+        {
+            let mut commands = lock(&self.commands);
+            if commands.closed {
+                return Err(Error::LoopGone);
+            }
+            ask(&mut commands.requests);
+        }
+        self.wake()
+    }
+
+    /// What was asked for since the last time.
+    pub(super) fn take_requests(&self) -> Requests {
+        std::mem::take(&mut lock(&self.commands).requests)
     }
 
     /// Wakes the loop, with one system call however many commands wait.
@@ -321,7 +346,8 @@ impl Connection {
         now_or_later(self.index(), topic.len(), move |state| state.unsubscribe(self, &topic), None)
     }
 
-    /// Stops reading from the peer, who will feel it through TCP; the heartbeat rests meanwhile. [any thread]
+    /// Stops reading from the peer, who will feel it through TCP; the heartbeat rests meanwhile. It takes effect once the
+    /// connection is open, and ends when it closes. [any thread]
     pub fn pause(self) -> Result<()> {
         now_or_later(self.index(), 0, move |state| state.pause(self), None)
     }
@@ -443,6 +469,8 @@ impl Handle {
 
     /// Listens on `HOST:PORT` (`127.0.0.1:9001`, `[::1]:0`, a name) or `unix:PATH`. [loop thread]
     ///
+    /// A name is looked up before this returns, which may block: inside callbacks, give an address.
+    ///
     /// Port 0 lets the system choose; [`Listener::local_address`] tells. A Unix socket that nobody listens on any more is
     /// replaced.
     pub fn listen(&self, address: &str, options: &Options, handler: impl Handler) -> Result<Listener> {
@@ -533,16 +561,22 @@ impl Handle {
             state.stop();
             Ok(())
         };
-        self.outcome(now_or_later(self.index(), 0, call, None))
+        match now(self.index(), call) {
+            Err(Error::WrongThread) => self.shared.request(|requests| requests.stop = true),
+            result => self.outcome(result),
+        }
     }
 
     /// Ends in order: stops accepting, closes every connection with 1001, waits up to `grace`, cuts what is left, and
     /// makes `run` return. Each open connection hears its one `on_close`. [any thread]
     pub fn shutdown(&self, grace: Duration) -> Result<()> {
-        let call = move |state: &mut State| {
+        let call = |state: &mut State| {
             state.shutdown(grace);
             Ok(())
         };
-        self.outcome(now_or_later(self.index(), 0, call, None))
+        match now(self.index(), call) {
+            Err(Error::WrongThread) => self.shared.request(|requests| requests.shutdown = Some(grace)),
+            result => self.outcome(result),
+        }
     }
 }

@@ -17,8 +17,9 @@ use super::timers::TimerKey;
 use super::transport::Transport;
 use crate::config::Options;
 use crate::error::{Error, Failure, Result, Stage};
-use crate::event::{Address, Listener, is_token};
+use crate::event::{Address, Listener};
 use crate::protocol::frame::Role;
+use crate::protocol::handshake::check_subprotocols;
 
 /// Connections taken beyond the limit, to be told so with a 503; and descriptors left to the program by default.
 pub(super) const RESERVE: usize = 32;
@@ -102,11 +103,7 @@ fn unix_path(address: &str) -> Option<&Path> {
 
 /// What a program can get wrong in the options of a listener or a connection.
 pub(super) fn check_options(options: &Options) -> Result<()> {
-    for name in &options.subprotocols {
-        if !is_token(name) {
-            return Err(Error::invalid(format!("{name:?} is not the name of a subprotocol (token characters only)")));
-        }
-    }
+    check_subprotocols(&options.subprotocols)?;
     if options.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
         return Err(Error::invalid("the option path begins with a slash"));
     }
@@ -229,8 +226,13 @@ impl State {
                     self.timers.push(self.now + RETRY, TimerKey::Accept(slot));
                     return;
                 }
-                // The peer has given up meanwhile, or the network reported an error of its own: try the next one.
-                Err(_) => {}
+                // The peer has given up meanwhile, or its network reported an error: try the next one.
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    let failure = Failure::transport(Stage::Connect, "cannot accept: the listener is closed", &error);
+                    self.news.push_back(News::ListenerError(slot, failure));
+                    return self.close_acceptor(slot);
+                }
             }
         }
         self.ready_listeners.push(slot);
@@ -269,6 +271,23 @@ impl State {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut source, Token(slot as usize), interest)
     }
+}
+
+/// Errors that Linux passes on from the connection that is accepted (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    const PASSED_ON: [i32; 10] = [
+        libc::ECONNABORTED,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::EINTR,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::ENOPROTOOPT,
+        libc::EOPNOTSUPP,
+        libc::EPERM,
+        libc::EPROTO,
+    ];
+    error.raw_os_error().is_some_and(|code| PASSED_ON.contains(&code))
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {

@@ -241,6 +241,10 @@ impl State {
                 record.extra = None;
                 record.announced = true;
                 record.phase = Phase::Stream;
+                // A stream has no heartbeat of its own, and a client that vanished would never be noticed.
+                if let Some(transport) = &record.transport {
+                    transport.keep_alive();
+                }
                 self.touch(slot);
                 if request.method == "HEAD" {
                     // The head is all there is.

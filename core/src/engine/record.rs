@@ -10,7 +10,7 @@ use super::topics::Subscription;
 use super::transport::Transport;
 use crate::close::Side;
 use crate::error::Failure;
-use crate::event::Address;
+use crate::event::{Address, ReadyState};
 use crate::protocol::connection::Protocol;
 use crate::protocol::frame::Role;
 
@@ -146,8 +146,9 @@ impl Record {
         self.extra.get_or_insert_default()
     }
 
+    /// Whether the peer is read: only an open WebSocket can be paused, for handshakes must go on.
     pub(super) fn is_reading(&self) -> bool {
-        !(self.paused || self.held)
+        !(self.paused || self.held) || self.phase != Phase::WebSocket || self.protocol.state() != ReadyState::Open
     }
 
     pub(super) fn is_blocked(&self) -> bool {

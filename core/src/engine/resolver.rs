@@ -5,6 +5,8 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
+
 use super::handle::{Command, Shared};
 use crate::event::Connection;
 
@@ -39,7 +41,11 @@ impl Resolver {
         if jobs.threads < MAX_THREADS {
             let (queue, shared) = (self.0.clone(), shared.clone());
             let thread = std::thread::Builder::new().name("wsx-resolver".into());
-            thread.spawn(move || work(&queue, &shared))?;
+            // The program's signals are for its own threads: the new one is born with all of them blocked.
+            let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+            let spawned = thread.spawn(move || work(&queue, &shared));
+            mask.thread_set_mask()?;
+            spawned?;
             jobs.threads += 1;
         }
         jobs.queue.push_back(Job { connection, host: host.to_owned(), port });

@@ -93,6 +93,9 @@ impl State {
             Phase::WebSocket => return Err(Error::WrongKind("a WebSocket takes messages by send")),
             _ => return Err(Error::NotOpen),
         }
+        if bytes.is_empty() {
+            return Ok(());
+        }
         if !record.outbox.is_empty() && self.room(slot, bytes.len())? == Room::Drop {
             self.count_lost(connection);
             return Ok(());
@@ -160,6 +163,7 @@ impl State {
     /// Nothing was heard for the ping interval: asks whether the peer lives.
     pub(super) fn heartbeat(&mut self, slot: u32) {
         self.settle();
+        self.tick();
         self.stage_control(slot, OpCode::Ping, HEARTBEAT);
         if let Some(record) = self.connections.get_mut(slot) {
             record.since = self.now;
@@ -302,7 +306,10 @@ impl State {
         loop {
             let Some(record) = self.connections.get_mut(slot) else { return };
             let Some(transport) = record.transport.as_ref() else { return };
-            if record.is_blocked() || record.phase == Phase::Dialing {
+            if record.is_blocked() {
+                return self.press(slot);
+            }
+            if record.phase == Phase::Dialing {
                 return;
             }
             if record.outbox.is_empty() {
@@ -335,6 +342,8 @@ impl State {
     fn blocked(&mut self, slot: u32) {
         let Some(group) = self.group_of(slot) else { return };
         let (limit, pauses) = (group.backlog_limit(), group.options.backlog_policy == BacklogPolicy::Pause);
+        // The clock was last read before the callbacks of this turn, which may have taken long.
+        self.tick();
         if let Some(record) = self.connections.get_mut(slot) {
             record.blocked_at = self.now;
             record.pressed |= record.outbox.len() > limit / 2;
@@ -343,6 +352,14 @@ impl State {
             self.schedule(slot);
         }
         self.drained(slot);
+    }
+
+    /// More has joined a backlog: above the high mark, `on_drain` is owed.
+    fn press(&mut self, slot: u32) {
+        let limit = self.group_of(slot).map_or(usize::MAX, |group| group.backlog_limit());
+        if let Some(record) = self.connections.get_mut(slot) {
+            record.pressed |= record.outbox.len() > limit / 2;
+        }
     }
 
     /// Looks whether little enough waits for the program to be told, for the peer to be read again, or to end.

@@ -141,7 +141,7 @@ impl State {
 
     /// Whether something new may begin on this loop.
     pub(super) fn check_alive(&self) -> Result<()> {
-        if self.dropping { Err(Error::LoopGone) } else { Ok(()) }
+        if self.dropping || self.shutting_down.is_some() { Err(Error::LoopGone) } else { Ok(()) }
     }
 
     /// Puts a group in the table.
@@ -254,7 +254,12 @@ impl State {
     }
 
     pub(super) fn pause(&mut self, connection: Connection) -> Result<()> {
-        self.record_mut(connection).map(|record| record.paused = true)
+        let record = self.record_mut(connection)?;
+        if matches!(record.phase, Phase::Ending | Phase::Dead) || record.protocol.state() == ReadyState::Closing {
+            return Err(Error::Closed);
+        }
+        record.paused = true;
+        Ok(())
     }
 
     pub(super) fn resume(&mut self, connection: Connection) -> Result<()> {

@@ -3,8 +3,12 @@
 use std::io::{self, IoSlice, Read};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
-use socket2::Socket;
+use socket2::{Socket, TcpKeepalive};
+
+/// How long an HTTP stream may be silent before the kernel asks for its client, and between such questions.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Transport(Socket);
@@ -42,6 +46,12 @@ impl Transport {
     pub(super) fn end_writing(&self) {
         // It fails where the peer is gone already, which the next read tells.
         let _ = self.0.shutdown(Shutdown::Write);
+    }
+
+    /// Has the kernel ask whether a silent peer is still there; a Unix socket needs no such thing.
+    pub(super) fn keep_alive(&self) {
+        let params = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+        let _ = self.0.set_tcp_keepalive(&params);
     }
 
     /// What a pending connect, or the network, has to say.

@@ -283,14 +283,14 @@ pub fn write_request(out: &mut Vec<u8>, url: &Url, key: &str, options: &Options)
     Ok(())
 }
 
-/// RFC 6455 section 4.1: tokens, each one once.
-fn check_subprotocols(names: &[String]) -> Result<(), Error> {
+/// Whether these can be the subprotocols of a program: tokens, each one once (RFC 6455 section 4.1).
+pub fn check_subprotocols(names: &[String]) -> Result<(), Error> {
     for (index, name) in names.iter().enumerate() {
         if !is_token(name) {
             return Err(Error::invalid(format!("{name:?} is not the name of a subprotocol")));
         }
         if names[..index].contains(name) {
-            return Err(Error::invalid(format!("the subprotocol {name} is offered twice")));
+            return Err(Error::invalid(format!("the subprotocol {name} is named twice")));
         }
     }
     Ok(())
