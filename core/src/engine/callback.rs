@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::handle::LoopCell;
+use super::shared::LoopCell;
 use super::state::State;
 use crate::close::{self, Side};
 use crate::error::{Failure, FailureKind};

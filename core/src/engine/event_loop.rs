@@ -11,10 +11,11 @@ use mio::Token;
 
 use super::callback::{guarded, with_handler};
 use super::group::Group;
-use super::handle::{Command, Handle, LoopCell, Shared, enroll, here, leave, settle_here};
+use super::handle::Handle;
 use super::listener;
 use super::receive::receive;
 use super::record::{Ending, Phase};
+use super::shared::{Command, LoopCell, Shared, enroll, here, leave, settle_here};
 use super::state::{News, State};
 use super::timers::TimerKey;
 use crate::close::{self, Close, Side};

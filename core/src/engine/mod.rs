@@ -1,7 +1,7 @@
 //! The only place with mio, sockets, threads and the clock.
 //!
 //! ```text
-//! event_loop   one turn: poll, dispatch, commands, deadlines, flush, reap     handle   the thread-safe door
+//! event_loop   one turn: poll, dispatch, commands, deadlines, flush, reap     handle, shared   the thread-safe door
 //! receive      bytes in: frames to callbacks        opening   bytes in: HTTP heads to callbacks
 //! send         messages out: backlog, flush         topics    broadcast and publish
 //! closing      close, fail, end, reap               deadlines, timers   every timeout of the loop
@@ -25,6 +25,7 @@ mod record;
 mod registry;
 mod resolver;
 mod send;
+mod shared;
 mod state;
 mod timers;
 mod topics;

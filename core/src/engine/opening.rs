@@ -4,9 +4,9 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use super::callback::with_handler;
-use super::handle::LoopCell;
 use super::receive::{frames, opened};
 use super::record::{Ending, Phase};
+use super::shared::LoopCell;
 use super::state::{News, State};
 use crate::close::{self, Side};
 use crate::config::Options;

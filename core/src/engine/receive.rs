@@ -3,10 +3,10 @@
 use std::io;
 
 use super::callback::{guarded, with_handler};
-use super::handle::LoopCell;
 use super::opening;
 use super::record::Phase;
 use super::send::HEARTBEAT;
+use super::shared::LoopCell;
 use super::state::State;
 use crate::close::Side;
 use crate::error::{Failure, Stage};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 
-use super::handle::{Command, Shared};
+use super::shared::{Command, Shared};
 use crate::event::Connection;
 
 /// Threads that look up at the same time for one loop; they end when nothing is left to look up.

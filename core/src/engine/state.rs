@@ -12,11 +12,11 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
 use super::group::Group;
-use super::handle::{Shared, retire};
 use super::outbox::Spares;
 use super::record::{Phase, Record};
 use super::registry::{LISTENER_SLOTS, Registry};
 use super::resolver::Resolver;
+use super::shared::{Shared, retire};
 use super::timers::{Function, Millis, Timers, millis};
 use super::topics::{Batch, Topics};
 use crate::config::LoopOptions;

@@ -1,0 +1,258 @@
+//! How a call finds its loop, from any thread.
+//!
+//! A call made on the loop's own thread finds the loop through a thread-local and is done at once. Before the loop's
+//! first turn its state is parked behind a lock, and any thread may use it. From another thread a call becomes a command
+//! that waits for the loop; it is checked again there.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use super::registry;
+use super::state::State;
+use crate::config::LoopOptions;
+use crate::error::{Error, Result};
+use crate::event::Connection;
+
+/// A loop on the thread that turns it. While a callback runs nobody holds a borrow of `state`.
+pub(super) struct LoopCell {
+    pub(super) index: u16,
+    pub(super) turning: Cell<bool>,
+    pub(super) state: RefCell<State>,
+}
+
+thread_local! {
+    static HERE: RefCell<Vec<Rc<LoopCell>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The loop of this index, if this is its thread.
+#[inline]
+pub(super) fn here(index: u16) -> Option<Rc<LoopCell>> {
+    HERE.try_with(|loops| loops.borrow().iter().find(|cell| cell.index == index).cloned()).ok().flatten()
+}
+
+/// Gives a parked loop to this thread, for good.
+pub(super) fn settle_here(index: u16, state: State) -> Rc<LoopCell> {
+    let cell = Rc::new(LoopCell { index, turning: Cell::new(false), state: RefCell::new(state) });
+    HERE.with(|loops| loops.borrow_mut().push(cell.clone()));
+    cell
+}
+
+/// Forgets a loop of this thread.
+pub(super) fn leave(index: u16) {
+    let _ = HERE.try_with(|loops| loops.borrow_mut().retain(|cell| cell.index != index));
+}
+
+pub(super) enum Command {
+    /// Runs with the loop's state; never calls the program.
+    Engine(Box<dyn FnOnce(&mut State) + Send>),
+    /// The program's own function.
+    Post(Box<dyn FnOnce() + Send>),
+}
+
+#[derive(Default)]
+struct Commands {
+    queue: VecDeque<(Command, usize)>,
+    bytes: usize,
+    closed: bool,
+    requests: Requests,
+}
+
+/// What is asked of a loop from other threads beside commands: never refused because too much waits.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Requests {
+    pub(super) stop: bool,
+    pub(super) shutdown: Option<Duration>,
+}
+
+/// The side of a loop that other threads see.
+pub(super) struct Shared {
+    pub(super) index: u16,
+    parked: Mutex<Option<Box<State>>>,
+    started: AtomicBool,
+    commands: Mutex<Commands>,
+    max_commands: usize,
+    max_command_bytes: usize,
+    descriptor: RawFd,
+    waker: mio::Waker,
+    woken: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(super) fn new(index: u16, options: &LoopOptions, descriptor: RawFd, waker: mio::Waker) -> Self {
+        Self {
+            index,
+            parked: Mutex::new(None),
+            started: AtomicBool::new(false),
+            commands: Mutex::default(),
+            max_commands: options.max_commands,
+            max_command_bytes: options.max_command_bytes,
+            descriptor,
+            waker,
+            woken: AtomicBool::new(false),
+        }
+    }
+
+    /// The epoll descriptor.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.descriptor
+    }
+
+    pub(super) fn park(&self, state: State) {
+        *lock(&self.parked) = Some(Box::new(state));
+    }
+
+    /// Takes the parked state, once: the caller's thread becomes the loop's.
+    pub(super) fn unpark(&self) -> Option<Box<State>> {
+        let state = lock(&self.parked).take();
+        if state.is_some() {
+            self.started.store(true, Ordering::Release);
+        }
+        state
+    }
+
+    /// Puts a command in the queue. The engine's own (a resolved name) have no limit: each answers one call.
+    pub(super) fn command(&self, command: Command, cost: Option<usize>) -> Result<()> {
+        {
+            let mut commands = lock(&self.commands);
+            if commands.closed {
+                return Err(Error::LoopGone);
+            }
+            if let Some(cost) = cost
+                && (commands.queue.len() >= self.max_commands || commands.bytes + cost > self.max_command_bytes)
+            {
+                return Err(Error::Full);
+            }
+            let cost = cost.unwrap_or(0);
+            commands.bytes += cost;
+            commands.queue.push_back((command, cost));
+        }
+        self.wake()
+    }
+
+    /// Asks for something that has a place of its own beside the queue.
+    pub(super) fn request(&self, ask: impl FnOnce(&mut Requests)) -> Result<()> {
+        {
+            let mut commands = lock(&self.commands);
+            if commands.closed {
+                return Err(Error::LoopGone);
+            }
+            ask(&mut commands.requests);
+        }
+        self.wake()
+    }
+
+    /// What was asked for since the last time.
+    pub(super) fn take_requests(&self) -> Requests {
+        std::mem::take(&mut lock(&self.commands).requests)
+    }
+
+    /// Wakes the loop, with one system call however many commands wait.
+    pub(super) fn wake(&self) -> Result<()> {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.waker.wake().map_err(|source| Error::io("wake the event loop", source))?;
+        }
+        Ok(())
+    }
+
+    /// What waits now. Called on the loop's thread after a wake-up.
+    pub(super) fn drain(&self) -> VecDeque<(Command, usize)> {
+        self.woken.store(false, Ordering::Release);
+        let mut commands = lock(&self.commands);
+        commands.bytes = 0;
+        std::mem::take(&mut commands.queue)
+    }
+
+    /// Whether the loop is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.commands).closed
+    }
+
+    /// Refuses commands from now on; what still waits is handed back to be dropped outside the lock.
+    pub(super) fn close(&self) -> VecDeque<(Command, usize)> {
+        lock(&self.commands).closed = true;
+        self.drain()
+    }
+}
+
+/// The process-wide table: a loop's index to its thread-safe door, and the first generation its numbers may use, so that
+/// a number of an ended loop is never one of its successor's.
+static LOOPS: RwLock<Vec<(Weak<Shared>, u32)>> = RwLock::new(Vec::new());
+
+/// Takes a free index and the first generation to use with it.
+pub(super) fn enroll(make: impl FnOnce(u16) -> Result<Shared>) -> Result<(Arc<Shared>, u32)> {
+    let mut loops = LOOPS.write().unwrap_or_else(PoisonError::into_inner);
+    let index = loops.iter().position(|(shared, _)| shared.strong_count() == 0).unwrap_or(loops.len());
+    if index > registry::MAX_LOOP {
+        return Err(Error::invalid("too many event loops in this process (4,096)"));
+    }
+    let shared = Arc::new(make(index as u16)?);
+    if index == loops.len() {
+        loops.push((Weak::new(), 1));
+    }
+    loops[index].0 = Arc::downgrade(&shared);
+    Ok((shared, loops[index].1))
+}
+
+/// Remembers the first generation that the next loop of this index may use.
+pub(super) fn retire(index: u16, next_generation: u32) {
+    let mut loops = LOOPS.write().unwrap_or_else(PoisonError::into_inner);
+    if let Some(entry) = loops.get_mut(usize::from(index)) {
+        entry.1 = next_generation;
+    }
+}
+
+fn shared(index: u16) -> Option<Arc<Shared>> {
+    LOOPS.read().unwrap_or_else(PoisonError::into_inner).get(usize::from(index))?.0.upgrade()
+}
+
+/// Does something with the loop's state here and now: on its thread, or before its first turn.
+pub(super) fn now<R>(index: u16, call: impl FnOnce(&mut State) -> Result<R>) -> Result<R> {
+    if let Some(cell) = here(index) {
+        return call(&mut cell.state.borrow_mut());
+    }
+    let shared = shared(index).ok_or(Error::Closed)?;
+    match &mut *lock(&shared.parked) {
+        Some(state) => call(state),
+        None if shared.is_closed() => Err(Error::Closed),
+        None => Err(Error::WrongThread),
+    }
+}
+
+/// Does something with the loop's state: now where that can be, else as a command of this cost in payload bytes.
+pub(super) fn now_or_later(
+    index: u16,
+    cost: usize,
+    call: impl FnOnce(&mut State) -> Result<()> + Send + 'static,
+    lost: Option<Connection>,
+) -> Result<()> {
+    if let Some(cell) = here(index) {
+        return call(&mut cell.state.borrow_mut());
+    }
+    let shared = shared(index).ok_or(Error::Closed)?;
+    if !shared.started.load(Ordering::Acquire)
+        && let Some(state) = &mut *lock(&shared.parked)
+    {
+        return call(state);
+    }
+    let command = Command::Engine(Box::new(move |state| {
+        if call(state).is_err()
+            && let Some(connection) = lost
+        {
+            state.count_lost(connection);
+        }
+    }));
+    match shared.command(command, Some(cost)) {
+        // What is meant by a number is gone with its loop.
+        Err(Error::LoopGone) => Err(Error::Closed),
+        answer => answer,
+    }
+}
