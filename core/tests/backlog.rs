@@ -305,6 +305,29 @@ fn send_backlog_that_the_flush_has_emptied_takes_a_message_whole_too() {
 }
 
 #[test]
+fn send_backlog_that_grew_past_half_of_the_limit_after_the_kernel_was_full_is_told_when_it_is_drained() {
+    let server = Server::start(&options(BacklogPolicy::Close), Script::new());
+    let (mut peer, connection) = server.open_narrow();
+    let backlog = || server.on_loop(move || connection.buffered_amount().unwrap());
+    // One message in a turn, so that the kernel is full with less than one waiting.
+    let mut count = 0;
+    while backlog() == 0 {
+        assert!(count < MANY, "the kernel takes everything");
+        server.on_loop(move || connection.send(&message(count)).unwrap());
+        count += 1;
+    }
+    assert!(backlog() <= LIMIT / 4);
+    for _ in 0..5 {
+        server.on_loop(move || connection.send(&message(count)).unwrap());
+        count += 1;
+    }
+    assert!(backlog() > LIMIT / 2);
+    (0..count).for_each(|number| assert_eq!(read_message(&mut peer), number));
+    assert_eq!(server.events.drain(), connection);
+    assert_eq!(backlog(), 0);
+}
+
+#[test]
 fn send_backlog_is_counted_after_the_flush() {
     // Far more than the limit in one turn, to a peer that reads, is no backlog.
     let server = Server::start(&options(BacklogPolicy::Close), Script::new());

@@ -439,6 +439,84 @@ fn a_descriptor_that_is_bound_is_adopted_and_another_is_not() {
 }
 
 #[test]
+fn a_listening_socket_that_is_shut_underneath_is_told_once_and_closed_and_the_loop_rests() {
+    let original = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = original.local_addr().unwrap();
+    let mut event_loop = EventLoop::new().unwrap();
+    let (recorder, events) = Recorder::new(Script::echo());
+    let listener = event_loop.adopt(original.try_clone().unwrap().into(), &options(), recorder).unwrap();
+    let client = std::thread::spawn(move || RawPeer::open(address));
+    while listener.connection_count().unwrap() == 0 {
+        event_loop.turn(Some(Duration::from_millis(20))).unwrap();
+    }
+    let mut peer = client.join().unwrap();
+    socket2::SockRef::from(&original).shutdown(std::net::Shutdown::Both).unwrap();
+    // Far more turns than it takes: nobody is left to be told anything by a loop that rests.
+    for _ in 0..20 {
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert!(matches!(events.next(), Event::Opened(..)));
+    let failure = events.listener_error();
+    assert_eq!((failure.stage, failure.kind), (Stage::Connect, FailureKind::Transport), "{failure:?}");
+    assert_eq!(failure.os_error, Some(libc::EINVAL));
+    assert!(events.try_next().is_none(), "it is told once");
+    assert!(matches!(listener.local_address(), Err(Error::Closed)));
+    // The next turn is not due because of anything that waits: the loop would sleep until a heartbeat.
+    let rest = event_loop.next_deadline().unwrap();
+    assert!(rest.is_some_and(|rest| rest > Duration::from_secs(1)), "the loop does not rest: {rest:?}");
+    peer.send_text("served");
+    event_loop.turn(Some(support::DEADLINE)).unwrap();
+    peer.expect_text("served");
+}
+
+/// The signals that a thread has blocked, as bits; none where the thread has ended.
+fn blocked_signals(task: &std::path::Path) -> Option<u64> {
+    let status = std::fs::read_to_string(task.join("status")).ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+#[test]
+fn the_threads_that_look_up_names_take_no_signals_and_the_others_still_do() {
+    // All but those that cannot be blocked.
+    let all = (1..32).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal));
+    let all = all.fold(0_u64, |mask, signal| mask | 1 << (signal - 1));
+    let running = Running::idle();
+    let own = || blocked_signals("/proc/thread-self".as_ref()).unwrap();
+    let before = running.on_loop(own);
+    assert_ne!(before & all, all);
+    let handle = running.handle.clone();
+    let mut found = None;
+    support::eventually("a resolver is seen", || {
+        let handle = handle.clone();
+        let number = running.on_loop(move || {
+            // Enough to keep the threads alive for a while.
+            for _ in 0..50 {
+                let recorder = Recorder::new(Script::new()).0;
+                handle.connect("ws://localhost:1/", &options(), recorder).unwrap();
+            }
+            50
+        });
+        assert_eq!(number, 50);
+        for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+            // Seen twice, so that the mask is that of the thread with this name.
+            let is_resolver =
+                || std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "wsx-resolver");
+            if is_resolver()
+                && let Some(mask) = blocked_signals(&task.path())
+                && is_resolver()
+            {
+                found = Some(mask);
+            }
+        }
+        found.is_some()
+    });
+    let mask = found.unwrap();
+    assert_eq!(mask & all, all, "{mask:#x}");
+    assert_eq!(running.on_loop(own), before);
+}
+
+#[test]
 fn a_client_masks_every_frame_with_a_key_of_its_own() {
     let (listener, running, url) = raw();
     let script = Script::new().on_open(|client| {

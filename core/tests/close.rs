@@ -300,6 +300,26 @@ fn a_close_and_the_end_in_one_segment_are_a_clean_close() {
 }
 
 #[test]
+fn a_peer_that_closes_and_ends_while_a_large_backlog_waits_gets_all_of_it_and_our_close() {
+    const HUGE: usize = 12 * 1024 * 1024;
+    let mut patient = options();
+    patient.close_timeout = DEADLINE * 4;
+    let server = Server::start(&patient, Script::new());
+    let (mut peer, connection) = server.open_narrow();
+    server.on_loop(move || connection.send(&vec![7; HUGE]).unwrap());
+    peer.send_close(Some(1000), "bye");
+    peer.finish();
+    let state = || server.on_loop(move || connection.ready_state().unwrap());
+    support::eventually("the Close is heard", || state() == ReadyState::Closing);
+    // The end is heard in this turn at the latest.
+    assert_eq!(state(), ReadyState::Closing);
+    assert!(peer.read_frame().payload == vec![7; HUGE]);
+    peer.expect_close(1000);
+    peer.expect_end();
+    assert_told(&server.events.closed_of(connection), 1000, "bye", Side::Peer);
+}
+
+#[test]
 fn a_client_that_ends_tcp_late_does_not_delay_the_close() {
     let server = Server::start(&options(), Script::new());
     let (mut peer, _) = server.open();

@@ -131,6 +131,39 @@ fn a_panicking_callback_closes_its_connection_with_1011_and_keeps_its_secrets() 
     server.open();
 }
 
+/// What a panic carries, and panics again when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        resume_unwind(Box::new("the payload of a panic was dropped"));
+    }
+}
+
+#[test]
+fn a_panic_whose_payload_panics_when_it_is_dropped_closes_its_connection_with_1011_and_hurts_nobody() {
+    let server = Server::start(
+        &options(),
+        Script::new().on_message(|connection, message| {
+            if message.payload() == b"panic" {
+                resume_unwind(Box::new(Bomb));
+            }
+            connection.send(message).unwrap();
+        }),
+    );
+    let (mut other, _) = server.open();
+    let (mut peer, connection) = server.open();
+    server.handle.post(|| resume_unwind(Box::new(Bomb))).unwrap();
+    peer.send_text("panic");
+    peer.expect_close(1011);
+    peer.expect_end();
+    drop(peer);
+    assert_failed(&server.events.closed_of(connection), 1011, Side::Us, FailureKind::Callback);
+    other.send_text("served");
+    other.expect_text("served");
+    server.open();
+}
+
 #[test]
 fn a_panic_in_on_open_is_1011_after_the_handshake() {
     let server = Server::start(&options(), Script::new().on_open(|_| panics()));

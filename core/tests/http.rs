@@ -434,3 +434,66 @@ fn what_a_client_sends_on_a_stream_is_of_no_consequence() {
     assert!(done.load(Ordering::SeqCst));
     assert_eq!(chunk(&mut peer), None);
 }
+
+#[test]
+fn writing_nothing_to_a_stream_does_nothing_even_where_its_backlog_is_full() {
+    const HUGE: usize = 12 * 1024 * 1024;
+    let mut small = options();
+    small.backlog_limit = 64 * 1024;
+    let (server, streams) = streaming(&small);
+    let (mut peer, stream, _) = follow(&server, &streams, &get("/"));
+    server.on_loop(move || {
+        stream.write(b"").unwrap();
+        stream.write(&vec![b'x'; HUGE]).unwrap();
+        assert!(stream.buffered_amount().unwrap() > 64 * 1024);
+        let before = stream.buffered_amount().unwrap();
+        stream.write(b"").unwrap();
+        assert_eq!(stream.buffered_amount().unwrap(), before);
+        assert_eq!(stream.ready_state().unwrap(), ReadyState::Open);
+    });
+    // An empty chunk would be the end of the body.
+    assert_eq!(chunk(&mut peer).unwrap().len(), HUGE);
+    server.on_loop(move || {
+        stream.write(b"").unwrap();
+        stream.write(b"more").unwrap();
+        stream.close(1000, "").unwrap();
+    });
+    assert_eq!(chunk(&mut peer).unwrap(), b"more");
+    assert_eq!(chunk(&mut peer), None);
+    peer.expect_end();
+    drop(peer);
+    assert!(server.events.closed_of(stream).was_clean);
+}
+
+/// The timer of the server's end of this connection, as /proc/net/tcp tells it: its kind, and when it is due.
+fn kernel_timer(peer: &RawPeer) -> (u8, Duration) {
+    let end = |address: std::net::SocketAddr| {
+        let std::net::IpAddr::V4(ip) = address.ip() else { panic!("not IPv4") };
+        format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port())
+    };
+    let (local, remote) = (end(peer.stream.peer_addr().unwrap()), end(peer.stream.local_addr().unwrap()));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let found = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .find(|fields| fields[1] == local && fields[2] == remote);
+    let fields = found.expect("the connection is not in /proc/net/tcp");
+    let (kind, hundredths) = fields[5].split_once(':').unwrap();
+    let due = Duration::from_millis(u64::from_str_radix(hundredths, 16).unwrap() * 10);
+    (u8::from_str_radix(kind, 16).unwrap(), due)
+}
+
+#[test]
+fn a_streams_client_that_vanishes_is_looked_for_by_the_kernel_and_a_websockets_by_the_heartbeat() {
+    const KEEPALIVE: u8 = 2;
+    let (server, streams) = streaming(&options());
+    let (peer, _, _) = follow(&server, &streams, &get("/"));
+    // What was sent has a timer of its own until it is acknowledged.
+    support::eventually("the kernel keeps watch", || {
+        let (kind, due) = kernel_timer(&peer);
+        kind == KEEPALIVE && due > Duration::ZERO && due <= Duration::from_secs(31)
+    });
+    let server = Server::start(&options(), Script::new());
+    let (websocket, _) = server.open();
+    support::eventually("the kernel rests", || kernel_timer(&websocket).0 == 0);
+}

@@ -5,11 +5,12 @@ mod support;
 
 use std::io::Read;
 use std::net::TcpListener;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{DEADLINE, Event, RawPeer, Recorder, Running, Script, Server};
-use wsx_core::{Address, EventLoop, FailureKind, LoopOptions, Options, Response, Side, Stage};
+use wsx_core::{Address, Error, EventLoop, FailureKind, LoopOptions, Options, Response, Side, Stage};
 
 fn options() -> Options {
     Options::default()
@@ -226,4 +227,51 @@ fn a_shutdown_from_inside_a_callback_lets_the_callback_finish() {
     server.running.join();
     assert!(matches!(server.events.next(), Event::Text(..)));
     assert!(matches!(server.events.next(), Event::Closed(..)));
+}
+
+#[test]
+fn a_program_that_begins_anew_in_every_on_close_does_not_keep_the_loop_alive() {
+    let remote = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", remote.local_addr().unwrap());
+    let mut running = Running::idle();
+    let (handle, again) = (running.handle.clone(), url.clone());
+    let (answers, answered) = mpsc::channel();
+    let reconnects = Script::new().on_close(move |_, _| {
+        let handler = || Recorder::new(Script::new()).0;
+        let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+        answers.send(handle.connect(&again, &options(), handler()).err()).unwrap();
+        answers.send(handle.listen("127.0.0.1:0", &options(), handler()).err()).unwrap();
+        answers.send(handle.adopt(listening.into(), &options(), handler()).err()).unwrap();
+    });
+    let (client, events) = running.connect(&url, &options(), reconnects);
+    let (mut peer, _) = RawPeer::accept_upgrade(&remote);
+    assert_eq!(events.opened(), client);
+    running.handle.shutdown(DEADLINE * 4).unwrap();
+    peer.expect_close(1001);
+    peer.send_close(Some(1001), "");
+    drop(peer);
+    assert!(events.closed_of(client).was_clean);
+    for call in ["connect", "listen", "adopt"] {
+        let answer = answered.recv_timeout(DEADLINE).unwrap();
+        assert!(matches!(answer, Some(Error::LoopGone)), "{call}: {answer:?}");
+    }
+    running.join();
+}
+
+#[test]
+fn it_is_accepted_from_another_thread_while_the_loop_is_blocked_and_its_queue_full() {
+    let mut narrow = LoopOptions::default();
+    narrow.max_commands = 1;
+    let mut server = Server::start_with(&narrow, &options(), Script::new());
+    let (mut peer, connection) = server.open();
+    server.meanwhile(|| {
+        connection.send("waits").unwrap();
+        assert!(matches!(connection.send("too many"), Err(Error::Full)));
+        server.handle.shutdown(DEADLINE * 4).unwrap();
+    });
+    peer.expect_text("waits");
+    peer.expect_close(1001);
+    peer.send_close(Some(1001), "");
+    server.running.join();
+    assert!(server.events.closed().was_clean);
 }

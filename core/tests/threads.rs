@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{DEADLINE, Event, PING, RawPeer, Recorder, Script, Server};
-use wsx_core::{Address, Connection, Error, EventLoop, FailureKind, Message, Options, ReadyState, Side};
+use wsx_core::{Address, Connection, Error, EventLoop, FailureKind, LoopOptions, Message, Options, ReadyState, Side};
 
 fn options() -> Options {
     Options::default()
@@ -139,6 +139,26 @@ fn stop_before_run_makes_it_return_after_a_turn() {
     event_loop.run().unwrap();
     // It has been used up.
     assert!(event_loop.turn(Some(Duration::ZERO)).unwrap());
+}
+
+#[test]
+fn stop_is_accepted_from_another_thread_though_the_queue_of_calls_is_full() {
+    let mut narrow = LoopOptions::default();
+    narrow.max_commands = 1;
+    let mut event_loop = EventLoop::with_options(&narrow).unwrap();
+    // Now it belongs to this thread, and does not turn.
+    event_loop.turn(Some(Duration::ZERO)).unwrap();
+    let (handle, ran) = (event_loop.handle(), Arc::new(AtomicBool::new(false)));
+    let flag = ran.clone();
+    thread::spawn(move || {
+        handle.post(move || flag.store(true, Ordering::SeqCst)).unwrap();
+        assert!(matches!(handle.post(|| ()), Err(Error::Full)));
+        handle.stop().unwrap();
+    })
+    .join()
+    .unwrap();
+    event_loop.run().unwrap();
+    assert!(ran.load(Ordering::SeqCst), "what was accepted before is done before");
 }
 
 #[test]

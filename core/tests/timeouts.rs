@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use support::{BINARY, CLOSE, Ended, Event, MASK, PING, PONG, RawPeer, Script, Server, TEXT, frame_header, upgrade};
-use wsx_core::{FailureKind, Options, Side, Stage};
+use wsx_core::{Connection, FailureKind, Options, Side, Stage};
 
 const SHORT: Duration = Duration::from_millis(60);
 /// Longer than any test waits.
@@ -287,6 +287,64 @@ fn no_progress_timeout_leaves_a_slow_reader_alone() {
         }
     }
     assert_eq!(server.connection_count(), 1);
+}
+
+/// Sends messages until the kernel takes no more: how many; what waits then is less than one of them.
+fn fill_the_kernel(server: &Server, connection: Connection) -> usize {
+    for count in 1..5000 {
+        server.on_loop(move || connection.send(&[7; STEP]).unwrap());
+        // It has been flushed now.
+        if server.on_loop(move || connection.buffered_amount().unwrap()) > 0 {
+            return count;
+        }
+    }
+    panic!("the kernel takes everything");
+}
+
+const STEP: usize = 10_000;
+
+#[test]
+fn no_progress_timeout_leaves_a_reader_alone_who_makes_too_little_room_to_be_told_by_the_system() {
+    let mut options = patient();
+    options.progress_timeout = Duration::from_millis(500);
+    options.backlog_limit = 0;
+    let server = Server::start(&options, Script::new());
+    let (mut slow, slow_connection) = server.open_narrow();
+    let (_silent, silent_connection) = server.open_narrow();
+    let sent = 16 * 1024 * 1024;
+    server.on_loop(move || {
+        slow_connection.send(&vec![7; sent]).unwrap();
+        silent_connection.send(&vec![7; sent]).unwrap();
+    });
+    // Slowness is what this test is about: over three times the timeout, less than a third of what the kernel holds.
+    let begun = std::time::Instant::now();
+    let mut received = 0;
+    while begun.elapsed() < options.progress_timeout * 3 {
+        received += slow.read_bytes(2048).len();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // The one that reads nothing was cut meanwhile, and only that one.
+    let ended = server.events.closed_of(silent_connection);
+    assert_timed_out(&ended, "progress_timeout", "500ms");
+    received += slow.read_bytes(sent + 10 - received).len();
+    assert_eq!((received, server.connection_count()), (sent + 10, 1));
+}
+
+#[test]
+fn no_progress_timeout_that_finds_progress_does_not_end_the_heartbeat() {
+    let mut options = patient();
+    options.progress_timeout = Duration::from_millis(300);
+    // Later than the look that finds progress.
+    options.ping_interval = Duration::from_millis(1500);
+    let server = Server::start(&options, Script::new());
+    let (mut peer, connection) = server.open_narrow();
+    let count = fill_the_kernel(&server, connection);
+    // So much that all of the rest can be written, and too little for the system to say so.
+    let mut received = peer.read_bytes(20 * STEP).len();
+    support::eventually("the rest is written", || server.on_loop(move || connection.buffered_amount().unwrap()) == 0);
+    received += peer.read_bytes(count * (STEP + 4) - received).len();
+    assert_eq!(received, count * (STEP + 4));
+    assert_eq!(peer.read_frame().opcode, PING);
 }
 
 #[test]

@@ -263,7 +263,8 @@ impl State {
         let now = self.now;
         let stuck = self.is_stuck(slot);
         if stuck && self.gets_on(slot) {
-            return;
+            // What is due now is something else.
+            return self.schedule(slot);
         }
         let Some(record) = self.connections.get_mut(slot) else { return };
         let failed = |stage, message: String| Failure::new(stage, FailureKind::Timeout, message);

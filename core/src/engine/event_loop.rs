@@ -232,14 +232,14 @@ fn dispatch(cell: &LoopCell, events: &mio::Events, buffer: &mut [u8]) {
 
 fn run_commands(cell: &LoopCell) {
     let shared = cell.state.borrow().shared.clone();
-    for (command, _) in shared.drain() {
+    let (commands, requests) = shared.drain();
+    for (command, _) in commands {
         match command {
             Command::Engine(call) => call(&mut cell.state.borrow_mut()),
             // A panic of the program's own function concerns no connection; the panic hook has reported it.
             Command::Post(call) => drop(guarded(call)),
         }
     }
-    let requests = shared.take_requests();
     let mut state = cell.state.borrow_mut();
     if let Some(grace) = requests.shutdown {
         state.shutdown(grace);

@@ -85,11 +85,13 @@ pub(super) fn frames(cell: &LoopCell, slot: u32, mut bytes: &mut [u8]) {
 
 #[inline]
 fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flow: Flow) {
+    let mut deliver = flow == Flow::Deliver;
     if matches!(received, Received::Close { .. } | Received::Ping(_)) {
         before_reply(cell, slot, lent);
+        // The program may have closed there.
+        deliver &= matches!(cell.state.borrow().flow(slot), Flow::Deliver | Flow::Hold);
     }
     let (handler, connection) = (&mut lent.handler, lent.connection);
-    let deliver = flow == Flow::Deliver;
     let told = match received {
         Received::Close { code, reason } => {
             cell.state.borrow_mut().close_received(slot, code, &reason);

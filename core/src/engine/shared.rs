@@ -150,11 +150,6 @@ impl Shared {
         self.wake()
     }
 
-    /// What was asked for since the last time.
-    pub(super) fn take_requests(&self) -> Requests {
-        std::mem::take(&mut lock(&self.commands).requests)
-    }
-
     /// Wakes the loop, with one system call however many commands wait.
     pub(super) fn wake(&self) -> Result<()> {
         if !self.woken.swap(true, Ordering::AcqRel) {
@@ -163,12 +158,12 @@ impl Shared {
         Ok(())
     }
 
-    /// What waits now. Called on the loop's thread after a wake-up.
-    pub(super) fn drain(&self) -> VecDeque<(Command, usize)> {
+    /// What waits now: the commands, and what was asked for after them. Called on the loop's thread after a wake-up.
+    pub(super) fn drain(&self) -> (VecDeque<(Command, usize)>, Requests) {
         self.woken.store(false, Ordering::Release);
         let mut commands = lock(&self.commands);
         commands.bytes = 0;
-        std::mem::take(&mut commands.queue)
+        (std::mem::take(&mut commands.queue), std::mem::take(&mut commands.requests))
     }
 
     /// Whether the loop is gone.
@@ -179,7 +174,7 @@ impl Shared {
     /// Refuses commands from now on; what still waits is handed back to be dropped outside the lock.
     pub(super) fn close(&self) -> VecDeque<(Command, usize)> {
         lock(&self.commands).closed = true;
-        self.drain()
+        self.drain().0
     }
 }
 

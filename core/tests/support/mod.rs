@@ -117,6 +117,7 @@ pub struct Script {
     message: Option<OnMessage>,
     drain: Option<OnConnection>,
     pong: Option<OnConnection>,
+    before_reply: Option<OnConnection>,
     close: Option<OnClose>,
     quiet: bool,
 }
@@ -155,6 +156,11 @@ impl Script {
 
     pub fn on_pong(mut self, call: impl FnMut(Connection) + Send + 'static) -> Self {
         self.pong = Some(Box::new(call));
+        self
+    }
+
+    pub fn before_reply(mut self, call: impl FnMut(Connection) + Send + 'static) -> Self {
+        self.before_reply = Some(Box::new(call));
         self
     }
 
@@ -225,6 +231,12 @@ impl Handler for Recorder {
         self.history.note(connection, Step::Heard);
         let payload = fragment.payload.to_vec();
         self.record(Event::Fragment(connection, payload, fragment.is_text, fragment.is_first, fragment.is_last));
+    }
+
+    fn before_reply(&mut self, connection: Connection) {
+        if let Some(call) = &mut self.script.before_reply {
+            call(connection);
+        }
     }
 
     fn on_ping(&mut self, connection: Connection, payload: &[u8]) {
