@@ -225,7 +225,12 @@ impl State {
             // Answers may still be under way to a peer that has only shut its own side.
             Phase::Ending if !record.outbox.is_empty() => {}
             Phase::Ending => self.finish(slot),
-            Phase::WebSocket if record.protocol.is_close_complete() => self.finish(slot),
+            Phase::WebSocket if record.protocol.is_close_complete() => {
+                // Output may still be under way here as well, our Close behind it.
+                record.phase = Phase::Ending;
+                record.quick = true;
+                self.flush_connection(slot);
+            }
             Phase::WebSocket if record.protocol.state() == ReadyState::Closing => {
                 let failure =
                     Failure::new(stage, kind, "the peer ended the TCP connection without answering our Close");
