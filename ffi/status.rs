@@ -1,11 +1,11 @@
 //! Status codes, what a failed call can tell, versions, and the small constants of the header.
 
-use std::cell::RefCell;
-use std::ffi::{CStr, CString, c_char};
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::{CStr, c_char};
 
 use wsx_core::Error;
 
-use crate::boundary::{self, c_text};
+use crate::boundary;
 
 /// Success.
 pub const WSX_OK: i32 = 0;
@@ -55,14 +55,11 @@ const _: () = {
     assert!(WSX_MAX_TOPIC_NAME == config::MAX_TOPIC_NAME);
 };
 
-#[derive(Default)]
-struct LastError {
-    text: CString,
-    os_error: i32,
-}
-
 thread_local! {
-    static LAST_ERROR: RefCell<LastError> = RefCell::default();
+    /// What the last failed call said. Nothing here is dropped or moved: a pointer to it is good while its thread lives,
+    /// also where C asks for it before the call has failed.
+    static LAST_ERROR: UnsafeCell<[c_char; 1024]> = const { UnsafeCell::new([0; 1024]) };
+    static LAST_OS_ERROR: Cell<i32> = const { Cell::new(0) };
 }
 
 /// Keeps an error of this thread for `wsx_last_error`, and answers its code.
@@ -72,7 +69,7 @@ pub fn remember(error: &Error) -> i32 {
         Error::Io { source, .. } => source.raw_os_error().unwrap_or(0),
         _ => 0,
     };
-    remember_text(error.to_string(), os_error);
+    remember_text(&error.to_string(), os_error);
     match error {
         Error::InvalidArgument(_) => WSX_ERR_INVALID,
         Error::Closed => WSX_ERR_CLOSED,
@@ -88,13 +85,12 @@ pub fn remember(error: &Error) -> i32 {
     }
 }
 
-fn remember_text(text: String, os_error: i32) {
-    // At the end of a thread its last error may be gone already; a failing call need not fail twice.
-    let _ = LAST_ERROR.try_with(|last| {
-        if let Ok(mut last) = last.try_borrow_mut() {
-            *last = LastError { text: c_text(text), os_error };
-        }
+fn remember_text(text: &str, os_error: i32) {
+    LAST_ERROR.with(|buffer| {
+        // SAFETY: only this thread has the buffer, there is no reference into it, and its size is told.
+        let _ = unsafe { boundary::write_text(text, buffer.get().cast(), size_of_val(buffer), None) };
     });
+    LAST_OS_ERROR.set(os_error);
 }
 
 /// Lets panics of the library be told by `wsx_last_error` instead of standard error. The hook is this library's own: it
@@ -102,7 +98,7 @@ fn remember_text(text: String, os_error: i32) {
 pub fn silence_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        std::panic::set_hook(Box::new(|panic| remember_text(format!("defect in libwsx: {panic}"), 0)));
+        std::panic::set_hook(Box::new(|panic| remember_text(&format!("defect in libwsx: {panic}"), 0)));
     });
 }
 
@@ -167,15 +163,16 @@ pub extern "C" fn wsx_strerror(status: i32) -> *const c_char {
     text.as_ptr()
 }
 
-/// What the last call that failed on this thread said, with names and figures; empty where none has failed yet. Valid
-/// until the next call on this thread fails; never NULL. [any thread]
+/// What the last call that failed on this thread said, with names and figures; empty where none has failed yet. The next
+/// one writes over it, in the same place: the pointer stays good while the thread lives. At most 1,023 bytes, then it is
+/// cut. Never NULL. [any thread]
 #[unsafe(no_mangle)]
 pub extern "C" fn wsx_last_error() -> *const c_char {
-    LAST_ERROR.try_with(|last| last.borrow().text.as_ptr()).unwrap_or(c"".as_ptr())
+    LAST_ERROR.with(|buffer| buffer.get().cast())
 }
 
 /// The errno of the last call that failed on this thread; 0 where the system had no part in it. [any thread]
 #[unsafe(no_mangle)]
 pub extern "C" fn wsx_last_os_error() -> i32 {
-    LAST_ERROR.try_with(|last| last.borrow().os_error).unwrap_or(0)
+    LAST_OS_ERROR.get()
 }

@@ -401,8 +401,9 @@ bool wsx_has_feature(const char *name);
 const char *wsx_strerror(int32_t status);
 
 /**
- * What the last call that failed on this thread said, with names and figures; empty where none has failed yet. Valid
- * until the next call on this thread fails; never NULL. [any thread]
+ * What the last call that failed on this thread said, with names and figures; empty where none has failed yet. The next
+ * one writes over it, in the same place: the pointer stays good while the thread lives. At most 1,023 bytes, then it is
+ * cut. Never NULL. [any thread]
  */
 const char *wsx_last_error(void);
 

@@ -45,6 +45,31 @@ static void last_error_has_figures(void)
     wsx_loop_free(loop);
 }
 
+static void last_error_stays_in_its_place(void)
+{
+    const char *place = wsx_last_error();
+    wsx_options *options = wsx_options_new();
+    /* The order in which C finds out the arguments is its own affair. */
+    char text[2048];
+    snprintf(text, sizeof text, "%d %s", (int)wsx_options_set_backlog_policy(options, 88), wsx_last_error());
+    check(strncmp(text, "-1 ", 3) == 0 && strstr(text, "88"));
+    check(wsx_last_error() == place && strstr(place, "88"));
+    wsx_options_free(options);
+
+    /* A text that is too long is cut between two characters. */
+    struct ear ear = {0};
+    wsx_loop *loop = new_loop();
+    wsx_callbacks callbacks = hearing();
+    char address[2048] = "unix:/";
+    while (strlen(address) + 3 < sizeof address) strcat(address, "\u20ac");
+    check(wsx_listen(loop, address, NULL, &callbacks, &ear, NULL) != WSX_OK);
+    size_t length = strlen(place);
+    check(length > 1020 && length < 1024);
+    check(memcmp(place + length - 3, "\u20ac", 3) == 0);
+    check(wsx_last_error() == place);
+    wsx_loop_free(loop);
+}
+
 #define invalid(call) check((call) == WSX_ERR_INVALID)
 
 static void null_loop_and_number(void)
@@ -256,6 +281,7 @@ int main(void)
     test("a build knows its features", features);
     test("every status has a sentence of its own", every_status_has_a_sentence);
     test("the last error has names, figures and errno", last_error_has_figures);
+    test("the last error stays in its place", last_error_stays_in_its_place);
     test("NULL and nonsense are errors: loops and listeners, and what came with them is dropped", null_loop_and_number);
     test("NULL and nonsense are errors: connections", null_connection);
     test("NULL and nonsense are errors: requests, responses, openings", null_handshake);
