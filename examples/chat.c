@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 enum {
@@ -271,6 +272,13 @@ int main(int argc, char **argv)
 
     struct chat chat = {0};
     read_page(&chat, page);
+
+    /* Each connection is a descriptor: as many as the system allows. */
+    struct rlimit descriptors;
+    if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
+        descriptors.rlim_cur = descriptors.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &descriptors);
+    }
 
     /* Blocked before there are other threads, so that only the one that waits for them gets them. */
     sigset_t signals = ending_signals();

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use humantime::format_rfc3339_millis;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -105,6 +106,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let page = std::fs::read(&page).map_err(|error| format!("cannot read the page {page}: {error}"))?;
+
+    // Each connection is a descriptor: as many as the system allows.
+    let descriptors = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: descriptors.maximum, ..descriptors });
 
     let mut event_loop = EventLoop::new()?;
     let chat = Chat { event_loop: event_loop.handle(), page, people: HashMap::new() };

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use wsx_core::{BacklogPolicy, Connection, EventLoop, Handle, Handler, Message, Options, Origins};
@@ -48,6 +49,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let host = if host.contains(':') { format!("[{host}]") } else { host };
+
+    // Each connection is a descriptor: as many as the system allows.
+    let descriptors = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: descriptors.maximum, ..descriptors });
 
     let mut event_loop = EventLoop::new()?;
     let handler: Box<dyn Handler> = if broadcast { Box::new(Broadcast(event_loop.handle())) } else { Box::new(Echo) };
