@@ -1,0 +1,87 @@
+/* How the actor's lines spell values: constants as words, payloads and texts as hex. */
+#include <libwsx.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    uint8_t *bytes; /* with a NUL behind it */
+    size_t length;
+} Bytes;
+
+typedef struct {
+    const char *word;
+    int32_t value;
+} Word;
+
+static const Word errors[] = {
+    {"invalid", WSX_ERR_INVALID}, {"closed", WSX_ERR_CLOSED}, {"not_open", WSX_ERR_NOT_OPEN},
+    {"wrong_kind", WSX_ERR_WRONG_KIND}, {"backlog_full", WSX_ERR_BACKLOG_FULL}, {"full", WSX_ERR_FULL},
+    {"wrong_thread", WSX_ERR_WRONG_THREAD}, {"reentrant", WSX_ERR_REENTRANT}, {"loop_gone", WSX_ERR_LOOP_GONE},
+    {"unsupported", WSX_ERR_UNSUPPORTED}, {"system", WSX_ERR_SYSTEM}, {"panic", WSX_ERR_PANIC}, {NULL, 0}};
+static const Word stages[] = {{"resolve", WSX_STAGE_RESOLVE}, {"connect", WSX_STAGE_CONNECT}, {"http", WSX_STAGE_HTTP},
+    {"websocket", WSX_STAGE_WEBSOCKET}, {NULL, 0}};
+static const Word kinds[] = {{"protocol", WSX_FAILURE_PROTOCOL}, {"refused", WSX_FAILURE_REFUSED},
+    {"limit", WSX_FAILURE_LIMIT}, {"timeout", WSX_FAILURE_TIMEOUT}, {"transport", WSX_FAILURE_TRANSPORT},
+    {"shutdown", WSX_FAILURE_SHUTDOWN}, {"callback", WSX_FAILURE_CALLBACK}, {NULL, 0}};
+static const Word states[] = {{"connecting", WSX_STATE_CONNECTING}, {"open", WSX_STATE_OPEN},
+    {"closing", WSX_STATE_CLOSING}, {"closed", WSX_STATE_CLOSED}, {NULL, 0}};
+static const Word policies[] = {{"close", WSX_BACKLOG_CLOSE}, {"drop", WSX_BACKLOG_DROP},
+    {"refuse", WSX_BACKLOG_REFUSE}, {"pause", WSX_BACKLOG_PAUSE}, {NULL, 0}};
+static const Word origins[] = {{"same_host", WSX_ORIGINS_SAME_HOST}, {"any", WSX_ORIGINS_ANY}, {NULL, 0}};
+
+static const char *word_of(const Word *words, int32_t value)
+{
+    while (words->word && words->value != value) words++;
+    return words->word ? words->word : "unknown";
+}
+
+static int32_t value_of(const Word *words, const char *word)
+{
+    while (words->word && strcmp(words->word, word) != 0) words++;
+    return words->word ? words->value : -1;
+}
+
+/* --- Values on lines: a payload or text is hex, `.` where it is empty, `-` where there is none */
+
+static void say_hex(const char *key, const void *bytes, size_t length)
+{
+    static const char digits[] = "0123456789abcdef";
+    const uint8_t *at = bytes;
+    printf("%s", key);
+    if (!bytes || length == 0) putchar(bytes ? '.' : '-');
+    for (size_t i = 0; i < length; i++) {
+        putchar(digits[at[i] >> 4]);
+        putchar(digits[at[i] & 15]);
+    }
+}
+
+static void say_text(const char *key, const char *text)
+{
+    say_hex(key, text, text ? strlen(text) : 0);
+}
+
+static unsigned digit(char hex)
+{
+    return (unsigned)(hex <= '9' ? hex - '0' : hex - 'a' + 10);
+}
+
+static Bytes unhex(const char *hex)
+{
+    Bytes value = {NULL, 0};
+    if (strcmp(hex, "-") == 0) return value;
+    if (strcmp(hex, ".") == 0) hex = "";
+    value.length = strlen(hex) / 2;
+    value.bytes = malloc(value.length + 1);
+    if (!value.bytes) abort();
+    for (size_t i = 0; i < value.length; i++)
+        value.bytes[i] = (uint8_t)(digit(hex[2 * i]) << 4 | digit(hex[2 * i + 1]));
+    value.bytes[value.length] = 0;
+    return value;
+}
+
+static const char *text(Bytes value)
+{
+    return (const char *)value.bytes;
+}

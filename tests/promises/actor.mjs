@@ -1,0 +1,307 @@
+// The actor of the Node door: does what the lines on standard input say, and tells every event as a line on standard
+// output. The protocol is in README.md.
+//
+// The door is in the manner of ws, where a program hears of some things in other ways than elsewhere: each translation
+// says so. WSX_NODE names another package to test than the one beside this.
+
+const { WebSocket, WebSocketServer } = await import(process.env.WSX_NODE ?? new URL('../../bindings/node/index.mjs', import.meta.url));
+
+// --- Values on lines: a payload or text is hex, `.` where it is empty, `-` where there is none
+
+const say = (...words) => process.stdout.write(`${words.join(' ')}\n`);
+const hexed = (value) => (value === undefined || value === null ? '-' : Buffer.from(value).toString('hex') || '.');
+const bytesOf = (word) => Buffer.from(word === '.' || word === '-' ? '' : word, 'hex');
+const textOf = (word) => bytesOf(word).toString();
+const messageOf = (kind, word) => (kind === 'text' ? textOf(word) : bytesOf(word));
+const pairOf = (word) => word.split(':').map(textOf);
+const yes = (is) => (is ? 'yes' : 'no');
+const tick = () => new Promise((resolve) => process.nextTick(resolve));
+
+const CODES = {
+  WSX_ERR_CLOSED: 'closed', WSX_ERR_WRONG_KIND: 'wrong_kind', WSX_ERR_BACKLOG_FULL: 'backlog_full',
+  WSX_ERR_UNSUPPORTED: 'unsupported', ERR_SERVER_NOT_RUNNING: 'closed', ERR_INVALID_ARG_VALUE: 'invalid',
+  ERR_INVALID_URL: 'invalid', ERR_OUT_OF_RANGE: 'invalid', ERR_SOCKET_BAD_PORT: 'invalid', ERR_INVALID_ARG_TYPE: 'invalid',
+};
+
+/** The word for an error of a call. ws has one error for what is not open yet and not open any more. */
+function codeOf(error) {
+  if (error.code === 'WSX_ERR_NOT_OPEN') return error.message.includes('readyState 0') ? 'not_open' : 'closed';
+  return CODES[error.code] ?? (error.errno === undefined ? `unknown:${error.code ?? error.name}` : 'system');
+}
+
+const refusal = (error) => ['error', codeOf(error), `os=${-(error.errno ?? 0)}`, `text=${hexed(error.message)}`];
+
+function failureFields(error, key) {
+  if (!error) return `stage=none kind=none os_error=0 http_status=0 ${key}=-`;
+  return `stage=${error.stage} kind=${error.kind} os_error=${-(error.errno ?? 0)} http_status=${error.statusCode ?? 0} ${key}=${hexed(error.message)}`;
+}
+
+// --- Numbers as the lines spell them, 1, 2, … in the order the program hears of them
+
+const sockets = [], peers = [], servers = [];
+
+function number(socket) {
+  const at = sockets.indexOf(socket);
+  return at === -1 ? sockets.push(socket) : at + 1;
+}
+
+const socketAt = (word) => sockets[Number(word) - 1];
+const openOf = (list) => list.flatMap((server) => [...server.clients]).filter((socket) => socket.readyState === WebSocket.OPEN);
+const everybody = (word) => (word === '0' ? servers : [servers[Number(word) - 1]]);
+const exceptOf = (word) => (word === '0' ? undefined : { except: socketAt(word) });
+
+/** Once asked to shut down, tells when all is over. */
+let stopping = false;
+function maybeStopped() {
+  if (!stopping || sockets.some((socket) => socket.readyState !== WebSocket.CLOSED) || servers.some((server) => !server.hasClosed)) return;
+  stopping = false;
+  say('stopped', 0);
+}
+
+/** Ends in order: a server closes its connections with the code and cuts them in time, a client closes by itself. */
+function shutdown(grace) {
+  stopping = true;
+  for (const server of servers) server.close({ code: 1001, reason: 'shutting down', timeout: grace });
+  const clients = sockets.filter((socket) => socket.url !== '');
+  for (const socket of clients) socket.close(1001, 'shutting down');
+  if (clients.length !== 0) setTimeout(() => clients.forEach((socket) => socket.terminate()), grace).unref();
+  maybeStopped();
+}
+
+// --- What the program does in its callbacks
+
+/** As most programs send: without a callback, while the connection is open. */
+const reply = (socket, data, options, tell) => socket.send(data, options, ...(socket.readyState === WebSocket.OPEN ? [] : [tell]));
+
+const ACTS = {
+  echo: (socket, { data, isText, tell }) => reply(socket, data, { binary: !isText }, tell),
+  broadcast: (socket, { data, isText }) => servers.forEach((server) => server.broadcast(data, { binary: !isText, except: socket })),
+  publish: (socket, { data, isText }) => socket.publish('room', data, { binary: !isText }),
+  greet: (socket, { tell }) => reply(socket, 'welcome', {}, tell),
+  subscribe: (socket) => socket.subscribe('room'),
+  close: (socket) => socket.close(4000, 'done'),
+  terminate: (socket) => socket.terminate(),
+  pause: (socket) => socket.pause(),
+  shutdown: () => shutdown(5000),
+};
+
+/** Does what the options say for this event, verb by verb, and tells what was refused: by callback, as in ws. */
+function act(verbs, socket, message) {
+  for (const verb of (verbs ?? '').split(',').filter(Boolean)) {
+    const tell = (error) => {
+      if (error) say('refused', number(socket), `verb=${verb}`, `code=${codeOf(error)}`, `text=${hexed(error.message)}`);
+    };
+    try {
+      ACTS[verb](socket, { ...message, tell });
+    } catch (error) {
+      tell(error);
+    }
+  }
+}
+
+/** Tells the events of a connection. */
+function listen(socket, words) {
+  const about = (word, ...fields) => say(word, number(socket), ...fields);
+  socket.on('message', (data, isBinary) => {
+    about('message', `kind=${isBinary ? 'binary' : 'text'}`, `payload=${hexed(data)}`);
+    act(words.on_message, socket, { data, isText: !isBinary });
+  });
+  socket.on('fragment', (data, { isBinary, isFirst, isLast }) => {
+    about('fragment', `kind=${isBinary ? 'binary' : 'text'}`, `first=${yes(isFirst)}`, `last=${yes(isLast)}`, `payload=${hexed(data)}`);
+  });
+  socket.on('ping', (data) => about('ping', `payload=${hexed(data)}`));
+  socket.on('pong', (data) => about('pong', `payload=${hexed(data)}`));
+  socket.on('drain', () => about('drain'));
+  socket.on('error', (error) => {
+    if (error.stage) about('error', failureFields(error, 'text'));
+    else socket.refusal = error;        // of the call that connects, or of close() before there was a connection
+  });
+  socket.on('close', (code, reason, info) => {
+    if (!info.error?.stage && socket.refusal && !socket.wasAnswered) return;
+    about('close', `code=${code}`, `clean=${yes(info.wasClean)}`, `by=${info.by}`, `lost=${info.lostMessages}`,
+      `unsent=${info.unsentBytes}`, `reason=${hexed(reason)}`, failureFields(info.error?.stage && info.error, 'cause'));
+    maybeStopped();
+  });
+}
+
+function announce(socket, role, request, headers, words) {
+  const show = words.show && textOf(words.show).toLowerCase();
+  const [path, query] = request ? request.url.split(/\?(.*)/s) : [];
+  say('open', number(socket), `role=${role}`, `path=${hexed(path)}`, `query=${hexed(query)}`,
+    `subprotocol=${hexed(socket.protocol || null)}`, ...(show ? [`header=${hexed(headers[show])}`] : []));
+  act(words.on_open, socket, { data: '', isText: true });
+}
+
+// --- Options: KEY=VALUE
+
+const NUMBERS = ['max_message', 'max_fragments', 'max_head', 'max_headers', 'handshake_timeout', 'ping_interval', 'pong_timeout',
+  'close_timeout', 'progress_timeout', 'backlog_limit', 'max_topics', 'max_connections', 'listen_backlog'];
+const camel = (key) => key.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
+
+/** What the program does in its callbacks, and the door's options. */
+function split(list) {
+  const words = {}, options = {};
+  for (const [key, value] of list.map((word) => word.split(/=(.*)/s))) {
+    if (NUMBERS.includes(key)) options[camel(key)] = Number(value);
+    else if (['deliver_fragments', 'no_delay', 'reuse_port'].includes(key)) options[camel(key)] = value === '1';
+    else if (key === 'backlog_policy') options.backlogPolicy = value;
+    else if (key === 'origins') options.origins = value === 'any' ? 'any' : 'same-host';
+    else if (key === 'origin') (options.origins ??= []).push(textOf(value));
+    else if (key === 'path') options.path = textOf(value);
+    else if (key === 'subprotocol') (options.subprotocols ??= []).push(textOf(value));
+    else if (key === 'header') (options.headers ??= []).push(pairOf(value));
+    else words[key] = value;
+  }
+  return [words, options];
+}
+
+/** The hooks of ws, and handleRequest for what ws has none. */
+function hooks(words, about) {
+  const options = {};
+  if (words.tell || words.request) {
+    options.handleRequest = (request) => {
+      if (words.tell) {
+        const [path, query] = request.url.split(/\?(.*)/s);
+        const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
+        say('request', about, `method=${request.method}`, `upgrade=${yes(request.isUpgrade)}`, `path=${hexed(path)}`,
+          `query=${hexed(query)}`, `offered=${offered}`, ...(words.show ? [`header=${hexed(request.headers[textOf(words.show).toLowerCase()])}`] : []));
+      }
+      if (!words.request) return undefined;
+      const headers = words.answer_header ? [pairOf(words.answer_header)] : [];
+      if (words.content_type) headers.push(['Content-Type', textOf(words.content_type)]);
+      return { status: Number(words.status), headers, body: textOf(words.body) };
+    };
+  }
+  if (words.accept) options.handleProtocols = () => textOf(words.accept);
+  return options;
+}
+
+// --- Commands
+
+async function serve(address, ...list) {
+  const [words, options] = split(list);
+  const at = servers.length + 1, where = textOf(address);
+  const [host, port] = where.split(':');
+  const place = where.startsWith('unix:') ? { socketPath: port } : { host, port: /^\d+$/.test(port) ? Number(port) : port };
+  const server = new WebSocketServer({ ...place, ...options, ...hooks(words, at) });
+  const failed = await new Promise((resolve) => {
+    server.once('listening', () => resolve(null));
+    server.once('error', resolve);
+  });
+  if (failed) throw failed;
+  servers.push(server);
+  server.on('error', (error) => say('listener_error', at, failureFields(error, 'text')));
+  server.on('close', () => {
+    server.hasClosed = true;
+    maybeStopped();
+  });
+  if (words.answer_header) server.on('headers', (lines) => lines.push(pairOf(words.answer_header).join(': ')));
+  server.on('connection', (socket, request) => {
+    peers[number(socket) - 1] = request.socket;
+    listen(socket, words);
+    announce(socket, 'server', request, request.headers, words);
+  });
+  return [at, server.address().port ?? 0];
+}
+
+async function connect(url, ...list) {
+  const [words, { subprotocols, ...options }] = split(list);
+  const socket = new WebSocket(textOf(url), subprotocols ?? [], options);
+  let headers = {};
+  socket.on('upgrade', (response) => ({ headers } = response));
+  socket.on('open', () => announce(socket, 'client', null, headers, words));
+  listen(socket, words);
+  await tick();                         // what the engine refuses at once is an error event here
+  if (socket.refusal) throw socket.refusal;
+  socket.wasAnswered = true;
+  return [number(socket)];
+}
+
+/** What the callback of a call tells at once, if it tells an error. */
+async function outcome(call) {
+  let told = null;
+  call((error) => (told = error));
+  await tick();
+  if (told) throw told;
+}
+
+/** Numbered messages of a size, until one is refused. */
+async function flood(socket, size, total) {
+  let refused = null;
+  const hear = (error) => (refused ??= error ?? null);
+  for (let taken = 0; taken < total; taken++) {
+    const payload = Buffer.alloc(size);
+    payload.writeUInt32BE(taken);
+    try {
+      // False says that much waits, or that it was refused: then the callback has more.
+      if (!socket.send(payload, hear)) await tick();
+    } catch (error) {
+      refused = error;
+    }
+    if (refused) return [`taken=${taken}`, `refused=${codeOf(refused)}`, `text=${hexed(refused.message)}`];
+  }
+  return [`taken=${total}`, 'refused=none', 'text=-'];
+}
+
+const COMMANDS = {
+  send: (at, kind, word) => outcome((callback) => socketAt(at).send(messageOf(kind, word), callback)),
+  ping: (at, word) => outcome((callback) => socketAt(at).ping(bytesOf(word), undefined, callback)),
+  pong: (at, word) => outcome((callback) => socketAt(at).pong(bytesOf(word), undefined, callback)),
+  // A close without a code is one with undefined here.
+  close: (at, code, reason) => void socketAt(at).close(code === '1005' ? undefined : Number(code), textOf(reason)),
+  terminate: (at) => void socketAt(at).terminate(),
+  flood: (at, size, total) => flood(socketAt(at), Number(size), Number(total)),
+  broadcast: (at, kind, word, except) => void everybody(at).forEach((server) => server.broadcast(messageOf(kind, word), exceptOf(except))),
+  publish: (topic, kind, word, except) => void servers[0].publish(textOf(topic), messageOf(kind, word), exceptOf(except)),
+  subscribe: (at, topic) => void socketAt(at).subscribe(textOf(topic)),
+  unsubscribe: (at, topic) => void socketAt(at).unsubscribe(textOf(topic)),
+  subscribers: (topic) => [servers[0].subscriberCount(textOf(topic))],
+  // `clients` has those that are closing as well, as in ws.
+  count: (at) => [openOf(everybody(at)).length],
+  connections: (at) => openOf(everybody(at)).map(number).sort((one, other) => one - other),
+  pause: (at) => void socketAt(at).pause(),
+  resume: (at) => void socketAt(at).resume(),
+  state: (at) => [at === '0' ? 'closed' : ['connecting', 'open', 'closing', 'closed'][socketAt(at).readyState]],
+  buffered: (at) => [socketAt(at).bufferedAmount],
+  subprotocol: (at) => [hexed(socketAt(at).protocol || null)],
+  peer(at) {
+    const peer = peers[Number(at) - 1];
+    return [hexed(peer.remoteAddress === undefined ? 'unix:' : `${peer.remoteAddress}:${peer.remotePort}`)];
+  },
+  listen: serve,
+  connect,
+  close_listener: (at) => outcome((callback) => servers[Number(at) - 1].close(callback)),
+  shutdown: (grace) => void shutdown(Number(grace)),
+};
+
+async function perform(line) {
+  const [command, ...words] = line.split(' ');
+  try {
+    say('ok', ...((await COMMANDS[command](...words)) ?? []));
+  } catch (error) {
+    say(...refusal(error));
+  }
+}
+
+/** Nothing holds the process then: it ends by itself. */
+function end() {
+  for (const server of servers) server.close();
+  for (const socket of sockets) socket.terminate();
+}
+
+if (process.argv[2] === 'hello') {
+  const probe = new WebSocketServer({ host: '127.0.0.1', port: 0 });
+  probe.on('listening', () => probe.close());
+  const { createRequire } = await import('node:module');
+  const home = process.env.WSX_NODE ?? new URL('../../bindings/node/index.mjs', import.meta.url);
+  say('node', createRequire(home)('./package.json').version);
+} else {
+  let rest = '', turn = Promise.resolve();
+  process.stdin.setEncoding('latin1');
+  process.stdin.on('data', (text) => {
+    const lines = (rest + text).split('\n');
+    rest = lines.pop();
+    for (const line of lines) turn = turn.then(() => perform(line));
+  });
+  process.stdin.on('end', () => turn.then(end));
+}

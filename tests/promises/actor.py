@@ -1,0 +1,360 @@
+"""The actor of the Python door: does what the lines on standard input say, and tells every event as a line on standard
+output. The protocol is in README.md.
+
+The loop runs by `run`, and a thread reads the lines and posts each to it. With the argument `asyncio` the loop is that
+inside asyncio, which reads the lines itself: then what a line sends is sent between turns.
+"""
+import asyncio
+import collections
+import sys
+import threading
+
+import wsx
+
+COUNTS = {"max_message", "max_fragments", "max_head", "max_headers", "backlog_limit", "max_topics", "max_connections",
+          "listen_backlog", "max_commands", "max_command_bytes", "receive_buffer"}
+TIMEOUTS = {"handshake_timeout", "ping_interval", "pong_timeout", "close_timeout", "progress_timeout"}
+SWITCHES = {"deliver_fragments", "no_delay", "reuse_port"}
+LISTS = {"subprotocol": "subprotocols", "origin": "origins"}
+NOT_OPEN = "the connection is not open yet"
+WRONG_THREAD = "this call belongs to the event loop's thread"
+
+
+# --- Values on lines: a payload or text is hex, `.` where it is empty, `-` where there is none
+
+def say(*words):
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+def hexed(value):
+    if value is None:
+        return "-"
+    return (value.encode() if isinstance(value, str) else bytes(value)).hex() or "."
+
+
+def bytes_of(word):
+    return b"" if word in (".", "-") else bytes.fromhex(word)
+
+
+def text_of(word):
+    return bytes_of(word).decode()
+
+
+def message_of(kind, word):
+    return text_of(word) if kind == "text" else bytes_of(word)
+
+
+def yes(is_so):
+    return "yes" if is_so else "no"
+
+
+def address_of(address):
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else f"unix:{address or ''}"
+
+
+def refusal(error):
+    """The word for an error of a call, the system's number, and its sentence."""
+    text = str(error)
+    if isinstance(error, wsx.ConnectionClosed):
+        return "closed", 0, text
+    if isinstance(error, wsx.InvalidState):
+        return "not_open" if text.startswith(NOT_OPEN) else "wrong_kind", 0, text
+    if isinstance(error, wsx.BacklogFull):
+        return "backlog_full", 0, text
+    if isinstance(error, wsx.QueueFull):
+        return "full", 0, text
+    if isinstance(error, wsx.LoopClosed):
+        return "loop_gone", 0, text
+    if isinstance(error, NotImplementedError):
+        return "unsupported", 0, text
+    if isinstance(error, OSError):
+        return "system", error.errno or 0, error.strerror or text
+    if isinstance(error, ValueError):
+        return "invalid", 0, text
+    if isinstance(error, RuntimeError):
+        return "wrong_thread" if text.startswith(WRONG_THREAD) else "reentrant", 0, text
+    raise error
+
+
+def failure_fields(failure, key):
+    if failure is None:
+        return f"stage=none kind=none os_error=0 http_status=0 {key}=-"
+    return (f"stage={failure.stage} kind={failure.kind} os_error={failure.os_error or 0} "
+            f"http_status={failure.http_status or 0} {key}={hexed(failure.message)}")
+
+
+class Does(wsx.Handler):
+    """What the program does in its callbacks, for one listener or client."""
+
+    def __init__(self, program, words, number):
+        self.program, self.words, self.number = program, words, number
+        self.show = text_of(words["show"]) if "show" in words else None
+
+    def act_one(self, verb, connection, message):
+        loop = self.program.loop
+        match verb:
+            case "echo": connection.send(message)
+            case "broadcast": loop.broadcast(message, exclude=connection)
+            case "publish": loop.publish("room", message, exclude=connection)
+            case "greet": connection.send("welcome")
+            case "subscribe": connection.subscribe("room")
+            case "close": connection.close(4000, "done")
+            case "terminate": connection.terminate()
+            case "pause": connection.pause()
+            case "shutdown": loop.shutdown(5)
+            case "stop": loop.stop()
+            case "fail": raise ZeroDivisionError("a secret of the program")
+            case _: raise LookupError(verb)
+
+    def act(self, key, connection, message):
+        """Does what the options say for this event, verb by verb, and tells what was refused."""
+        for verb in filter(None, self.words.get(key, "").split(",")):
+            try:
+                self.act_one(verb, connection, message)
+            except (wsx.WebSocketException, ValueError, RuntimeError) as error:
+                code, _, text = refusal(error)
+                say("refused", self.program.number(connection), f"verb={verb}", f"code={code}", f"text={hexed(text)}")
+
+    def shown(self, headers):
+        return [] if self.show is None else [f"header={hexed(headers.get(self.show))}"]
+
+    def on_request(self, request):
+        words = self.words
+        if "tell" in words:
+            say("request", self.number, f"method={request.method}", f"upgrade={yes(request.is_upgrade)}",
+                f"path={hexed(request.path)}", f"query={hexed(request.query)}",
+                f"offered={','.join(request.subprotocols)}", *self.shown(request.headers))
+        name, _, value = words.get("answer_header", "").partition(":")
+        headers = {text_of(name): text_of(value)} if name else None
+        status, body = int(words.get("status", 200)), bytes_of(words.get("body", "-"))
+        match words.get("request"):
+            case "reject": return wsx.Response.reject(status, body, headers=headers)
+            case "page": return wsx.Response.page(body, text_of(words["content_type"]), status, headers=headers)
+            case "stream":
+                self.program.number(request.connection)
+                return wsx.Response.stream(text_of(words["content_type"]), headers=headers)
+            case "fail": raise ZeroDivisionError("a secret of the program")
+        if "accept" in words or headers:
+            return wsx.Response.accept(text_of(words["accept"]) if "accept" in words else None, headers)
+        return None
+
+    def on_open(self, connection, opening):
+        self.program.untold.add(connection)
+        request = opening.request
+        say("open", self.program.number(connection), f"role={'client' if request is None else 'server'}",
+            f"path={hexed(request and request.path)}", f"query={hexed(request and request.query)}",
+            f"subprotocol={hexed(opening.subprotocol)}", *self.shown(opening.headers))
+        self.act("on_open", connection, "")
+
+    def on_message(self, connection, message):
+        kind = "text" if isinstance(message, str) else "binary"
+        say("message", self.program.number(connection), f"kind={kind}", f"payload={hexed(message)}")
+        self.act("on_message", connection, message)
+
+    def on_fragment(self, connection, fragment):
+        say("fragment", self.program.number(connection), f"kind={'text' if fragment.is_text else 'binary'}",
+            f"first={yes(fragment.is_first)}", f"last={yes(fragment.is_last)}", f"payload={hexed(fragment.payload)}")
+
+    def on_ping(self, connection, payload):
+        say("ping", self.program.number(connection), f"payload={hexed(payload)}")
+
+    def on_pong(self, connection, payload):
+        say("pong", self.program.number(connection), f"payload={hexed(payload)}")
+
+    def on_drain(self, connection):
+        say("drain", self.program.number(connection))
+
+    def on_error(self, connection, failure):
+        say("error", self.program.number(connection), failure_fields(failure, "text"))
+
+    def on_close(self, connection, close):
+        self.program.untold.discard(connection)
+        say("close", self.program.number(connection), f"code={close.code}", f"clean={yes(close.was_clean)}",
+            f"by={close.by}", f"lost={close.lost_messages}", f"unsent={close.unsent_bytes}",
+            f"reason={hexed(close.reason)}", failure_fields(close.failure, "cause"), f"text={hexed(str(close))}")
+
+    def on_listener_error(self, listener, failure):
+        say("listener_error", self.number, failure_fields(failure, "text"))
+
+
+class Program:
+    """Numbers as the lines spell them, 1, 2, … in the order the program hears of them; and the commands."""
+
+    def __init__(self, loop):
+        self.loop, self.connections, self.listeners = loop, [], []
+        self.untold = set()         # connections that are owed a close
+
+    def number(self, connection):
+        if connection not in self.connections:
+            self.connections.append(connection)
+        return self.connections.index(connection) + 1
+
+    def connection(self, word):
+        return self.connections[int(word) - 1]
+
+    def everybody(self, word):
+        """A listener, or the loop where it is 0."""
+        return self.loop if word == "0" else self.listeners[int(word) - 1]
+
+    def perform(self, words):
+        if words[0] == "thread":    # any thread: another one does it while this one waits
+            thread = threading.Thread(target=self.perform, args=(words[1:],))
+            thread.start()
+            return thread.join()
+        try:
+            say("ok", *(self.answer(*words) or []))
+        except (wsx.WebSocketException, ValueError, RuntimeError, OSError) as error:
+            code, os_error, text = refusal(error)
+            say("error", code, f"os={os_error}", f"text={hexed(text)}")
+
+    def answer(self, command, *words):
+        loop, exclude = self.loop, None
+        if command in ("broadcast", "publish") and words[-1] != "0":
+            exclude = self.connection(words[-1])
+        match command:
+            case "state" if words[0] == "0": return ["closed"]
+            case "send": self.connection(words[0]).send(message_of(*words[1:]))
+            case "ping": self.connection(words[0]).ping(bytes_of(words[1]))
+            case "pong": self.connection(words[0]).pong(bytes_of(words[1]))
+            case "close": self.connection(words[0]).close(int(words[1]), text_of(words[2]))
+            case "terminate": self.connection(words[0]).terminate()
+            case "write": self.connection(words[0]).write(bytes_of(words[1]))
+            case "flood": return self.flood(self.connection(words[0]), int(words[1]), int(words[2]))
+            case "broadcast": self.everybody(words[0]).broadcast(message_of(*words[1:3]), exclude=exclude)
+            case "publish": loop.publish(text_of(words[0]), message_of(*words[1:3]), exclude=exclude)
+            case "subscribe": self.connection(words[0]).subscribe(text_of(words[1]))
+            case "unsubscribe": self.connection(words[0]).unsubscribe(text_of(words[1]))
+            case "subscribers": return [loop.subscriber_count(text_of(words[0]))]
+            case "count": return [self.everybody(words[0]).connection_count]
+            case "connections": return sorted(self.number(one) for one in self.everybody(words[0]).connections)
+            case "pause": self.connection(words[0]).pause()
+            case "resume": self.connection(words[0]).resume()
+            case "state": return [self.connection(words[0]).ready_state.name.lower()]
+            case "buffered": return [self.connection(words[0]).buffered_amount]
+            case "subprotocol": return [hexed(self.connection(words[0]).subprotocol)]
+            case "peer": return [hexed(address_of(self.connection(words[0]).remote_address))]
+            case "listen": return self.listen(*words)
+            case "connect": return self.connect(*words)
+            case "close_listener": self.listeners[int(words[0]) - 1].close()
+            case "stop": loop.stop()
+            case "shutdown": loop.shutdown(int(words[0]) / 1000)
+            case "free": loop.close()
+            case _: raise LookupError(command)
+        return None
+
+    def flood(self, connection, size, total):
+        """Numbered messages of a size, until one is refused."""
+        rest = bytes(max(size - 4, 0))
+        for taken in range(total):
+            try:
+                connection.send(taken.to_bytes(4, "big") + rest)
+            except wsx.WebSocketException as error:
+                code, _, text = refusal(error)
+                return [f"taken={taken}", f"refused={code}", f"text={hexed(text)}"]
+        return [f"taken={total}", "refused=none", "text=-"]
+
+    def listen(self, address, *words):
+        does, options = self.split(words)
+        listener = self.loop.listen(text_of(address), does, **options)
+        self.listeners.append(listener)
+        where = listener.local_address
+        return [does.number, where[1] if isinstance(where, tuple) else 0]
+
+    def connect(self, url, *words):
+        does, options = self.split(words)
+        connection = self.loop.connect(text_of(url), does, **options)
+        self.untold.add(connection)
+        return [self.number(connection)]
+
+    def split(self, words):
+        """What the program does in its callbacks, and what the engine is to do."""
+        does, options = {}, {}
+        for key, value in (word.split("=", 1) for word in words):
+            if not set_option(options, key, value):
+                does[key] = value
+        return Does(self, does, len(self.listeners) + 1), options
+
+
+def set_option(options, key, value):
+    """False where it is no option of the engine."""
+    if key in COUNTS:
+        options[key] = int(value)
+    elif key in TIMEOUTS:
+        options[key] = int(value) / 1000
+    elif key in SWITCHES:
+        options[key] = value == "1"
+    elif key in LISTS:
+        options.setdefault(LISTS[key], []).append(text_of(value))
+    elif key == "header":
+        name, _, content = value.partition(":")
+        options.setdefault("headers", []).append((text_of(name), text_of(content)))
+    elif key == "path":
+        options["path"] = text_of(value)
+    elif key == "origins":
+        options["origins"] = value.replace("_", "-")
+    elif key == "backlog_policy":
+        options["backlog_policy"] = value
+    else:
+        return False
+    return True
+
+
+def run(options):
+    """The loop runs, and a thread posts the lines to it."""
+    loop = wsx.EventLoop(**options)
+    program, lines, came = Program(loop), collections.deque(), threading.Semaphore(0)
+
+    def perform_waiting():
+        while lines and lines[0] is not None:
+            program.perform(lines.popleft().split())
+
+    def read():
+        for line in sys.stdin:
+            lines.append(line)
+            came.release()
+            try:
+                loop.post(perform_waiting)
+            except wsx.WebSocketException:
+                pass                # the loop is closed: the main thread takes the line
+        lines.append(None)
+        came.release()
+        try:
+            loop.stop()
+        except wsx.WebSocketException:
+            pass
+
+    threading.Thread(target=read, daemon=True).start()
+    loop.run()
+    say("stopped 0")
+    while came.acquire():
+        perform_waiting()
+        if lines:
+            break
+    loop.close()
+
+
+async def run_in_asyncio():
+    host = asyncio.get_running_loop()
+    program = Program(wsx.event_loop())
+    reader = asyncio.StreamReader(limit=1 << 30)
+    await host.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        program.perform(line.decode().split())
+    for connection in program.connections:
+        if connection.ready_state != wsx.State.CLOSED:
+            connection.terminate()
+    while program.untold:           # until each has heard its close
+        await asyncio.sleep(0.001)
+
+
+if __name__ == "__main__":
+    if "hello" in sys.argv[1:]:
+        print("python", wsx.__version__)
+    elif sys.argv[1:2] == ["asyncio"]:
+        asyncio.run(run_in_asyncio())
+    else:
+        loop_options = {}
+        for option in sys.argv[1:]:
+            set_option(loop_options, *option.split("=", 1))
+        run(loop_options)

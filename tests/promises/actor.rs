@@ -1,0 +1,515 @@
+//! The actor of the Rust door: does what the lines on standard input say, and tells every event as a line on standard
+//! output. The protocol is in README.md.
+//!
+//! The loop runs by `run`; a thread reads the lines and posts each to it.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{BufRead, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::time::Duration;
+
+use wsx_core::{
+    Address, BacklogPolicy, Close, Connection, Error, EventLoop, Failure, FailureKind, Fragment, Handle, Handler,
+    Listener, LoopOptions, Message, Opening, Options, Origins, ReadyState, Request, Response, Result, Side, Stage,
+    check_header,
+};
+
+// --- Values on lines: a payload or text is hex, `.` where it is empty, `-` where there is none
+
+fn hex(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return ".".into();
+    }
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+fn hex_or_none(text: Option<&str>) -> String {
+    text.map_or("-".into(), |text| hex(text.as_bytes()))
+}
+
+fn bytes(word: &str) -> Vec<u8> {
+    let digits: Vec<u8> = word.bytes().filter(|digit| !b".-".contains(digit)).collect();
+    let digit = |digit: u8| (digit as char).to_digit(16).unwrap() as u8;
+    digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}
+
+fn text(word: &str) -> String {
+    String::from_utf8(bytes(word)).unwrap()
+}
+
+fn pair(word: &str) -> (String, String) {
+    let (name, value) = word.split_once(':').unwrap();
+    (text(name), text(value))
+}
+
+fn yes(is_so: bool) -> &'static str {
+    if is_so { "yes" } else { "no" }
+}
+
+fn code_of(error: &Error) -> &'static str {
+    match error {
+        Error::InvalidArgument(_) => "invalid",
+        Error::Closed => "closed",
+        Error::NotOpen => "not_open",
+        Error::WrongKind(_) => "wrong_kind",
+        Error::BacklogFull { .. } => "backlog_full",
+        Error::Full => "full",
+        Error::WrongThread => "wrong_thread",
+        Error::Reentrant => "reentrant",
+        Error::LoopGone => "loop_gone",
+        Error::Unsupported(_) => "unsupported",
+        Error::Io { .. } => "system",
+        _ => "unknown",
+    }
+}
+
+fn refusal(error: &Error) -> String {
+    let os_error = match error {
+        Error::Io { source, .. } => source.raw_os_error().unwrap_or(0),
+        _ => 0,
+    };
+    format!("error {} os={os_error} text={}", code_of(error), hex(error.to_string().as_bytes()))
+}
+
+fn failure_fields(failure: Option<&Failure>, key: &str) -> String {
+    let Some(failure) = failure else { return format!("stage=none kind=none os_error=0 http_status=0 {key}=-") };
+    let stage = match failure.stage {
+        Stage::Resolve => "resolve",
+        Stage::Connect => "connect",
+        Stage::Http => "http",
+        Stage::WebSocket => "websocket",
+        _ => "unknown",
+    };
+    let kind = match failure.kind {
+        FailureKind::Protocol => "protocol",
+        FailureKind::Refused => "refused",
+        FailureKind::Limit => "limit",
+        FailureKind::Timeout => "timeout",
+        FailureKind::Transport => "transport",
+        FailureKind::Shutdown => "shutdown",
+        FailureKind::Callback => "callback",
+        _ => "unknown",
+    };
+    let (os_error, http_status) = (failure.os_error.unwrap_or(0), failure.http_status.unwrap_or(0));
+    let message = hex(failure.message.as_bytes());
+    format!("stage={stage} kind={kind} os_error={os_error} http_status={http_status} {key}={message}")
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).unwrap();
+}
+
+// --- The program: numbers as the lines spell them, 1, 2, … in the order the program hears of them
+
+#[derive(Clone)]
+struct Program {
+    handle: Handle,
+    connections: Arc<Mutex<Vec<Connection>>>,
+    listeners: Arc<Mutex<Vec<Listener>>>,
+}
+
+impl Program {
+    fn known(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.connections.lock().unwrap()
+    }
+
+    fn number(&self, connection: Connection) -> usize {
+        let mut known = self.known();
+        if let Some(at) = known.iter().position(|one| *one == connection) {
+            return at + 1;
+        }
+        known.push(connection);
+        known.len()
+    }
+
+    fn connection(&self, word: &str) -> Connection {
+        let at: usize = word.parse().unwrap();
+        self.known().get(at.wrapping_sub(1)).copied().unwrap_or(Connection::from_id(0))
+    }
+
+    fn except(&self, word: &str) -> Option<Connection> {
+        (word != "0").then(|| self.connection(word))
+    }
+
+    fn listener(&self, word: &str) -> Option<Listener> {
+        let at: usize = word.parse().unwrap();
+        (at != 0).then(|| self.listeners.lock().unwrap().get(at - 1).copied().unwrap_or(Listener::from_id(0)))
+    }
+}
+
+/// What the program does in its callbacks, for one listener or client.
+struct Does {
+    program: Program,
+    words: HashMap<String, String>,
+    number: usize,
+}
+
+impl Does {
+    fn word(&self, key: &str) -> &str {
+        self.words.get(key).map_or("", String::as_str)
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        self.words.get(key).map(|word| text(word))
+    }
+
+    fn act_one(&self, verb: &str, connection: Connection, message: Message<'_>) -> Result<()> {
+        let handle = &self.program.handle;
+        match verb {
+            "echo" => connection.send(message),
+            "broadcast" => handle.broadcast(message, Some(connection)),
+            "publish" => handle.publish("room", message, Some(connection)),
+            "greet" => connection.send("welcome"),
+            "subscribe" => connection.subscribe("room"),
+            "close" => connection.close(4000, "done"),
+            "terminate" => connection.terminate(),
+            "pause" => connection.pause(),
+            "shutdown" => handle.shutdown(Duration::from_secs(5)),
+            "stop" => handle.stop(),
+            "fail" => std::panic::resume_unwind(Box::new("a secret of the program")),
+            other => panic!("{other} is nothing a callback does"),
+        }
+    }
+
+    /// Does what the options say for this event, verb by verb, and tells what was refused.
+    fn act(&self, key: &str, connection: Connection, message: Message<'_>) {
+        for verb in self.word(key).split(',').filter(|verb| !verb.is_empty()) {
+            if let Err(error) = self.act_one(verb, connection, message) {
+                let (number, code) = (self.program.number(connection), code_of(&error));
+                say(&format!("refused {number} verb={verb} code={code} text={}", hex(error.to_string().as_bytes())));
+            }
+        }
+    }
+
+    fn shown(&self, value: impl FnOnce(&str) -> Option<String>) -> String {
+        self.text("show").map_or(String::new(), |name| format!(" header={}", hex_or_none(value(&name).as_deref())))
+    }
+}
+
+impl Handler for Does {
+    fn on_request(&mut self, request: &Request<'_>) -> Response {
+        if self.words.contains_key("tell") {
+            let offered: Vec<_> = request.subprotocols().collect();
+            say(&format!(
+                "request {} method={} upgrade={} path={} query={} offered={}{}",
+                self.number,
+                request.method(),
+                yes(request.is_upgrade()),
+                hex(request.path().as_bytes()),
+                hex_or_none(request.query()),
+                offered.join(","),
+                self.shown(|name| request.header(name).map(str::to_owned))
+            ));
+        }
+        let status = self.word("status").parse().unwrap_or(200);
+        let body = bytes(self.word("body"));
+        let content_type = self.text("content_type").unwrap_or_default();
+        let mut response = match self.word("request") {
+            "reject" => Response::reject(status, body),
+            "page" => Response::whole(status, &content_type, body),
+            "stream" => {
+                self.program.number(request.connection());
+                Response::stream(&content_type)
+            }
+            "fail" => std::panic::resume_unwind(Box::new("a secret of the program")),
+            _ => Response::accept(),
+        };
+        if let Some(subprotocol) = self.text("accept") {
+            response = response.subprotocol(subprotocol);
+        }
+        if let Some(header) = self.words.get("answer_header") {
+            let (name, value) = pair(header);
+            response = response.header(&name, &value);
+        }
+        response
+    }
+
+    fn on_open(&mut self, connection: Connection, opening: &Opening<'_>) {
+        let request = opening.request;
+        say(&format!(
+            "open {} role={} path={} query={} subprotocol={}{}",
+            self.program.number(connection),
+            if request.is_some() { "server" } else { "client" },
+            hex_or_none(request.map(|request| request.path())),
+            hex_or_none(request.and_then(|request| request.query())),
+            hex_or_none(opening.subprotocol),
+            self.shown(|name| opening.headers.header(name).map(str::to_owned))
+        ));
+        self.act("on_open", connection, Message::Text(""));
+    }
+
+    fn on_message(&mut self, connection: Connection, message: Message<'_>) {
+        let kind = if message.is_text() { "text" } else { "binary" };
+        say(&format!("message {} kind={kind} payload={}", self.program.number(connection), hex(message.payload())));
+        self.act("on_message", connection, message);
+    }
+
+    fn on_fragment(&mut self, connection: Connection, fragment: Fragment<'_>) {
+        say(&format!(
+            "fragment {} kind={} first={} last={} payload={}",
+            self.program.number(connection),
+            if fragment.is_text { "text" } else { "binary" },
+            yes(fragment.is_first),
+            yes(fragment.is_last),
+            hex(fragment.payload)
+        ));
+    }
+
+    fn on_ping(&mut self, connection: Connection, payload: &[u8]) {
+        say(&format!("ping {} payload={}", self.program.number(connection), hex(payload)));
+    }
+
+    fn on_pong(&mut self, connection: Connection, payload: &[u8]) {
+        say(&format!("pong {} payload={}", self.program.number(connection), hex(payload)));
+    }
+
+    fn on_drain(&mut self, connection: Connection) {
+        say(&format!("drain {}", self.program.number(connection)));
+    }
+
+    fn on_error(&mut self, connection: Connection, failure: &Failure) {
+        say(&format!("error {} {}", self.program.number(connection), failure_fields(Some(failure), "text")));
+    }
+
+    fn on_close(&mut self, connection: Connection, close: &Close<'_>) {
+        say(&format!(
+            "close {} code={} clean={} by={} lost={} unsent={} reason={} {} text={}",
+            self.program.number(connection),
+            close.code,
+            yes(close.was_clean),
+            if close.by == Side::Us { "us" } else { "peer" },
+            close.lost_messages,
+            close.unsent_bytes,
+            hex(close.reason.as_bytes()),
+            failure_fields(close.failure, "cause"),
+            hex(close.to_string().as_bytes())
+        ));
+    }
+
+    fn on_listener_error(&mut self, _: Listener, failure: &Failure) {
+        say(&format!("listener_error {} {}", self.number, failure_fields(Some(failure), "text")));
+    }
+}
+
+// --- Options: KEY=VALUE
+
+fn set_loop(options: &mut LoopOptions, key: &str, value: &str) {
+    let number = value.parse().unwrap();
+    match key {
+        "max_commands" => options.max_commands = number,
+        "max_command_bytes" => options.max_command_bytes = number,
+        "receive_buffer" => options.receive_buffer = number,
+        _ => panic!("a loop has no option {key}"),
+    }
+}
+
+/// False where it is no option of the engine.
+fn set(options: &mut Options, key: &str, value: &str) -> Result<bool> {
+    let number = || value.parse::<usize>().unwrap();
+    let time = || Duration::from_millis(value.parse().unwrap());
+    let is_on = value == "1";
+    match key {
+        "max_message" => options.max_message = number(),
+        "max_fragments" => options.max_fragments = number() as u32,
+        "deliver_fragments" => options.deliver_fragments = is_on,
+        "max_head" => options.max_head = number(),
+        "max_headers" => options.max_headers = number(),
+        "handshake_timeout" => options.handshake_timeout = time(),
+        "ping_interval" => options.ping_interval = time(),
+        "pong_timeout" => options.pong_timeout = time(),
+        "close_timeout" => options.close_timeout = time(),
+        "progress_timeout" => options.progress_timeout = time(),
+        "backlog_limit" => options.backlog_limit = number(),
+        "backlog_policy" => {
+            options.backlog_policy = match value {
+                "close" => BacklogPolicy::Close,
+                "drop" => BacklogPolicy::Drop,
+                "refuse" => BacklogPolicy::Refuse,
+                "pause" => BacklogPolicy::Pause,
+                _ => panic!("{value} is no policy"),
+            }
+        }
+        "subprotocol" => options.subprotocols.push(text(value)),
+        "max_topics" => options.max_topics = number(),
+        "no_delay" => options.no_delay = is_on,
+        "origins" => options.origins = if value == "any" { Origins::Any } else { Origins::SameHost },
+        "origin" => match &mut options.origins {
+            Origins::List(list) => list.push(text(value)),
+            other => *other = Origins::List(vec![text(value)]),
+        },
+        "path" => options.path = Some(text(value)),
+        "max_connections" => options.max_connections = number(),
+        "listen_backlog" => options.listen_backlog = number() as u32,
+        "reuse_port" => options.reuse_port = is_on,
+        "header" => {
+            let (name, value) = pair(value);
+            check_header(&name, &value)?;
+            options.headers.push((name, value));
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn key_and_value(word: &str) -> (&str, &str) {
+    word.split_once('=').unwrap()
+}
+
+// --- Commands
+
+/// Numbered messages of a size, until one is refused.
+fn flood(connection: Connection, size: usize, total: u32) -> String {
+    let mut payload = vec![0; size.max(4)];
+    for taken in 0..total {
+        payload[..4].copy_from_slice(&taken.to_be_bytes());
+        if let Err(error) = connection.send(&payload[..size]) {
+            return format!("ok taken={taken} refused={} text={}", code_of(&error), hex(error.to_string().as_bytes()));
+        }
+    }
+    format!("ok taken={total} refused=none text=-")
+}
+
+impl Program {
+    fn perform(&self, words: &[&str]) -> String {
+        if words[0] == "thread" {
+            // Any thread: another one does it while this one waits.
+            return std::thread::scope(|scope| scope.spawn(|| self.perform(&words[1..])).join().unwrap());
+        }
+        self.answer(words).unwrap_or_else(|error| refusal(&error))
+    }
+
+    fn answer(&self, words: &[&str]) -> Result<String> {
+        let handle = &self.handle;
+        let is_text = words.get(2) == Some(&"text");
+        let payload = words.get(3).filter(|_| words.get(2).is_some_and(|kind| ["text", "binary"].contains(kind)));
+        let payload = payload.map(|word| bytes(word)).unwrap_or_default();
+        let message =
+            if is_text { Message::Text(std::str::from_utf8(&payload).unwrap()) } else { Message::Binary(&payload) };
+        let connection = || self.connection(words[1]);
+        match words[0] {
+            "send" => connection().send(message)?,
+            "ping" => connection().ping(&bytes(words[2]))?,
+            "pong" => connection().pong(&bytes(words[2]))?,
+            "close" => connection().close(words[2].parse().unwrap(), &text(words[3]))?,
+            "terminate" => connection().terminate()?,
+            "write" => connection().write(&bytes(words[2]))?,
+            "flood" => return Ok(flood(connection(), words[2].parse().unwrap(), words[3].parse().unwrap())),
+            "broadcast" => match self.listener(words[1]) {
+                Some(listener) => listener.broadcast(message, self.except(words[4]))?,
+                None => handle.broadcast(message, self.except(words[4]))?,
+            },
+            "publish" => handle.publish(&text(words[1]), message, self.except(words[4]))?,
+            "subscribe" => connection().subscribe(&text(words[2]))?,
+            "unsubscribe" => connection().unsubscribe(&text(words[2]))?,
+            "subscribers" => return Ok(format!("ok {}", handle.subscriber_count(&text(words[1]))?)),
+            "count" => {
+                let count = match self.listener(words[1]) {
+                    Some(listener) => listener.connection_count()?,
+                    None => handle.connection_count()?,
+                };
+                return Ok(format!("ok {count}"));
+            }
+            "connections" => {
+                let connections = match self.listener(words[1]) {
+                    Some(listener) => listener.connections()?,
+                    None => handle.connections()?,
+                };
+                let numbers = connections.iter().map(|one| format!(" {}", self.number(*one)));
+                return Ok(format!("ok{}", numbers.collect::<String>()));
+            }
+            "pause" => connection().pause()?,
+            "resume" => connection().resume()?,
+            "state" => {
+                let state = match connection().ready_state()? {
+                    ReadyState::Connecting => "connecting",
+                    ReadyState::Open => "open",
+                    ReadyState::Closing => "closing",
+                    ReadyState::Closed => "closed",
+                };
+                return Ok(format!("ok {state}"));
+            }
+            "buffered" => return Ok(format!("ok {}", connection().buffered_amount()?)),
+            "subprotocol" => return Ok(format!("ok {}", hex_or_none(connection().subprotocol()?.as_deref()))),
+            "peer" => return Ok(format!("ok {}", hex(connection().peer_address()?.to_string().as_bytes()))),
+            "listen" | "connect" => return self.listen_or_connect(words),
+            "close_listener" => self.listener(words[1]).unwrap().close()?,
+            "stop" => handle.stop()?,
+            "shutdown" => handle.shutdown(Duration::from_millis(words[1].parse().unwrap()))?,
+            other => panic!("{other} is no command"),
+        }
+        Ok("ok".into())
+    }
+
+    fn listen_or_connect(&self, words: &[&str]) -> Result<String> {
+        let mut options = Options::default();
+        let number = self.listeners.lock().unwrap().len() + 1;
+        let mut does = Does { program: self.clone(), words: HashMap::new(), number };
+        for (key, value) in words[2..].iter().map(|word| key_and_value(word)) {
+            if !set(&mut options, key, value)? {
+                does.words.insert(key.to_owned(), value.to_owned());
+            }
+        }
+        let address = text(words[1]);
+        if words[0] == "connect" {
+            return Ok(format!("ok {}", self.number(self.handle.connect(&address, &options, does)?)));
+        }
+        let listener = self.handle.listen(&address, &options, does)?;
+        let port = match listener.local_address()? {
+            Address::Tcp(address) => address.port(),
+            Address::Unix(_) => 0,
+        };
+        self.listeners.lock().unwrap().push(listener);
+        Ok(format!("ok {number} {port}"))
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments == ["hello"] {
+        return println!("rust {}", env!("CARGO_PKG_VERSION"));
+    }
+    let mut loop_options = LoopOptions::default();
+    for (key, value) in arguments.iter().map(|word| key_and_value(word)) {
+        set_loop(&mut loop_options, key, value);
+    }
+    let mut event_loop = EventLoop::with_options(&loop_options).unwrap();
+    let program = Program { handle: event_loop.handle(), connections: Arc::default(), listeners: Arc::default() };
+
+    // Lines come over a channel; a post takes each to the loop's thread while the loop runs.
+    let (sender, lines) = mpsc::channel::<String>();
+    let lines = Arc::new(Mutex::new(lines));
+    let (there, waiting) = (program.clone(), lines.clone());
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            sender.send(line.unwrap()).unwrap();
+            let (program, waiting) = (there.clone(), waiting.clone());
+            let _ = there.handle.post(move || {
+                while let Ok(line) = { waiting.lock().unwrap().try_recv() } {
+                    say(&program.perform(&line.split(' ').collect::<Vec<_>>()));
+                }
+            });
+        }
+        let _ = there.handle.stop();
+    });
+    event_loop.run().unwrap();
+    say("stopped 0");
+    // The loop has stopped and is still there, until a line frees it.
+    let mut event_loop = Some(event_loop);
+    loop {
+        let line = lines.lock().unwrap().recv();
+        match line.as_deref() {
+            Err(_) => break,
+            Ok("free") => {
+                drop(event_loop.take());
+                say("ok");
+            }
+            Ok(line) => say(&program.perform(&line.split(' ').collect::<Vec<_>>())),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+"""The table is whole: every option, error, kind of failure and HTTP status that the engine knows has its row."""
+import re
+from pathlib import Path
+
+import pytest
+import table
+from steps import Run
+
+CORE = Path(__file__).resolve().parents[2] / "core/src"
+ROWS = table.load()
+STEPS = "\n".join(step for row in ROWS for step in row.steps)
+
+
+def words(camel):
+    """`BacklogFull` as `backlog_full`."""
+    return re.sub(r"(?<!^)([A-Z])", r"_\1", camel).lower()
+
+
+def body(file, declaration):
+    """What stands between the braces of a struct or an enum."""
+    source = (CORE / file).read_text()
+    return re.search(re.escape(declaration) + r" \{\n(.*?)\n\}", source, re.DOTALL)[1]
+
+
+def options_of(struct):
+    return re.findall(r"^    pub (\w+):", body("config.rs", f"pub struct {struct}"), re.MULTILINE)
+
+
+def variants_of(file, enum):
+    return [words(name) for name in re.findall(r"^    ([A-Z]\w+)", body(file, f"pub enum {enum}"), re.MULTILINE)]
+
+
+@pytest.mark.parametrize("name", options_of("Options"))
+def test_every_option_of_a_connection_has_a_row(name):
+    assert any(name in row.options for row in ROWS)
+
+
+@pytest.mark.parametrize("name", options_of("LoopOptions"))
+def test_every_option_of_a_loop_has_a_row(name):
+    assert any(name in row.loop for row in ROWS)
+
+
+@pytest.mark.parametrize("name", variants_of("error.rs", "Error"))
+def test_every_error_of_a_call_has_a_row(name):
+    code = {"invalid_argument": "invalid", "io": "system"}.get(name, name)
+    assert re.search(rf"(! {code}\b|code={code}\b|refused={code}\b)", STEPS)
+
+
+@pytest.mark.parametrize("name", variants_of("error.rs", "FailureKind"))
+def test_every_kind_of_failure_has_a_row(name):
+    assert re.search(rf"^fails \d+ \d+ \w+ \w+ {name}\b", STEPS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", variants_of("error.rs", "Stage"))
+def test_every_stage_has_a_row(name):
+    stage = name.replace("web_socket", "websocket")
+    assert re.search(rf"^fails \d+ \d+ \w+ {stage}\b", STEPS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", variants_of("config.rs", "BacklogPolicy"))
+def test_every_backlog_policy_has_a_row(name):
+    assert any(row.options.get("backlog_policy") == name for row in ROWS)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 408, 426, 431, 500, 503])
+def test_every_http_status_has_a_row(status):
+    assert re.search(rf"hears {status}\b", STEPS)
+
+
+def test_every_step_is_one_that_can_be_run():
+    for step in STEPS.splitlines():
+        assert hasattr(Run, f"step_{step.split()[0]}"), step
+
+
+def test_a_row_that_leaves_a_door_out_says_why():
+    for row in ROWS:
+        assert (row.doors == table.DOORS) == (row.why == ""), row.id
