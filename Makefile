@@ -73,7 +73,7 @@ chat_node   := node examples/chat.mjs
 demo: ## build, and serve the chat page (DOOR=c, rust, python or node; PORT=8080, HOST=127.0.0.1)
 	@[ -n "$(chat_$(DOOR))" ] || { echo "libwsx: there is no door $(DOOR): DOOR is c, rust, python or node." >&2; exit 1; }
 	@$(MAKE) --no-print-directory door-$(DOOR)
-	@echo "The chat is at http://$(HOST):$(PORT)/ - open it in two windows; Ctrl-C ends it."
+	@echo "Starting the chat; open the address below in two windows, Ctrl-C ends it."
 	@exec $(chat_$(DOOR)) --host $(HOST) --port $(PORT) --page examples/chat.html
 
 # --- The doors: what it takes to run a program of each
@@ -84,7 +84,7 @@ door-rust:
 	@$(need) cargo
 	cargo build -q --release --examples
 
-door-python: build/venv/door
+door-python: build/venv/door ; @:
 
 door-node: bindings/node/node_modules/.package-lock.json
 	@$(need) cargo node
@@ -107,7 +107,10 @@ build/venv/door: build/venv/ready $(shell find bindings/python/src bindings/pyth
 	@$(need) node
 	cd $* && npm ci --no-audit --no-fund
 
-install: library ## library, header, pkg-config and CMake files into DESTDIR and PREFIX (/usr/local)
+# What is installed is what is there: root need not have cargo, nor be let at the sources.
+install: ## library, header, pkg-config and CMake files into DESTDIR and PREFIX (/usr/local); after make build
+	@for file in $(header) build/libwsx.a build/libwsx.so.$(SOVERSION); do \
+	  [ -e "$$file" ] || { echo "libwsx: $$file is missing: run make build first." >&2; exit 1; }; done
 	install -d "$(DESTDIR)$(PREFIX)/include" "$(DESTDIR)$(PREFIX)/$(LIBDIR)/pkgconfig" "$(DESTDIR)$(PREFIX)/$(LIBDIR)/cmake/libwsx"
 	install -m 644 $(header) "$(DESTDIR)$(PREFIX)/include/"
 	install -m 644 build/libwsx.a "$(DESTDIR)$(PREFIX)/$(LIBDIR)/"
@@ -117,12 +120,14 @@ install: library ## library, header, pkg-config and CMake files into DESTDIR and
 	@fill() { sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@SOVERSION@|$(SOVERSION)|g' -e 's|@PREFIX@|$(PREFIX)|g' \
 	  -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@NATIVE@|$(native)|g' "ffi/$$1.in" > "$(DESTDIR)$(PREFIX)/$(LIBDIR)/$$2/$$1"; }; \
 	fill libwsx.pc pkgconfig; fill libwsx-config.cmake cmake/libwsx; fill libwsx-config-version.cmake cmake/libwsx
+	@[ -n "$(DESTDIR)" ] || printf '%s\n' "Now run sudo ldconfig, so that programs find libwsx.so; or, where ldconfig does not look into" \
+	  "$(PREFIX)/$(LIBDIR), set LD_LIBRARY_PATH to it or link with -Wl,-rpath and that folder."
 
 installcheck: build ## build strangers' programs against an installed copy, by pkg-config and CMake
 	@$(need) pkg-config cmake
 	@tests/install/check.sh
 
-# --- Testing
+# --- Testing. The doors are built first, so that none is left out because it is not there.
 
 test: test-rust test-c test-python test-node test-promises ## all tests in all four languages, and real clients against all four
 
@@ -148,8 +153,13 @@ test-node: build door-node tests/node/node_modules/.package-lock.json
 	cd tests/node && node --test --test-reporter=spec
 	cd bindings/node && npm test
 
-test-promises: build door-rust door-python door-node ## one table of promises, kept by all four doors
-	$(pytest) tests/promises
+test-promises: library build/promises/c door-python door-node ## one table of promises, kept by all four doors
+	cargo build -q --example promises
+	$(pytest) tests/promises --doors c,rust,python,asyncio,node
+
+build/promises/c: tests/promises/actor.c tests/promises/actor.h $(header) build/libwsx.a
+	@mkdir -p $(@D)
+	$(static)
 
 autobahn: build ## the Autobahn test suite, strict: build/echo as server, build/autobahn-client as client
 	@$(need) python3

@@ -1,54 +1,100 @@
-"""The C program of README.md does what it says, as it stands there but for its port."""
+"""The programs of README.md do what they say, as they stand there but for their port."""
 import asyncio
 import os
 import re
 import shlex
 import socket
 import subprocess
+import sys
 
+import pytest
 import websockets
 from conftest import ROOT
 
 # As in the Makefile.
 NATIVE = "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc".split()
-START_TIMEOUT = 20
+TARGET = os.environ.get("CARGO_TARGET_DIR", f"{ROOT}/target")
+DEADLINE = 20   # seconds
+CRATE = """[package]
+name = "readme"
+edition = "2024"
+[dependencies]
+wsx-core.path = "{}/core"
+"""
 
 
-def free_port():
+def blocks(language):
+    """The programs of README.md in a language, each with a free port instead of 9001, and that port."""
+    found = re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert all("127.0.0.1" in program and "9001" in program for program in found)
     with socket.create_server(("127.0.0.1", 0)) as held:
-        return held.getsockname()[1]
+        port = held.getsockname()[1]
+    return [program.replace("9001", str(port)) for program in found], port
 
 
-async def connected(url, program):
-    """The program prints nothing, so that it listens is found out by trying."""
-    deadline = asyncio.get_running_loop().time() + START_TIMEOUT
-    while True:
-        try:
-            return await websockets.connect(url)
-        except OSError:
-            assert program.poll() is None, "the program ended"
-            assert asyncio.get_running_loop().time() < deadline, "the program does not listen"
-            await asyncio.sleep(0.01)
-
-
-async def test_the_ten_lines_of_c_echo(tmp_path):
-    blocks = re.findall(r"```c\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert len(blocks) == 1
-    port = free_port()
-    assert '"127.0.0.1:9001"' in blocks[0]
-    source, binary = tmp_path / "echo.c", tmp_path / "echo"
-    source.write_text(blocks[0].replace("9001", str(port)))
+def in_c(program, folder):
+    source, binary = folder / "echo.c", folder / "echo"
+    source.write_text(program)
     subprocess.run([*shlex.split(os.environ.get("CC", "cc")), "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror",
                     f"-I{ROOT}/include", "-o", binary, source, f"{ROOT}/build/libwsx.a", *NATIVE], check=True)
-    with subprocess.Popen([binary], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as program:
+    return [binary]
+
+
+def in_rust(program, folder):
+    (folder / "Cargo.toml").write_text(CRATE.format(ROOT))
+    (folder / "Cargo.lock").write_bytes((ROOT / "Cargo.lock").read_bytes())
+    (folder / "src").mkdir()
+    (folder / "src/main.rs").write_text(program)
+    subprocess.run(["cargo", "build", "-q", "--target-dir", TARGET], cwd=folder, check=True)
+    return [f"{TARGET}/debug/readme"]
+
+
+def in_python(program, folder):
+    return [sys.executable, "-c", program]
+
+
+def in_node(program, folder):
+    return ["node", "--input-type=module", "--eval", program]   # finds libwsx from the working directory
+
+
+ECHOES = {"c": in_c, "rust,no_run": in_rust, "python": in_python, "js": in_node}
+
+
+async def talk(url, program):
+    """The program prints nothing, so that it listens is found out by trying."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            try:
+                client = await websockets.connect(url)
+                break
+            except OSError:
+                assert program.poll() is None, "the program ended"
+                await asyncio.sleep(0.01)
+        async with client:
+            for message in ("hello", b"\x00\x01"):
+                await client.send(message)
+                assert await client.recv() == message
+
+
+@pytest.mark.parametrize("language", ECHOES)
+def test_the_ten_lines_echo(language, tmp_path):
+    (program, *_), port = blocks(language)
+    command = ECHOES[language](program, tmp_path)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
         try:
-            client = await connected(f"ws://127.0.0.1:{port}", program)
-            await client.send("hello")
-            assert await client.recv() == "hello"
-            await client.send(b"\x00\x01")
-            assert await client.recv() == b"\x00\x01"
-            await client.close()
+            asyncio.run(talk(f"ws://127.0.0.1:{port}", running))
         finally:
-            program.kill()
-            output = program.stdout.read()
+            running.kill()
+            output = running.stdout.read()
     assert output == b"", "the library prints nothing"
+
+
+def test_the_coroutines_talk_to_each_other():
+    (_, program), _ = blocks("python")
+    ran = subprocess.run(in_python(program, None), cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "hello\n", "")
+
+
+def test_no_program_is_left_out():
+    found = re.findall(r"^```(\S+)$", (ROOT / "README.md").read_text(), re.M)
+    assert sorted(found) == sorted([*ECHOES, "python", *["sh"] * found.count("sh")])
