@@ -26,7 +26,7 @@ declare class WebSocket extends EventEmitter {
   constructor(address: string | URL, options?: WebSocket.ClientOptions);
   constructor(address: string | URL, protocols?: string | string[], options?: WebSocket.ClientOptions);
 
-  /** `CONNECTING`, `OPEN`, `CLOSING` or `CLOSED`, as far as events have told. */
+  /** `CONNECTING`, `OPEN`, `CLOSING` or `CLOSED`, as far as events have told; `CLOSING` also once the peer has closed or failed. */
   readonly readyState: 0 | 1 | 2 | 3;
   /** The subprotocol agreed on; empty where there is none. */
   readonly protocol: string;
@@ -34,6 +34,10 @@ declare class WebSocket extends EventEmitter {
   readonly url: string;
   /** The extensions agreed on: none yet. */
   readonly extensions: "";
+  /** Where the peer is, as of a `net.Socket`: undefined before `open`, for a Unix socket, and once the connection has ended. */
+  readonly remoteAddress: string | undefined;
+  readonly remotePort: number | undefined;
+  readonly remoteFamily: "IPv4" | "IPv6" | undefined;
   /** Bytes that were sent and have not reached the kernel, frame headers included. */
   readonly bufferedAmount: number;
   /** Whether `pause` was called, and `resume` not yet. */
@@ -70,7 +74,7 @@ declare class WebSocket extends EventEmitter {
    * Begins the closing handshake; what was sent before leaves first. Messages that come after this are not told.
    *
    * @param code 1000 to 1003, 1007 to 1014 or 3000 to 4999; without it the Close has no code
-   * @param reason at most 123 bytes of UTF-8
+   * @param reason at most 123 bytes of UTF-8; left out where there is no code
    */
   close(code?: number, reason?: string | Buffer): void;
   /** Ends the transport at once, without a Close. `close` tells 1006. */
@@ -370,7 +374,8 @@ declare namespace WebSocket {
     connection: [socket: WebSocket, request: Request];
     /** The answer to an opening handshake is about to leave: lines `Name: value` may be added. */
     headers: [headers: string[], request: Request];
-    error: [error: Error & { code?: string }];
+    /** Listening failed, or something that belongs to no connection: accepting, or an answer that cannot be sent. */
+    error: [error: ConnectionError];
     close: [];
   }
 
@@ -401,7 +406,11 @@ declare namespace WebSocket {
 
     /** Sends a message to every open connection but one, encoded once. */
     broadcast(data: Data, options?: BroadcastOptions): void;
-    /** Sends a message to every subscriber of a topic but one, encoded once. Topics belong to the thread: two servers share them. */
+    /**
+     * Sends a message to every subscriber of a topic but one, encoded once. Topics belong to the thread: two servers share them.
+     *
+     * @throws {TypeError} where the topic has not 1 to 255 bytes of UTF-8
+     */
     publish(topic: string, data: Data, options?: BroadcastOptions): void;
     /** How many connections subscribe to a topic. */
     subscriberCount(topic: string): number;

@@ -265,7 +265,7 @@ const COMMANDS = {
   buffered: (at) => [socketAt(at).bufferedAmount],
   subprotocol: (at) => [hexed(socketAt(at).protocol || null)],
   peer(at) {
-    const peer = peers[Number(at) - 1];
+    const peer = peers[Number(at) - 1] ?? socketAt(at);
     return [hexed(peer.remoteAddress === undefined ? 'unix:' : `${peer.remoteAddress}:${peer.remotePort}`)];
   },
   listen: serve,

@@ -6,13 +6,14 @@
 // waits. `src/memory.rs`, `src/event.rs` and `src/command.rs` are the other half: the numbers here and there are the same.
 
 const { load } = require('./native.js');
-const { translate } = require('./errors.js');
+const { coded, translate } = require('./errors.js');
 
 const { Border } = load();
 
 const SLAB = 64 * 1024;
 const LARGE = 16 * 1024;            // from here on a payload is handed over by itself
 const EVENTS = 4096, COMMANDS = 4096;
+const MAX_TOPIC = 255;              // bytes: the engine's limit, whose refusal would come too late to be thrown
 const ENTRY = 4;
 
 const OUT_COUNT = 0, OUT_BYTES = 1, IN_COUNT = 2, IN_CURSOR = 3, IN_BYTES = 4;
@@ -21,7 +22,7 @@ const TEXT = 0x100, SEND = 1, PUBLISH = 2, BROADCAST = 3;
 
 const EVENT = {
   OPEN: 1, CONNECTED: 2, TEXT: 3, BINARY: 4, FRAGMENT: 5, PING: 6, PONG: 7, DRAIN: 8, CLOSE: 9, LISTENER_ERROR: 10,
-  BUFFERED: 11, NOT_UTF8: 12,
+  BUFFERED: 11, NOT_UTF8: 12, CLOSING: 13,
 };
 const LARGE_FLAG = 0x80;
 
@@ -108,7 +109,7 @@ function dispatch() {
     } else if (kind === EVENT.OPEN) {
       servers[flags >> 16]?._open(index, latin1(at), (flags & 0x100) !== 0);
     } else if (kind === EVENT.LISTENER_ERROR) {
-      servers[index]._failed(payload(at).toString());
+      servers[index]._failed(payload(at));
     } else if (kind === EVENT.BUFFERED) {
       sockets[index]?._told(inIndex[at + 2]);
     } else {
@@ -178,6 +179,9 @@ function publish(topic, data, isText, except) {
   if (size >= LARGE) return attempt('publish', topic, isText, bytesOf(data), except);
   const used = makeRoom(size);
   const prefix = write(topic, used);
+  if (prefix === 0 || prefix > MAX_TOPIC) {
+    throw coded(TypeError, 'ERR_INVALID_ARG_VALUE', `invalid argument: a topic's name has 1 to ${MAX_TOPIC} bytes, this one ${prefix}`);
+  }
   put(isText ? PUBLISH | TEXT : PUBLISH, except, prefix + write(data, used + prefix), prefix);
 }
 

@@ -58,6 +58,24 @@ function failureOf(text, kind, stage, httpStatus, systemNumber) {
   return systemNumber === 0 ? error : Object.assign(withNumber(error, systemNumber));
 }
 
+const FAILURE = 12;                 // bytes before a failure's text
+
+/** A failure at this place: how many bytes it has, and its Error or null. See src/handler.rs for the layout. */
+function failureAt(bytes, at) {
+  const kind = KINDS[bytes[at + 1]], length = FAILURE + bytes.readUInt32LE(at + 8);
+  const error = kind
+    ? failureOf(bytes.utf8Slice(at + FAILURE, at + length), kind, STAGES[bytes[at]], bytes.readUInt16LE(at + 2), bytes.readInt32LE(at + 4))
+    : null;
+  return { length, error };
+}
+
+/** What belongs to a listener. */
+function listenerError(bytes) {
+  const { error } = failureAt(bytes, 0);
+  if (error.errno === undefined) error.code = 'WSX_ERR_LISTENER';
+  return error;
+}
+
 /** What a Close told: `flags` and payload of the event. See `end` in src/handler.rs for the layout. */
 function closeInfo(flags, bytes) {
   const info = {
@@ -68,14 +86,12 @@ function closeInfo(flags, bytes) {
   if (bytes.length >= 24) {
     info.lostMessages = bytes.readUInt32LE(0);
     info.unsentBytes = bytes.readDoubleLE(4);
-    const kind = KINDS[bytes[13]], length = bytes.readUInt32LE(20);
-    if (kind) {
-      info.error = failureOf(bytes.utf8Slice(24, 24 + length), kind, STAGES[bytes[12]], bytes.readUInt16LE(14), bytes.readInt32LE(16));
-    }
-    reason = bytes.subarray(24 + length);
+    const { length, error } = failureAt(bytes, 12);
+    info.error = error;
+    reason = bytes.subarray(12 + length);
     info.reason = reason.toString();
   }
   return { info, reason };
 }
 
-module.exports = { closeInfo, coded, translate };
+module.exports = { closeInfo, coded, listenerError, translate };

@@ -47,4 +47,4 @@ class Request {
   get connection() { return this.socket; }
 }
 
-module.exports = { Request, headersOf };
+module.exports = { Request, headersOf, peerOf };

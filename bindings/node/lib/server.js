@@ -5,7 +5,7 @@ const { EventEmitter } = require('node:events');
 const { STATUS_CODES } = require('node:http');
 const { sendable, textual, topicOf } = require('./arguments.js');
 const { NOBODY, attempt, border, broadcast, bytesOf, hold, publish, release, servers, sockets } = require('./border.js');
-const { coded } = require('./errors.js');
+const { coded, listenerError } = require('./errors.js');
 const { engineOptions, headerList, highWater } = require('./options.js');
 const { Request } = require('./request.js');
 const { OPEN, WebSocket } = require('./websocket.js');
@@ -261,9 +261,8 @@ class WebSocketServer extends EventEmitter {
   }
 
   /** Something failed that belongs to no connection: accepting, or an answer that cannot be sent. */
-  _failed(text) {
-    const error = coded(Error, 'WSX_ERR_LISTENER', text);
-    if (this.listenerCount('error') !== 0) this.emit('error', error);
+  _failed(failure) {
+    if (this.listenerCount('error') !== 0) this.emit('error', listenerError(failure));
   }
 }
 

@@ -8,7 +8,7 @@ const { EVENT, NOBODY, attempt, border, bytesOf, hold, payload, publish, release
 const { closeInfo, coded } = require('./errors.js');
 const { mixIn } = require('./events.js');
 const { engineOptions, headerList, highWater } = require('./options.js');
-const { headersOf } = require('./request.js');
+const { headersOf, peerOf } = require('./request.js');
 
 const CONNECTING = 0, OPEN = 1, CLOSING = 2, CLOSED = 3;
 const NAMES = ['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'];
@@ -39,6 +39,8 @@ class WebSocket extends EventEmitter {
     this._held = null;                 // events that came while paused
     this._keeps = false;               // keeps the process alive
     this._aborted = false;
+    this._isFailing = false;           // the engine closes, not the program
+    this._peer = null;                 // asked for
     /** How the connection ended; null before. */
     this.closeInfo = null;
     if (address !== null) this._connect(address, protocols, options);
@@ -62,6 +64,20 @@ class WebSocket extends EventEmitter {
   /** Bytes that were sent and have not reached the kernel. */
   get bufferedAmount() {
     return this._index === NOBODY ? 0 : border().buffered(this._index);
+  }
+
+  /** Where the peer is, as of a net.Socket: undefined while connecting, for a Unix socket, and after the end. */
+  get remoteAddress() { return this._where()?.remoteAddress; }
+  get remotePort() { return this._where()?.remotePort; }
+  get remoteFamily() { return this._where()?.remoteFamily; }
+
+  _where() {
+    if (this._index === NOBODY || this._state === CONNECTING) return null;
+    if (this._peer === null) {
+      const text = border().peer(this._index);
+      if (text) this._peer = peerOf(text);
+    }
+    return this._peer;
   }
 
   // --- Sending
@@ -193,7 +209,8 @@ class WebSocket extends EventEmitter {
     if (code !== undefined && !(typeof code === 'number' && isCloseCode(code))) {
       throw coded(TypeError, 'ERR_INVALID_ARG_VALUE', 'First argument must be a valid error code number');
     }
-    const text = reason === undefined ? '' : reason.toString();
+    // Without a code there is no place for a reason: as ws does, it is left out.
+    const text = code === undefined || reason === undefined ? '' : reason.toString();
     if (Buffer.byteLength(text) > MAX_REASON) throw coded(RangeError, 'ERR_OUT_OF_RANGE', 'The message must not be greater than 123 bytes');
     this._state = CLOSING;
     this._let();
@@ -206,6 +223,7 @@ class WebSocket extends EventEmitter {
     if (this._state === CLOSED) return;
     if (this._state === CONNECTING) return this._abort();
     this._state = CLOSING;
+    this._isFailing = false;
     this._let();
     if (this._index !== NOBODY) this._try('terminate');
   }
@@ -318,12 +336,20 @@ class WebSocket extends EventEmitter {
 
   /** Any other event. */
   _event(kind, flags, data) {
+    if (kind === EVENT.CLOSING) return this._closing();
     if (kind === EVENT.CLOSE) {
       this._index = NOBODY;
       if (this._state === OPEN) this._state = CLOSING;
     }
     if (this._held !== null && kind !== EVENT.DRAIN && kind !== EVENT.NOT_UTF8) this._hold(kind, flags, data);
     else this._tell(kind, flags, data);
+  }
+
+  /** The engine has begun to close. What was held before is still told. */
+  _closing() {
+    if (this._state !== OPEN) return;
+    this._state = CLOSING;
+    this._isFailing = true;
   }
 
   _hold(kind, flags, data) {
@@ -340,7 +366,7 @@ class WebSocket extends EventEmitter {
       case EVENT.NOT_UTF8: return this._emitError(coded(TypeError, 'WS_ERR_INVALID_UTF8', 'Bytes that were sent as text are not UTF-8; they were not sent'));
     }
     // What comes after our close() is of no interest, except for what was held before it.
-    if (this._state !== OPEN && this._index !== NOBODY) return;
+    if (this._state !== OPEN && this._index !== NOBODY && !this._isFailing) return;
     switch (kind) {
       case EVENT.TEXT: return this._message(data, false);
       case EVENT.BINARY: return this._message(data, true);

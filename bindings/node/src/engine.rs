@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use napi::bindgen_prelude::{JsObjectValue, JsValue, Object, Unknown};
 use napi::{Env, sys};
-use wsx_core::{Connection, EventLoop, Handle, Listener, Message, Result};
+use wsx_core::{Connection, EventLoop, Handle, Listener, Message, ReadyState, Result};
 
 use crate::connections::Connections;
 use crate::js::{self, Failed, Kept, Scope};
@@ -26,6 +26,9 @@ const LARGE_PAYLOAD: usize = 16 * 1024;
 /// So many bytes of such payloads at most wait for JavaScript within a turn.
 const MAX_LARGE: usize = 1024 * 1024;
 
+/// The largest header of a frame that a server sends.
+const MAX_HEADER: usize = 10;
+
 /// The events of this turn that JavaScript has not heard of.
 #[derive(Default)]
 struct Batch {
@@ -37,6 +40,8 @@ struct Batch {
     large_bytes: Cell<usize>,
     /// Whether there is something that a program may answer.
     is_answerable: Cell<bool>,
+    /// How much a program would send that answers each message with the same.
+    waiting: Cell<usize>,
 }
 
 /// An engine of one environment: a thread of Node's, or a worker.
@@ -55,6 +60,8 @@ pub struct Engine {
     batch: Batch,
     /// Events that came up while JavaScript ran.
     feedback: RefCell<Vec<Event>>,
+    /// Connections that the engine may have begun to close, by itself.
+    suspects: RefCell<Vec<(i32, Connection)>>,
     is_dispatching: Cell<bool>,
     /// Calls were made that a flush must follow.
     pub is_touched: Cell<bool>,
@@ -90,6 +97,7 @@ impl Engine {
             listeners: RefCell::default(),
             batch: Batch::default(),
             feedback: RefCell::default(),
+            suspects: RefCell::default(),
             is_dispatching: Cell::new(false),
             is_touched: Cell::new(false),
             is_over: Cell::new(false),
@@ -156,7 +164,30 @@ impl Engine {
     pub fn append_message(&self, kind: i32, index: i32, payload: &[u8]) -> bool {
         let appended = self.append(kind, index, payload);
         self.batch.is_answerable.set(true);
+        self.batch.waiting.set(self.batch.waiting.get() + MAX_HEADER + payload.len());
         appended
+    }
+
+    /// How much a program would send that answers each message that waits for it with the same.
+    #[inline]
+    pub fn waiting(&self) -> usize {
+        self.batch.waiting.get()
+    }
+
+    /// The engine may be about to close this connection: when it has, JavaScript is told.
+    pub fn may_be_closing(&self, index: i32, connection: Connection) {
+        if index >= 0 {
+            self.suspects.borrow_mut().push((index, connection));
+        }
+    }
+
+    /// Appends which of those are closing. An index is still theirs then: a connection that has ended is not closing.
+    fn append_closing(&self) {
+        for (index, connection) in self.suspects.take() {
+            if matches!(connection.ready_state(), Ok(ReadyState::Closing)) {
+                self.append(event::CLOSING, index, &[]);
+            }
+        }
     }
 
     fn put(&self, event: Event) {
@@ -268,7 +299,9 @@ impl Engine {
                     let except = self.other(&connections, command.index);
                     self.listener(command.extra as u32).and_then(|listener| listener.broadcast(message, except))
                 }
-                _ => connections.at(command.index).send(message),
+                _ => connections.at(command.index).send(message).inspect_err(|_| {
+                    self.may_be_closing(command.index, connections.at(command.index));
+                }),
             };
         });
     }
@@ -327,13 +360,15 @@ impl Engine {
     /// What follows a turn, or a tick in which JavaScript sent something.
     fn finish(&self) {
         self.is_touched.set(false);
+        self.append_closing();
         self.dispatch();
         self.flush();
+        self.append_closing();
         self.connections.borrow_mut().look(|index, amount| {
             let amount = i32::try_from(amount).unwrap_or(i32::MAX);
             self.tell(Event { kind: event::BUFFERED, index: index as i32, at: amount, length: 0 });
         });
-        if !self.feedback.borrow().is_empty() {
+        if !self.feedback.borrow().is_empty() || self.batch.events.get() != 0 {
             self.dispatch();
             self.flush();
         }
@@ -388,6 +423,7 @@ impl Batch {
         self.large.set(0);
         self.large_bytes.set(0);
         self.is_answerable.set(false);
+        self.waiting.set(0);
     }
 }
 

@@ -19,12 +19,15 @@ pub const PONG: i32 = 7;
 pub const DRAIN: i32 = 8;
 /// The last event of a connection. Flags: [`BY_PEER`], [`WAS_CLEAN`], the code from bit 16. Payload: see `handler.rs`.
 pub const CLOSE: i32 = 9;
-/// Something failed that belongs to a listener, whose number stands for the connection. Payload: UTF-8.
+/// Something failed that belongs to a listener, whose number stands for the connection. Payload: see `handler.rs`.
 pub const LISTENER_ERROR: i32 = 10;
 /// How much waits on a connection that JavaScript watches; the amount stands for the offset.
 pub const BUFFERED: i32 = 11;
 /// Bytes that were sent as text are not UTF-8, and were not sent.
 pub const NOT_UTF8: i32 = 12;
+
+/// The engine closes a connection, because of its peer or of a limit; its Close is yet to come.
+pub const CLOSING: i32 = 13;
 
 /// The request was shown to JavaScript before.
 pub const HOOKED: i32 = 0x100;

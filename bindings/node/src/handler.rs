@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use napi::bindgen_prelude::FromNapiValue;
 use wsx_core::{
-    Close, Connection, Failure, FailureKind, Fragment, Handler, Listener, Message, Opening, Request, Response, Side,
-    Stage,
+    BacklogPolicy, Close, Connection, Failure, FailureKind, Fragment, Handler, Listener, Message, Opening, Options,
+    Request, Response, Side, Stage,
 };
 
 use crate::connections::index_of;
@@ -21,6 +21,8 @@ pub struct Events {
     listening: Option<(u32, Rc<Listening>)>,
     /// Whether the engine chooses the subprotocol, from a list of its own.
     chooses: bool,
+    /// So many bytes of messages at most wait for JavaScript, so that their replies cannot pass what `pause` allows.
+    most: usize,
 }
 
 // SAFETY: `Engine::new` settles the event loop on its thread before anything is made with it, and the loop is turned and
@@ -29,18 +31,27 @@ unsafe impl Send for Events {}
 
 impl Events {
     /// The handler of a listener, whose number it will be.
-    pub fn of_listener(engine: Rc<Engine>, number: u32, listening: Rc<Listening>, chooses: bool) -> Self {
-        Self { engine, listening: Some((number, listening)), chooses }
+    pub fn of_listener(
+        engine: Rc<Engine>,
+        number: u32,
+        listening: Rc<Listening>,
+        chooses: bool,
+        options: &Options,
+    ) -> Self {
+        Self { engine, listening: Some((number, listening)), chooses, most: most(options) }
     }
 
     /// The handler of a client.
-    pub fn of_client(engine: Rc<Engine>) -> Self {
-        Self { engine, listening: None, chooses: true }
+    pub fn of_client(engine: Rc<Engine>, options: &Options) -> Self {
+        Self { engine, listening: None, chooses: true, most: most(options) }
     }
 
     fn message(&self, kind: i32, connection: Connection, payload: &[u8]) {
         if !self.engine.append_message(kind, index_of(connection), payload) {
             let _ = connection.close(wsx_core::close::TOO_BIG, "no memory for the message");
+        }
+        if self.engine.waiting() > self.most {
+            self.engine.dispatch();
         }
     }
 }
@@ -103,8 +114,9 @@ impl Handler for Events {
         self.message(kind, connection, fragment.payload);
     }
 
-    fn before_reply(&mut self, _: Connection) {
+    fn before_reply(&mut self, connection: Connection) {
         self.engine.settle();
+        self.engine.may_be_closing(index_of(connection), connection);
     }
 
     fn on_ping(&mut self, connection: Connection, payload: &[u8]) {
@@ -131,14 +143,23 @@ impl Handler for Events {
 
     fn on_listener_error(&mut self, _: Listener, failure: &Failure) {
         if let Some((number, _)) = &self.listening {
-            self.engine.append(event::LISTENER_ERROR, *number as i32, failure.message.as_bytes());
+            let mut out = Vec::with_capacity(128);
+            write_failure(&mut out, Some(failure));
+            self.engine.append(event::LISTENER_ERROR, *number as i32, &out);
         }
     }
 }
 
-/// What a Close tells beside its code: nothing where there is nothing to tell, or numbers, little-endian and packed —
-/// lost messages (32 bits), unsent bytes (float, 64), stage (8), kind (8), HTTP status (16), system's error (32), length
-/// of the failure's text (32) — then that text and the reason.
+/// Where replies to messages must be able to pause the reading of the next: a quarter of what may wait.
+fn most(options: &Options) -> usize {
+    match options.backlog_policy {
+        BacklogPolicy::Pause if options.backlog_limit != 0 => options.backlog_limit / 4,
+        _ => usize::MAX,
+    }
+}
+
+/// What a Close tells beside its code: nothing where there is nothing to tell, or lost messages (32 bits), unsent bytes
+/// (float, 64), the failure and the reason. Numbers are little-endian and packed.
 fn end(close: &Close<'_>) -> Vec<u8> {
     let is_plain = close.failure.is_none() && close.lost_messages == 0 && close.unsent_bytes == 0;
     if is_plain && close.reason.is_empty() {
@@ -147,7 +168,13 @@ fn end(close: &Close<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend(close.lost_messages.to_le_bytes());
     out.extend((close.unsent_bytes as f64).to_le_bytes());
-    let failure = close.failure;
+    write_failure(&mut out, close.failure);
+    out.extend(close.reason.as_bytes());
+    out
+}
+
+/// A failure: stage (8 bits), kind (8), HTTP status (16), system's error (32), length of the text (32), the text.
+fn write_failure(out: &mut Vec<u8>, failure: Option<&Failure>) {
     out.push(failure.map_or(0, |failure| stage(failure.stage)));
     out.push(failure.map_or(0, |failure| kind(failure.kind)));
     out.extend(failure.and_then(|failure| failure.http_status).unwrap_or(0).to_le_bytes());
@@ -155,8 +182,6 @@ fn end(close: &Close<'_>) -> Vec<u8> {
     let text = failure.map_or(&b""[..], |failure| failure.message.as_bytes());
     out.extend((text.len() as u32).to_le_bytes());
     out.extend(text);
-    out.extend(close.reason.as_bytes());
-    out
 }
 
 fn stage(stage: Stage) -> u8 {

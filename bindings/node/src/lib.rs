@@ -88,8 +88,9 @@ impl Border {
         let chooses = options.subprotocols.is_some();
         let listening = Rc::new(Listening::default());
         let number = engine.listeners.borrow_mut().reserve(listening.clone());
-        let events = Events::of_listener(engine.clone(), number, listening.clone(), chooses);
-        match engine.handle.listen(&address, &Options::from(options), events) {
+        let options = Options::from(options);
+        let events = Events::of_listener(engine.clone(), number, listening.clone(), chooses, &options);
+        match engine.handle.listen(&address, &options, events) {
             Ok(listener) => listening.listener.set(Some(listener)),
             Err(refused) => {
                 engine.listeners.borrow_mut().forget(number);
@@ -138,15 +139,20 @@ impl Border {
         let engine = &self.engine;
         engine.commit();
         engine.is_touched.set(true);
-        let events = Events::of_client(engine.clone());
-        let connection = engine.handle.connect(&url, &Options::from(options), events).map_err(error)?;
+        let options = Options::from(options);
+        let events = Events::of_client(engine.clone(), &options);
+        let connection = engine.handle.connect(&url, &options, events).map_err(error)?;
         Ok(engine.connections.borrow_mut().add(connection))
     }
 
     /// Sends a message that is large, or whose sender wants to know whether it was taken.
     #[napi]
     pub fn send(&self, index: i32, is_text: bool, payload: Uint8ArraySlice<'_>) -> Result<()> {
-        self.at(index).send(message(is_text, &payload)?).map_err(error)
+        let connection = self.at(index);
+        connection.send(message(is_text, &payload)?).map_err(|refused| {
+            self.engine.may_be_closing(index, connection);
+            error(refused)
+        })
     }
 
     #[napi]
@@ -209,6 +215,12 @@ impl Border {
     #[napi]
     pub fn subscriber_count(&self, topic: String) -> Result<u32> {
         self.engine.handle.subscriber_count(&topic).map(|count| count as u32).map_err(error)
+    }
+
+    /// Where the peer of a connection is, as in a request; none where that is not known.
+    #[napi]
+    pub fn peer(&self, index: i32) -> Option<String> {
+        self.at(index).peer_address().ok().map(|address| address.to_string())
     }
 
     /// Bytes that wait on a connection.

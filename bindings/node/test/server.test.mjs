@@ -317,6 +317,31 @@ test("thousands of small messages in one tick arrive in order, with large ones b
   await leave(socket);
 });
 
+test("a topic of no bytes or more than 255 is refused by every call", limit, async (t) => {
+  const server = await serve(t);
+  const opened = accepted(server);
+  await open(server.url);
+  const { socket } = await opened;
+  for (const topic of ["", "x".repeat(256), "é".repeat(128)]) {
+    const size = Buffer.byteLength(topic);
+    const refusal = { name: "TypeError", code: "ERR_INVALID_ARG_VALUE", message: `invalid argument: a topic's name has 1 to 255 bytes, this one ${size}` };
+    for (const data of ["small", Buffer.alloc(100_000)]) {
+      assert.throws(() => server.publish(topic, data), refusal);
+      assert.throws(() => socket.publish(topic, data), refusal);
+    }
+    assert.throws(() => socket.subscribe(topic), refusal);
+  }
+  server.publish("x".repeat(255), "taken");
+});
+
+test("what fails at a listener tells stage and kind", limit, async (t) => {
+  const server = await serve(t, { handleProtocols: () => "other" });
+  const told = once(server, "error");
+  await failed(new WebSocket(server.url, ["chat"]));
+  const [error] = await told;
+  assert.deepEqual([error.code, error.stage, error.kind], ["WSX_ERR_LISTENER", "http", "callback"]);
+});
+
 test("an index is not another's before its close was told", limit, async (t) => {
   const server = await serve(t);
   const connection = accepted(server);

@@ -47,6 +47,8 @@ client.binaryType = "arraybuffer";
 client.binaryType = "fragments";
 client.onmessage = ({ data, target }) => is<[string | Buffer | ArrayBuffer | Blob, WebSocket]>([data, target]);
 client.onclose = null;
+is<string | undefined>(client.remoteAddress);
+is<number | undefined>(client.remotePort);
 client.addEventListener("close", (event) => is<boolean>(event.wasClean), { once: true });
 client.addEventListener("error", { handleEvent: ({ error }) => is<string>(error.code) });
 is<0 | 1 | 2 | 3>(client.readyState);
