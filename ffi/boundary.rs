@@ -11,7 +11,7 @@ use wsx_core::{Error, Message, Result};
 use crate::status::{self, WSX_BINARY, WSX_ERR_PANIC, WSX_OK, WSX_TEXT};
 
 /// Runs the body of a function: no panic leaves it, and its error becomes a status.
-#[inline]
+#[inline(always)]
 pub fn enter(body: impl FnOnce() -> Result<()>) -> i32 {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => WSX_OK,
@@ -112,7 +112,7 @@ pub unsafe fn bytes<'a>(pointer: *const c_void, length: usize, name: &str) -> Re
 ///
 /// # Safety
 /// That of [`bytes`].
-#[inline]
+#[inline(always)]
 pub unsafe fn message<'a>(kind: i32, payload: *const c_void, length: usize) -> Result<Message<'a>> {
     // SAFETY: the caller's.
     let payload = unsafe { bytes(payload, length, "payload") }?;

@@ -43,10 +43,10 @@ pub(super) fn with_handler<R>(
     group: u32,
     call: impl FnOnce(&mut dyn Handler) -> R,
 ) -> Option<Result<R, Panicked>> {
-    let mut handler = cell.state.borrow_mut().groups.get_mut(group)?.handler.take()?;
+    let mut handler = cell.state().groups.get_mut(group)?.handler.take()?;
     let result = guarded(|| call(&mut *handler));
     // Groups are removed between callbacks only, so this one is still there.
-    if let Some(group) = cell.state.borrow_mut().groups.get_mut(group) {
+    if let Some(group) = cell.state().groups.get_mut(group) {
         group.handler = Some(handler);
     }
     Some(result)

@@ -62,8 +62,9 @@ impl State {
         }
     }
 
-    /// When the loop must turn next, in milliseconds of its clock.
-    pub(super) fn next_timer(&mut self) -> Option<Millis> {
+    /// When the loop must turn next, in milliseconds of its clock, and whether that is for a timer of the program.
+    #[inline]
+    pub(super) fn next_timer(&mut self) -> Option<(Millis, bool)> {
         let (connections, shutting_down) = (&self.connections, self.shutting_down);
         self.timers.next(|at, key| is_live(connections, shutting_down, at, key))
     }

@@ -1,6 +1,7 @@
 //! One turn: poll, dispatch, commands, deadlines, flush, reap.
 
 use std::io;
+use std::mem::take;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use super::receive::receive;
 use super::record::{Ending, Phase};
 use super::shared::{Command, LoopCell, Shared, enroll, here, leave, settle_here};
 use super::state::{News, State};
-use super::timers::TimerKey;
+use super::timers::{Millis, TimerKey};
 use crate::close::{self, Close, Side};
 use crate::config::LoopOptions;
 use crate::error::{Error, Failure, FailureKind, Result, Stage};
@@ -92,7 +93,7 @@ impl EventLoop {
     /// told in the next turn.
     pub fn flush(&mut self) -> Result<()> {
         let cell = self.cell()?;
-        let mut state = cell.state.try_borrow_mut().map_err(|_| Error::Reentrant)?;
+        let mut state = cell.try_state()?;
         state.flush();
         Ok(())
     }
@@ -101,13 +102,13 @@ impl EventLoop {
     /// can tell. A host that watches [`as_raw_fd`](AsRawFd::as_raw_fd) sets its own timer by this after each turn.
     pub fn next_deadline(&mut self) -> Result<Option<Duration>> {
         let cell = self.cell()?;
-        let mut state = cell.state.try_borrow_mut().map_err(|_| Error::Reentrant)?;
+        let mut state = cell.try_state()?;
         if state.has_work() {
             return Ok(Some(Duration::ZERO));
         }
         state.tick();
         let now = state.now;
-        Ok(state.next_timer().map(|at| Duration::from_millis(at.saturating_sub(now))))
+        Ok(state.next_timer().map(|(at, _)| Duration::from_millis(at.saturating_sub(now))))
     }
 
     /// The loop on this thread, which it settles on if it has no thread yet.
@@ -136,25 +137,25 @@ impl Drop for EventLoop {
         let Ok(cell) = cell else { return };
         if cell.turning.replace(true) {
             // Dropped by one of its own callbacks: the turn in progress is the last.
-            cell.state.borrow_mut().stop();
+            cell.state().stop();
             return;
         }
-        cell.state.borrow_mut().dropping = true;
+        cell.state().dropping = true;
         for (command, _) in commands {
             // What was accepted from other threads is told as unsent or lost.
             if let Command::Engine(call) = command {
-                call(&mut cell.state.borrow_mut());
+                call(&mut cell.state());
             }
         }
-        let listeners = cell.state.borrow().groups.slots();
+        let listeners = cell.state().groups.slots();
         for slot in listeners {
-            cell.state.borrow_mut().close_acceptor(slot);
+            cell.state().close_acceptor(slot);
         }
-        cell.state.borrow_mut().cut("the event loop was dropped");
-        while !cell.state.borrow().news.is_empty() {
+        cell.state().cut("the event loop was dropped");
+        while !cell.state().news.is_empty() {
             tell_news(&cell);
         }
-        let timers = std::mem::take(&mut cell.state.borrow_mut().timers);
+        let timers = take(&mut cell.state().timers);
         drop(timers);
         leave(shared.index);
     }
@@ -171,76 +172,72 @@ fn exclusively(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
 }
 
 fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
-    let mut state = cell.state.borrow_mut();
+    let scratch = &mut *cell.scratch.try_borrow_mut().map_err(|_| Error::Reentrant)?;
+    let mut state = cell.state();
     state.flush();
     let wait = state.wait(timeout);
-    let Some(mut events) = state.events.take() else { return Err(Error::Reentrant) };
-    let polled = state.poll.poll(&mut events, wait);
+    match state.poll.poll(&mut scratch.events, wait) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => scratch.events.clear(),
+        Err(error) => return Err(Error::io("wait for events", error)),
+    }
     state.tick();
-    let mut buffer = std::mem::take(&mut state.buffer);
-    let ready = std::mem::take(&mut state.ready);
-    let ready_listeners = std::mem::take(&mut state.ready_listeners);
+    let carried_over = state.has_carried_over().then(|| (take(&mut state.ready), take(&mut state.ready_listeners)));
     drop(state);
-    match polled {
-        Ok(()) => dispatch(cell, &events, &mut buffer),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-        Err(error) => {
-            let mut state = cell.state.borrow_mut();
-            (state.events, state.buffer) = (Some(events), buffer);
-            return Err(Error::io("wait for events", error));
+    let buffer = &mut scratch.buffer;
+    for event in &scratch.events {
+        if event.token() == WAKER {
+            run_commands(cell);
+        } else if let Some(slot) = listener::slot_of(event.token()) {
+            cell.state().accept(slot);
+        } else {
+            let mut state = cell.state();
+            let slot = event.token().0 as u32;
+            if state.take_event(slot, event) {
+                receive(cell, state, slot, buffer);
+            }
         }
     }
-    for slot in ready_listeners {
-        cell.state.borrow_mut().accept(slot);
-    }
-    for slot in ready {
-        // A slot that was freed meanwhile is empty, or its new connection is not marked.
-        let marked =
-            cell.state.borrow_mut().connections.get_mut(slot).is_some_and(|record| std::mem::take(&mut record.ready));
-        if marked {
-            receive(cell, slot, &mut buffer);
+    if let Some((ready, ready_listeners)) = carried_over {
+        for slot in ready_listeners {
+            cell.state().accept(slot);
+        }
+        for slot in ready {
+            let mut state = cell.state();
+            // A slot that was freed meanwhile is empty, or its new connection is not marked.
+            if state.connections.get_mut(slot).is_some_and(|record| take(&mut record.ready)) {
+                receive(cell, state, slot, buffer);
+            }
         }
     }
-    run_timers(cell, &mut buffer);
-    let mut state = cell.state.borrow_mut();
-    (state.events, state.buffer) = (Some(events), buffer);
+    let mut state = cell.state();
+    if state.timers.is_due(state.now) {
+        drop(state);
+        run_timers(cell, buffer);
+        state = cell.state();
+    }
     state.flush();
     if !state.news.is_empty() {
         // What is told may cause output, which leaves in the same turn; what that causes in turn is the next one's work.
         drop(state);
         tell_news(cell);
-        state = cell.state.borrow_mut();
+        state = cell.state();
         state.flush();
     }
     Ok(state.goes_on())
 }
 
-fn dispatch(cell: &LoopCell, events: &mio::Events, buffer: &mut [u8]) {
-    for event in events {
-        if event.token() == WAKER {
-            run_commands(cell);
-        } else if let Some(slot) = listener::slot_of(event.token()) {
-            cell.state.borrow_mut().accept(slot);
-        } else {
-            let slot = event.token().0 as u32;
-            if cell.state.borrow_mut().take_event(slot, event) {
-                receive(cell, slot, buffer);
-            }
-        }
-    }
-}
-
 fn run_commands(cell: &LoopCell) {
-    let shared = cell.state.borrow().shared.clone();
+    let shared = cell.state().shared.clone();
     let (commands, requests) = shared.drain();
     for (command, _) in commands {
         match command {
-            Command::Engine(call) => call(&mut cell.state.borrow_mut()),
+            Command::Engine(call) => call(&mut cell.state()),
             // A panic of the program's own function concerns no connection; the panic hook has reported it.
             Command::Post(call) => drop(guarded(call)),
         }
     }
-    let mut state = cell.state.borrow_mut();
+    let mut state = cell.state();
     if let Some(grace) = requests.shutdown {
         state.shutdown(grace);
     }
@@ -249,11 +246,12 @@ fn run_commands(cell: &LoopCell) {
     }
 }
 
+#[inline(never)]
 fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
     // What timers set meanwhile is for another turn, at the latest when the clock has moved on.
-    let now = cell.state.borrow().now;
+    let now = cell.state().now;
     loop {
-        let mut state = cell.state.borrow_mut();
+        let mut state = cell.state();
         let Some((at, key)) = state.timers.pop(now) else { return };
         match key {
             TimerKey::Connection(id) => {
@@ -263,9 +261,8 @@ fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
                 }
                 if state.is_waiting_for_peer(slot) {
                     // After a stall what was waited for may be in the kernel, not yet told: it is looked for first.
-                    drop(state);
-                    receive(cell, slot, buffer);
-                    state = cell.state.borrow_mut();
+                    receive(cell, state, slot, buffer);
+                    state = cell.state();
                     if state.connections.slot(id).is_none() || !state.is_overdue(slot) {
                         continue;
                     }
@@ -290,19 +287,19 @@ fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
 
 /// Tells what waits to be told, up to what these callbacks cause themselves.
 fn tell_news(cell: &LoopCell) {
-    let count = cell.state.borrow().news.len();
+    let count = cell.state().news.len();
     for _ in 0..count {
-        let news = cell.state.borrow_mut().news.pop_front();
+        let news = cell.state().news.pop_front();
         match news {
             None => return,
             Some(News::Drain(id)) => tell_drain(cell, id),
             Some(News::Closed(slot)) => tell_close(cell, slot),
             Some(News::ListenerError(group, failure)) => {
-                let listener = Listener(cell.state.borrow().groups.id(group));
+                let listener = Listener(cell.state().groups.id(group));
                 with_handler(cell, group, |handler| handler.on_listener_error(listener, &failure));
             }
             Some(News::IdleGroup(group)) => {
-                let idle = cell.state.borrow_mut().take_idle_group(group);
+                let idle = cell.state().take_idle_group(group);
                 // The handler's own drop may call anything.
                 drop(guarded(|| drop(idle)));
             }
@@ -312,21 +309,21 @@ fn tell_news(cell: &LoopCell) {
 
 fn tell_drain(cell: &LoopCell, id: u64) {
     let found = {
-        let state = cell.state.borrow();
+        let state = cell.state();
         let slot = state.connections.slot(id);
         slot.and_then(|slot| state.connections.get(slot).map(|record| (slot, record.group, record.phase)))
     };
     let Some((slot, group, Phase::WebSocket | Phase::Stream)) = found else { return };
-    if cell.state.borrow().ready_state(Connection(id)) != ReadyState::Open {
+    if cell.state().ready_state(Connection(id)) != ReadyState::Open {
         return;
     }
     if let Some(Err(panicked)) = with_handler(cell, group, |handler| handler.on_drain(Connection(id))) {
-        cell.state.borrow_mut().callback_failed(slot, panicked);
+        cell.state().callback_failed(slot, panicked);
     }
 }
 
 fn tell_close(cell: &LoopCell, slot: u32) {
-    let taken = cell.state.borrow_mut().take_ending(slot);
+    let taken = cell.state().take_ending(slot);
     if let Some((connection, group, ending, lost_messages, unsent_bytes)) = taken {
         let close = Close {
             code: ending.code,
@@ -342,17 +339,22 @@ fn tell_close(cell: &LoopCell, slot: u32) {
         }
         with_handler(cell, group, |handler| handler.on_close(connection, &close));
     }
-    cell.state.borrow_mut().remove(slot);
+    cell.state().remove(slot);
 }
 
 impl State {
     /// How long the poll may wait.
+    #[inline]
     fn wait(&mut self, timeout: Option<Duration>) -> Option<Duration> {
+        /// What is further away than this is a timeout, which may be late by as much as the callbacks of one turn take.
+        const NEAR: Millis = 1000;
         if self.has_work() {
             return Some(Duration::ZERO);
         }
-        let Some(next) = self.next_timer() else { return timeout };
-        self.tick();
+        let Some((next, is_exact)) = self.next_timer() else { return timeout };
+        if is_exact || next < self.now + NEAR {
+            self.tick();
+        }
         let due = Duration::from_millis(next.saturating_sub(self.now));
         Some(timeout.map_or(due, |timeout| timeout.min(due)))
     }
@@ -395,7 +397,7 @@ impl State {
             self.shutting_down = None;
             return false;
         }
-        !std::mem::take(&mut self.stopping)
+        !take(&mut self.stopping)
     }
 
     /// What is to be told of a connection that is dead, if the program knows it.

@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::current;
 use super::registry;
-use super::shared::{Command, Shared, here, now, now_or_later};
+use super::shared::{Command, Shared, now, now_or_later, with_state};
 use super::state::State;
 use crate::config::Options;
 use crate::error::{Error, Result};
@@ -46,12 +47,22 @@ impl Connection {
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::NotOpen`], [`Error::BacklogFull`], [`Error::Full`], [`Error::WrongKind`].
-    #[inline]
+    #[inline(always)]
     pub fn send<'m>(self, message: impl Into<Message<'m>>) -> Result<()> {
         let message = message.into();
-        if let Some(cell) = here(self.index()) {
-            return cell.state.borrow_mut().send(self, message);
+        if current::send(self, message) { Ok(()) } else { self.send_by_table(message) }
+    }
+
+    #[inline(never)]
+    fn send_by_table(self, message: Message<'_>) -> Result<()> {
+        if let Some(result) = with_state(self.index(), |state| state.send(self, message)) {
+            return result;
         }
+        self.send_from_elsewhere(message)
+    }
+
+    #[cold]
+    fn send_from_elsewhere(self, message: Message<'_>) -> Result<()> {
         let message = OwnedMessage::new(message);
         let cost = message.borrow().payload().len();
         now_or_later(self.index(), cost, move |state| state.send(self, message.borrow()), Some(self))
@@ -86,8 +97,8 @@ impl Connection {
 
     /// Writes to the body of an HTTP stream. Limits are those of `send`. [any thread]
     pub fn write(self, bytes: &[u8]) -> Result<()> {
-        if let Some(cell) = here(self.index()) {
-            return cell.state.borrow_mut().write_stream(self, bytes);
+        if let Some(result) = with_state(self.index(), |state| state.write_stream(self, bytes)) {
+            return result;
         }
         let bytes = bytes.to_vec();
         now_or_later(self.index(), bytes.len(), move |state| state.write_stream(self, &bytes), Some(self))
@@ -182,8 +193,8 @@ impl Listener {
 }
 
 fn broadcast(index: u16, to: Option<Listener>, message: Message<'_>, except: Option<Connection>) -> Result<()> {
-    if let Some(cell) = here(index) {
-        return cell.state.borrow_mut().broadcast(to, message, except);
+    if let Some(result) = with_state(index, |state| state.broadcast(to, message, except)) {
+        return result;
     }
     let message = OwnedMessage::new(message);
     let cost = message.borrow().payload().len();
@@ -275,8 +286,8 @@ impl Handle {
     /// Sends a message to every subscriber of a topic but `except`, encoded once. [any thread]
     pub fn publish<'m>(&self, topic: &str, message: impl Into<Message<'m>>, except: Option<Connection>) -> Result<()> {
         let message = message.into();
-        if let Some(cell) = here(self.index()) {
-            return cell.state.borrow_mut().publish(topic, message, except);
+        if let Some(result) = with_state(self.index(), |state| state.publish(topic, message, except)) {
+            return result;
         }
         let (topic, message) = (topic.to_owned(), OwnedMessage::new(message));
         let cost = topic.len() + message.borrow().payload().len();

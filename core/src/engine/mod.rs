@@ -3,7 +3,8 @@
 //! ```text
 //! event_loop   one turn: poll, dispatch, commands, deadlines, flush, reap     handle, shared   the thread-safe door
 //! receive      bytes in: frames to callbacks        opening   bytes in: HTTP heads to callbacks
-//! send         messages out: backlog, flush         topics    broadcast and publish
+//! send         messages out: backlog, flush         current   the short way out of a callback
+//! topics       broadcast and publish
 //! closing      close, fail, end, reap               deadlines, timers   every timeout of the loop
 //! listener     accept                               connector, resolver   connect
 //! state        what a loop owns      registry   numbers to connections      outbox   what waits to be written
@@ -13,6 +14,7 @@
 mod callback;
 mod closing;
 mod connector;
+mod current;
 mod deadlines;
 pub(crate) mod event_loop;
 mod group;

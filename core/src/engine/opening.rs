@@ -34,10 +34,10 @@ enum Head {
 
 /// A request is coming.
 pub(super) fn receive_request(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
-    let found = cell.state.borrow_mut().find_head(slot, bytes);
+    let found = cell.state().find_head(slot, bytes);
     match found {
         Head::Incomplete => {}
-        Head::Bad(error) => cell.state.borrow_mut().refuse(slot, &error),
+        Head::Bad(error) => cell.state().refuse(slot, &error),
         Head::Here(end) => {
             let (head, rest) = bytes.split_at_mut(end);
             serve(cell, slot, head, rest);
@@ -49,11 +49,11 @@ pub(super) fn receive_request(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
 /// Answers a request; `rest` is what came behind it, which for a WebSocket is its first frames.
 fn serve(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
     let mut storage: Storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-    let examined = cell.state.borrow().examine(slot, head, &mut storage);
+    let examined = cell.state().examine(slot, head, &mut storage);
     let (connection, group, peer, parsed, key) = match examined {
         Ok(Some(examined)) => examined,
         Ok(None) => return,
-        Err(error) => return cell.state.borrow_mut().refuse(slot, &error),
+        Err(error) => return cell.state().refuse(slot, &error),
     };
     let request = Request {
         connection,
@@ -65,26 +65,26 @@ fn serve(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
     };
     let response = match with_handler(cell, group, |handler| handler.on_request(&request)) {
         Some(Ok(response)) => response,
-        Some(Err(panicked)) => return cell.state.borrow_mut().request_failed(slot, panicked),
+        Some(Err(panicked)) => return cell.state().request_failed(slot, panicked),
         None => return,
     };
-    let answered = cell.state.borrow_mut().answer(slot, &request, key, parsed.version, response);
+    let answered = cell.state().answer(slot, &request, key, parsed.version, response);
     if let Some(subprotocol) = answered {
         let opening =
             Opening { request: Some(&request), headers: request.headers, subprotocol: subprotocol.as_deref() };
         opened(cell, slot, group, |handler| handler.on_open(connection, &opening));
-        frames(cell, slot, rest);
+        frames(cell, cell.state(), slot, rest);
     }
 }
 
 /// An answer to our request is coming.
 pub(super) fn receive_response(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
-    let found = cell.state.borrow_mut().find_head(slot, bytes);
+    let found = cell.state().find_head(slot, bytes);
     match found {
         Head::Incomplete => {}
         Head::Bad(error) => {
             let failure = Failure::new(Stage::Http, FailureKind::Protocol, format!("bad answer: {}", error.message));
-            cell.state.borrow_mut().fail(slot, close::ABNORMAL, Side::Us, failure);
+            cell.state().fail(slot, close::ABNORMAL, Side::Us, failure);
         }
         Head::Here(end) => {
             let (head, rest) = bytes.split_at_mut(end);
@@ -96,15 +96,15 @@ pub(super) fn receive_response(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
 
 fn take_answer(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
     let mut storage: Storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-    let checked = cell.state.borrow().check_answer(slot, head, &mut storage);
+    let checked = cell.state().check_answer(slot, head, &mut storage);
     let (headers, subprotocol) = match checked {
         Ok(checked) => checked,
-        Err(failure) => return cell.state.borrow_mut().fail(slot, close::ABNORMAL, Side::Us, failure),
+        Err(failure) => return cell.state().fail(slot, close::ABNORMAL, Side::Us, failure),
     };
-    let Some((connection, group)) = cell.state.borrow_mut().open(slot, subprotocol.as_deref()) else { return };
+    let Some((connection, group)) = cell.state().open(slot, subprotocol.as_deref()) else { return };
     let opening = Opening { request: None, headers: Headers(headers), subprotocol: subprotocol.as_deref() };
     opened(cell, slot, group, |handler| handler.on_open(connection, &opening));
-    frames(cell, slot, rest);
+    frames(cell, cell.state(), slot, rest);
 }
 
 /// What a request is served with: its number and group, the peer, the head, and the key of a WebSocket's.
@@ -282,6 +282,7 @@ impl State {
         }
         // The handshake's timer is void: an idle loop must not wake for it.
         record.timer_at = 0;
+        self.timers.look_again();
         self.touch(slot);
         self.schedule(slot);
         Some((connection, group_slot))

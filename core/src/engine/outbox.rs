@@ -4,9 +4,10 @@
 //! end of the frame in progress can be found again when the frames behind it must be dropped.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use super::transport::Transport;
 use crate::protocol::frame::{self, Role};
 
 /// Most slices handed to one system call.
@@ -42,17 +43,19 @@ impl Chunk {
 pub(super) struct Spares(Vec<Vec<u8>>);
 
 impl Spares {
+    #[inline]
     fn lend(&mut self) -> Vec<u8> {
         self.0.pop().unwrap_or_default()
     }
 
+    #[inline]
     fn give_back(&mut self, chunk: Chunk) {
-        if let Chunk::Own(mut bytes) = chunk
-            && bytes.capacity() <= MAX_SPARE
-            && self.0.len() < MAX_SPARES
-        {
-            bytes.clear();
-            self.0.push(bytes);
+        match chunk {
+            Chunk::Own(mut bytes) if bytes.capacity() <= MAX_SPARE && self.0.len() < MAX_SPARES => {
+                bytes.clear();
+                self.0.push(bytes);
+            }
+            chunk => drop(chunk),
         }
     }
 }
@@ -104,6 +107,30 @@ impl Outbox {
         result
     }
 
+    /// Swaps the buffer that frames are appended to with an empty one, for a while in which nobody looks at this outbox.
+    /// False where it is not the only chunk, or is being written. An empty outbox has nothing to swap.
+    #[inline]
+    pub(super) fn lend_end(&mut self, empty: &mut Vec<u8>) -> bool {
+        match &mut self.front {
+            None => true,
+            Some(Chunk::Own(bytes)) if self.more.is_none() && self.written == 0 => {
+                std::mem::swap(bytes, empty);
+                true
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// Takes back what was lent and leaves an empty buffer in its place.
+    #[inline]
+    pub(super) fn take_end(&mut self, bytes: &mut Vec<u8>, spares: &mut Spares) {
+        self.len = bytes.len();
+        match &mut self.front {
+            Some(Chunk::Own(empty)) => std::mem::swap(empty, bytes),
+            _ => self.front = Some(Chunk::Own(std::mem::replace(bytes, spares.lend()))),
+        }
+    }
+
     /// Appends whole frames that are shared with other connections.
     pub(super) fn push_shared(&mut self, frames: &Arc<Vec<u8>>) {
         self.len += frames.len();
@@ -124,9 +151,19 @@ impl Outbox {
         }
     }
 
+    /// Writes once, and forgets what the kernel took: false if that is less than was offered.
+    #[inline]
+    pub(super) fn write(&mut self, transport: &Transport, spares: &mut Spares) -> io::Result<bool> {
+        let (offered, count) =
+            self.with_slices(|slices| (slices.iter().map(|slice| slice.len()).sum::<usize>(), transport.write(slices)));
+        let count = count?;
+        self.advance(count, spares);
+        Ok(count == offered)
+    }
+
     /// The next bytes to write, in at most one system call's worth of slices.
     #[inline]
-    pub(super) fn with_slices<R>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+    fn with_slices<R>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
         let front = self.front.as_ref().map_or(&[][..], |chunk| &chunk.bytes()[self.written..]);
         let Some(more) = self.more.as_ref().filter(|more| !more.is_empty()) else {
             return write(&[IoSlice::new(&front[..front.len().min(MAX_WRITE)])]);
@@ -148,6 +185,17 @@ impl Outbox {
     /// Forgets `count` bytes that the kernel took.
     #[inline]
     pub(super) fn advance(&mut self, count: usize, spares: &mut Spares) {
+        if count == self.len && self.more.is_none() {
+            (self.len, self.written) = (0, 0);
+            if let Some(done) = self.front.take() {
+                spares.give_back(done);
+            }
+            return;
+        }
+        self.advance_within(count, spares);
+    }
+
+    fn advance_within(&mut self, count: usize, spares: &mut Spares) {
         self.len -= count;
         self.written += count;
         while let Some(chunk) = &self.front {

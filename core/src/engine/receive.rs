@@ -1,5 +1,6 @@
 //! Bytes in: one receive per connection and turn, frames to callbacks.
 
+use std::cell::RefMut;
 use std::io;
 
 use super::callback::{guarded, with_handler};
@@ -15,14 +16,20 @@ use crate::protocol::frame::Role;
 use crate::protocol::message::{Limits, Received, Receiver, Violation};
 
 /// Receives for one connection, once, and tells the program what came.
-pub(super) fn receive(cell: &LoopCell, slot: u32, buffer: &mut [u8]) {
-    let read = cell.state.borrow_mut().read(slot, buffer);
-    let Some((count, phase)) = read else { return };
+#[inline]
+pub(super) fn receive(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, buffer: &mut [u8]) {
+    let Some((count, phase)) = state.read(slot, buffer) else { return };
     let bytes = &mut buffer[..count];
     match phase {
-        Phase::WebSocket => frames(cell, slot, bytes),
-        Phase::Request => opening::receive_request(cell, slot, bytes),
-        Phase::Response => opening::receive_response(cell, slot, bytes),
+        Phase::WebSocket => frames(cell, state, slot, bytes),
+        Phase::Request => {
+            drop(state);
+            opening::receive_request(cell, slot, bytes);
+        }
+        Phase::Response => {
+            drop(state);
+            opening::receive_response(cell, slot, bytes);
+        }
         // Nothing a peer may still send is of use.
         Phase::Resolving | Phase::Dialing | Phase::Stream | Phase::Ending | Phase::Dead => {}
     }
@@ -50,55 +57,72 @@ struct Lent {
 }
 
 /// Parses frames and calls the handler for each message, until the bytes or the callbacks end it.
-pub(super) fn frames(cell: &LoopCell, slot: u32, mut bytes: &mut [u8]) {
+pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, mut bytes: &mut [u8]) {
     if bytes.is_empty() {
         return;
     }
-    let lent = cell.state.borrow_mut().lend(slot);
-    let Some(mut lent) = lent else { return };
-    let mut flow = cell.state.borrow().flow(slot);
+    let mut flow = state.flow(slot);
+    let Some(mut lent) = state.lend(slot) else { return };
+    drop(state);
     while matches!(flow, Flow::Deliver | Flow::Swallow) && !bytes.is_empty() {
-        match lent.receiver.receive(std::mem::take(&mut bytes), lent.role, &lent.limits) {
-            Ok((None, _)) => break,
-            Ok((Some(received), rest)) => {
-                bytes = rest;
-                tell(cell, slot, &mut lent, received, flow);
+        match lent.receiver.receive_short(&mut bytes, lent.role, &lent.limits) {
+            Some(Ok(message)) if flow == Flow::Deliver => {
+                if let Err(panicked) = guarded(|| lent.handler.on_message(lent.connection, message)) {
+                    cell.state().callback_failed(slot, panicked);
+                }
             }
-            Err(violation) => {
-                before_reply(cell, slot, &mut lent);
-                cell.state.borrow_mut().violated(slot, violation);
-            }
+            Some(Ok(_)) => {}
+            Some(Err(violation)) => violated(cell, slot, &mut lent, violation),
+            None => bytes = one_event(cell, slot, &mut lent, bytes, flow),
         }
-        flow = cell.state.borrow().flow(slot);
+        if !cell.is_staged() {
+            flow = cell.state().flow(slot);
+        }
     }
-    let mut state = cell.state.borrow_mut();
-    if let Some(record) = state.connections.get_mut(slot) {
-        record.protocol.receiver = lent.receiver;
-        if flow == Flow::Hold && !bytes.is_empty() {
-            record.extra().carry = bytes.to_vec();
-        }
+    let mut state = cell.state();
+    if lent.receiver.is_partial() {
+        state.put_back_receiver(slot, lent.receiver);
     }
     if let Some(group) = state.groups.get_mut(lent.group) {
         group.handler = Some(lent.handler);
     }
+    if flow == Flow::Hold && !bytes.is_empty() {
+        state.carry_over(slot, bytes);
+    }
 }
 
-#[inline]
+/// Parses and tells what is not a short message; returns the bytes behind it.
+#[inline(never)]
+fn one_event<'b>(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &'b mut [u8], flow: Flow) -> &'b mut [u8] {
+    match lent.receiver.receive(bytes, lent.role, &lent.limits) {
+        Ok((received, rest)) => {
+            if let Some(received) = received {
+                tell(cell, slot, lent, received, flow);
+            }
+            rest
+        }
+        Err(violation) => {
+            violated(cell, slot, lent, violation);
+            &mut []
+        }
+    }
+}
+
 fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flow: Flow) {
     let mut deliver = flow == Flow::Deliver;
     if matches!(received, Received::Close { .. } | Received::Ping(_)) {
         before_reply(cell, slot, lent);
         // The program may have closed there.
-        deliver &= matches!(cell.state.borrow().flow(slot), Flow::Deliver | Flow::Hold);
+        deliver &= matches!(cell.state().flow(slot), Flow::Deliver | Flow::Hold);
     }
     let (handler, connection) = (&mut lent.handler, lent.connection);
     let told = match received {
         Received::Close { code, reason } => {
-            cell.state.borrow_mut().close_received(slot, code, &reason);
+            cell.state().close_received(slot, code, &reason);
             return;
         }
         Received::Ping(payload) => {
-            cell.state.borrow_mut().answer_ping(slot, &payload);
+            cell.state().answer_ping(slot, &payload);
             if !deliver {
                 return;
             }
@@ -115,22 +139,29 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flo
         Received::Pong(payload) => guarded(|| handler.on_pong(connection, &payload)),
     };
     if let Err(panicked) = told {
-        cell.state.borrow_mut().callback_failed(slot, panicked);
+        cell.state().callback_failed(slot, panicked);
     }
+}
+
+#[cold]
+fn violated(cell: &LoopCell, slot: u32, lent: &mut Lent, violation: Violation) {
+    before_reply(cell, slot, lent);
+    let failure = Failure::new(Stage::WebSocket, violation.kind, violation.message);
+    cell.state().fail(slot, violation.code, Side::Us, failure);
 }
 
 /// Tells that the engine will answer by itself.
 #[cold]
 fn before_reply(cell: &LoopCell, slot: u32, lent: &mut Lent) {
     if let Err(panicked) = guarded(|| lent.handler.before_reply(lent.connection)) {
-        cell.state.borrow_mut().callback_failed(slot, panicked);
+        cell.state().callback_failed(slot, panicked);
     }
 }
 
 /// Tells that a connection is open.
 pub(super) fn opened(cell: &LoopCell, slot: u32, group: u32, call: impl FnOnce(&mut dyn Handler)) {
     if let Some(Err(panicked)) = with_handler(cell, group, call) {
-        cell.state.borrow_mut().callback_failed(slot, panicked);
+        cell.state().callback_failed(slot, panicked);
     }
 }
 
@@ -176,13 +207,15 @@ impl State {
         }
     }
 
+    /// What may be done with the next frame. Where it may be delivered, the connection is staged for its answers.
     #[inline]
-    fn flow(&self, slot: u32) -> Flow {
+    fn flow(&mut self, slot: u32) -> Flow {
         match self.connections.get(slot) {
             Some(record) if record.phase == Phase::WebSocket && record.protocol.is_receiving() => {
                 if !record.is_reading() {
                     Flow::Hold
                 } else if record.protocol.state() == ReadyState::Open {
+                    self.stage(slot);
                     Flow::Deliver
                 } else {
                     Flow::Swallow
@@ -192,9 +225,24 @@ impl State {
         }
     }
 
+    #[inline(never)]
+    fn put_back_receiver(&mut self, slot: u32, receiver: Receiver) {
+        if let Some(record) = self.connections.get_mut(slot) {
+            record.protocol.receiver = receiver;
+        }
+    }
+
+    /// Keeps what was received and may not be told now.
+    #[inline(never)]
+    fn carry_over(&mut self, slot: u32, bytes: &[u8]) {
+        if let Some(record) = self.connections.get_mut(slot) {
+            record.extra().carry = bytes.to_vec();
+        }
+    }
+
+    #[inline]
     fn lend(&mut self, slot: u32) -> Option<Lent> {
-        let connection = Connection(self.connections.id(slot));
-        let record = self.connections.get_mut(slot)?;
+        let (id, record) = self.connections.get_with_id(slot)?;
         let group = self.groups.get_mut(record.group)?;
         Some(Lent {
             handler: group.handler.take()?,
@@ -202,13 +250,7 @@ impl State {
             group: record.group,
             limits: group.limits,
             role: record.protocol.role(),
-            connection,
+            connection: Connection(id),
         })
-    }
-
-    #[cold]
-    fn violated(&mut self, slot: u32, violation: Violation) {
-        let failure = Failure::new(Stage::WebSocket, violation.kind, violation.message);
-        self.fail(slot, violation.code, Side::Us, failure);
     }
 }

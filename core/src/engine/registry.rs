@@ -94,6 +94,14 @@ impl<T> Registry<T> {
         self.entry_mut(slot)?.value.as_mut()
     }
 
+    /// What is in a slot, and its number.
+    #[inline]
+    pub(super) fn get_with_id(&mut self, slot: u32) -> Option<(u64, &mut T)> {
+        let (loop_bits, first_slot) = (self.loop_bits(), self.first_slot);
+        let entry = self.entry_mut(slot)?;
+        Some((compose(loop_bits, entry.generation, slot + first_slot), entry.value.as_mut()?))
+    }
+
     /// The slot a number means, if it is not stale.
     #[inline]
     pub(super) fn slot(&self, id: u64) -> Option<u32> {

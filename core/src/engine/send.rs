@@ -14,7 +14,7 @@ use crate::protocol::frame::{self, OpCode, Role};
 use crate::protocol::http;
 
 /// A message of this size, on an empty outbox, is written at once: copying it would cost more than the system call.
-const WRITE_AT_ONCE: usize = 16 * 1024;
+pub(super) const WRITE_AT_ONCE: usize = 16 * 1024;
 /// What the heartbeat's pings carry; pongs with it are not told to the program.
 pub(super) const HEARTBEAT: &[u8] = b"wsx heartbeat";
 
@@ -284,24 +284,30 @@ impl State {
     }
 
     /// Writes what waits for every connection that something was sent to.
+    #[inline]
     pub(super) fn flush(&mut self) {
-        self.settle();
-        // Flushing may touch others only through a close, which is another turn's work.
-        let mut touched = std::mem::take(&mut self.touched);
-        for slot in touched.drain(..) {
-            if let Some(record) = self.connections.get_mut(slot)
-                && record.touched
-            {
-                record.touched = false;
-                self.flush_connection(slot);
-            }
-        }
-        if self.touched.is_empty() {
-            self.touched = touched;
+        if self.has_output() {
+            self.flush_touched();
         }
     }
 
+    fn flush_touched(&mut self) {
+        self.settle();
+        // What a flush touches itself, by a close, is another turn's work.
+        let count = self.touched.len();
+        for index in 0..count {
+            let slot = self.touched[index];
+            if let Some(record) = self.connections.get_mut(slot)
+                && std::mem::take(&mut record.touched)
+            {
+                self.flush_connection(slot);
+            }
+        }
+        self.touched.drain(..count);
+    }
+
     /// Writes what waits for one connection, until the kernel takes no more.
+    #[inline]
     pub(super) fn flush_connection(&mut self, slot: u32) {
         loop {
             let Some(record) = self.connections.get_mut(slot) else { return };
@@ -312,29 +318,21 @@ impl State {
             if record.phase == Phase::Dialing {
                 return;
             }
-            if record.outbox.is_empty() {
-                break;
-            }
-            let (wanted, result) = record
-                .outbox
-                .with_slices(|slices| (slices.iter().map(|slice| slice.len()).sum::<usize>(), transport.write(slices)));
-            match result {
-                Ok(count) => {
-                    record.outbox.advance(count, &mut self.spares);
-                    if count < wanted {
-                        self.blocked(slot);
-                    } else if record.outbox.is_empty() {
-                        let Some(pong) = record.extra.as_mut().and_then(|extra| extra.pong.take()) else { break };
-                        self.answer_ping(slot, &pong);
-                    }
+            if !record.outbox.is_empty() {
+                match record.outbox.write(transport, &mut self.spares) {
+                    Ok(true) => {}
+                    Ok(false) => return self.blocked(slot),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.blocked(slot),
+                    Err(error) => return self.transport_failed(slot, "cannot write to the peer", &error),
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked(slot),
-                Err(error) => return self.transport_failed(slot, "cannot write to the peer", &error),
             }
-        }
-        let Some(record) = self.connections.get(slot) else { return };
-        if record.pressed || record.phase == Phase::Ending {
-            self.drained(slot);
+            if record.outbox.is_empty() {
+                match record.extra.as_mut().and_then(|extra| extra.pong.take()) {
+                    Some(pong) => self.answer_ping(slot, &pong),
+                    None if record.pressed || record.phase == Phase::Ending => return self.drained(slot),
+                    None => return,
+                }
+            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! How a call finds its loop, from any thread.
 //!
-//! A call made on the loop's own thread finds the loop through a thread-local and is done at once. Before the loop's
+//! A call made on the loop's own thread finds the loop through a thread-local and is done at once (a message to the
+//! connection whose callback runs is quicker still: see `current`). Before the loop's
 //! first turn its state is parked behind a lock, and any thread may use it. From another thread a call becomes a command
 //! that waits for the loop; it is checked again there.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -18,11 +19,46 @@ use crate::config::LoopOptions;
 use crate::error::{Error, Result};
 use crate::event::Connection;
 
-/// A loop on the thread that turns it. While a callback runs nobody holds a borrow of `state`.
+/// A loop on the thread that turns it. While a callback runs nobody holds a borrow of the state.
 pub(super) struct LoopCell {
     pub(super) index: u16,
     pub(super) turning: Cell<bool>,
-    pub(super) state: RefCell<State>,
+    state: RefCell<State>,
+    pub(super) scratch: RefCell<Scratch>,
+}
+
+/// What a turn works with, beside the state.
+pub(super) struct Scratch {
+    pub(super) events: mio::Events,
+    /// One receive of one connection at a time.
+    pub(super) buffer: Vec<u8>,
+}
+
+impl LoopCell {
+    /// The state. What was staged for the current connection has gone to its outbox, and nothing more is staged.
+    #[inline]
+    pub(super) fn state(&self) -> RefMut<'_, State> {
+        let mut state = self.state.borrow_mut();
+        if state.has_staged {
+            state.unstage();
+        }
+        state
+    }
+
+    /// Whether the current connection is staged still: nobody has looked at the state.
+    #[inline]
+    pub(super) fn is_staged(&self) -> bool {
+        self.state.borrow().has_staged
+    }
+
+    /// The same where the caller may be inside of a call that has the state.
+    pub(super) fn try_state(&self) -> Result<RefMut<'_, State>> {
+        let mut state = self.state.try_borrow_mut().map_err(|_| Error::Reentrant)?;
+        if state.has_staged {
+            state.unstage();
+        }
+        Ok(state)
+    }
 }
 
 thread_local! {
@@ -30,14 +66,28 @@ thread_local! {
 }
 
 /// The loop of this index, if this is its thread.
-#[inline]
 pub(super) fn here(index: u16) -> Option<Rc<LoopCell>> {
     HERE.try_with(|loops| loops.borrow().iter().find(|cell| cell.index == index).cloned()).ok().flatten()
 }
 
+/// Does something with the state of the loop of this index, if this is its thread. What is done never calls the program.
+#[inline]
+pub(super) fn with_state<R>(index: u16, call: impl FnOnce(&mut State) -> R) -> Option<R> {
+    let with = |loops: &RefCell<Vec<Rc<LoopCell>>>| {
+        loops.borrow().iter().find(|cell| cell.index == index).map(|cell| call(&mut cell.state()))
+    };
+    HERE.try_with(with).ok().flatten()
+}
+
 /// Gives a parked loop to this thread, for good.
 pub(super) fn settle_here(index: u16, state: State) -> Rc<LoopCell> {
-    let cell = Rc::new(LoopCell { index, turning: Cell::new(false), state: RefCell::new(state) });
+    let scratch = Scratch { events: mio::Events::with_capacity(1024), buffer: vec![0; state.receive_buffer] };
+    let cell = Rc::new(LoopCell {
+        index,
+        turning: Cell::new(false),
+        state: RefCell::new(state),
+        scratch: RefCell::new(scratch),
+    });
     HERE.with(|loops| loops.borrow_mut().push(cell.clone()));
     cell
 }
@@ -212,7 +262,7 @@ fn shared(index: u16) -> Option<Arc<Shared>> {
 /// Does something with the loop's state here and now: on its thread, or before its first turn.
 pub(super) fn now<R>(index: u16, call: impl FnOnce(&mut State) -> Result<R>) -> Result<R> {
     if let Some(cell) = here(index) {
-        return call(&mut cell.state.borrow_mut());
+        return call(&mut cell.state());
     }
     let shared = shared(index).ok_or(Error::Closed)?;
     match &mut *lock(&shared.parked) {
@@ -230,7 +280,7 @@ pub(super) fn now_or_later(
     lost: Option<Connection>,
 ) -> Result<()> {
     if let Some(cell) = here(index) {
-        return call(&mut cell.state.borrow_mut());
+        return call(&mut cell.state());
     }
     let shared = shared(index).ok_or(Error::Closed)?;
     if !shared.started.load(Ordering::Acquire)

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
@@ -43,6 +44,8 @@ pub(super) struct State {
     pub(super) groups: Registry<Group>,
     pub(super) topics: Topics,
     pub(super) batch: Option<Batch>,
+    /// A connection of this loop is staged in `current`.
+    pub(super) has_staged: bool,
     pub(super) timers: Timers,
     pub(super) resolver: Resolver,
     pub(super) spares: Spares,
@@ -50,9 +53,7 @@ pub(super) struct State {
     pub(super) ready: Vec<u32>,
     pub(super) ready_listeners: Vec<u32>,
     pub(super) news: VecDeque<News>,
-    /// Out while a turn dispatches.
-    pub(super) buffer: Vec<u8>,
-    pub(super) events: Option<mio::Events>,
+    pub(super) receive_buffer: usize,
     pub(super) stopping: bool,
     /// When the grace of a shutdown is over.
     pub(super) shutting_down: Option<Millis>,
@@ -82,6 +83,7 @@ impl State {
             groups: Registry::new(index, LISTENER_SLOTS, first_generation),
             topics: Topics::default(),
             batch: None,
+            has_staged: false,
             timers: Timers::default(),
             resolver: Resolver::default(),
             spares: Spares::default(),
@@ -89,8 +91,7 @@ impl State {
             ready: Vec::new(),
             ready_listeners: Vec::new(),
             news: VecDeque::new(),
-            buffer: vec![0; options.receive_buffer.max(4096)],
-            events: Some(mio::Events::with_capacity(1024)),
+            receive_buffer: options.receive_buffer.max(4096),
             stopping: false,
             shutting_down: None,
             dropping: false,
@@ -168,6 +169,7 @@ impl State {
     /// Takes a record out of the table: its number is stale from now on.
     pub(super) fn remove(&mut self, slot: u32) {
         let Some(record) = self.connections.remove(slot) else { return };
+        self.timers.look_again();
         if let Some(group) = self.groups.get_mut(record.group) {
             group.records -= 1;
             if group.records == 0 && group.acceptor.is_none() {
@@ -201,14 +203,22 @@ impl State {
         }
     }
 
+    /// Whether something was left for the next turn to read or accept.
+    #[inline]
+    pub(super) fn has_carried_over(&self) -> bool {
+        !(self.ready.is_empty() && self.ready_listeners.is_empty())
+    }
+
     /// Whether a turn has work at once.
+    #[inline]
     pub(super) fn has_work(&self) -> bool {
-        self.stopping
-            || self.batch.is_some()
-            || !(self.touched.is_empty()
-                && self.ready.is_empty()
-                && self.ready_listeners.is_empty()
-                && self.news.is_empty())
+        self.stopping || self.has_output() || self.has_carried_over() || !self.news.is_empty()
+    }
+
+    /// Whether something was sent that is not flushed.
+    #[inline]
+    pub(super) fn has_output(&self) -> bool {
+        self.batch.is_some() || !self.touched.is_empty()
     }
 
     pub(super) fn count_lost(&mut self, connection: Connection) {
@@ -329,6 +339,7 @@ impl Drop for State {
 
 /// The monotonic clock, in milliseconds; read once or twice a turn, so without the arithmetic of `Instant`.
 fn clock() -> Millis {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    time.tv_sec as Millis * 1000 + time.tv_nsec as Millis / 1_000_000
+    // It cannot fail: the clock is there, and so is the place for its answer.
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC);
+    time.map_or(0, |time| time.tv_sec() as Millis * 1000 + time.tv_nsec() as Millis / 1_000_000)
 }

@@ -35,10 +35,13 @@ pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Millis, TimerKey)>>,
     functions: HashMap<u64, Function>,
     count: u64,
+    /// The answer of `next`, until something changes.
+    next: Option<Option<(Millis, bool)>>,
 }
 
 impl Timers {
     pub(super) fn push(&mut self, at: Millis, key: TimerKey) {
+        self.next = None;
         self.heap.push(Reverse((at, key)));
     }
 
@@ -60,19 +63,41 @@ impl Timers {
         });
     }
 
-    /// When the next live entry is due.
-    pub(super) fn next(&mut self, mut is_live: impl FnMut(Millis, TimerKey) -> bool) -> Option<Millis> {
-        while let Some(Reverse((at, key))) = self.heap.peek() {
+    /// An entry may have died otherwise than by these methods.
+    #[inline]
+    pub(super) fn look_again(&mut self) {
+        self.next = None;
+    }
+
+    /// When the next live entry is due, and whether the program's own clockwork hangs on it.
+    #[inline]
+    pub(super) fn next(&mut self, is_live: impl FnMut(Millis, TimerKey) -> bool) -> Option<(Millis, bool)> {
+        match self.next {
+            Some(next) => next,
+            None => self.find_next(is_live),
+        }
+    }
+
+    fn find_next(&mut self, mut is_live: impl FnMut(Millis, TimerKey) -> bool) -> Option<(Millis, bool)> {
+        let next = loop {
+            let Some(&Reverse((at, key))) = self.heap.peek() else { break None };
             let due = match key {
-                TimerKey::Program(id) => self.functions.contains_key(id),
-                key => is_live(*at, *key),
+                TimerKey::Program(id) => self.functions.contains_key(&id),
+                key => is_live(at, key),
             };
             if due {
-                return Some(*at);
+                break Some((at, matches!(key, TimerKey::Program(_))));
             }
             self.heap.pop();
-        }
-        None
+        };
+        self.next = Some(next);
+        next
+    }
+
+    /// Whether an entry is due.
+    #[inline]
+    pub(super) fn is_due(&self, now: Millis) -> bool {
+        self.heap.peek().is_some_and(|Reverse((at, _))| *at <= now)
     }
 
     /// Takes the next entry that is due.
@@ -81,6 +106,7 @@ impl Timers {
         if *at > now {
             return None;
         }
+        self.next = None;
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
@@ -95,6 +121,7 @@ impl Timers {
 
     /// The function of a program's timer, once.
     pub(super) fn take(&mut self, id: u64) -> Option<Function> {
+        self.next = None;
         self.functions.remove(&id)
     }
 }
@@ -108,9 +135,9 @@ mod tests {
         let mut timers = Timers::default();
         let id = timers.add(5, 0, Box::new(|| ()));
         timers.add(9, 0, Box::new(|| ()));
-        assert_eq!(timers.next(|_, _| true), Some(5));
+        assert_eq!(timers.next(|_, _| true), Some((5, true)));
         assert!(timers.take(id).is_some());
-        assert_eq!(timers.next(|_, _| true), Some(9));
+        assert_eq!(timers.next(|_, _| true), Some((9, true)));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! A connected socket: TCP or Unix, without a signal and without blocking.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use socket2::{Socket, TcpKeepalive};
 
 /// How long an HTTP stream may be silent before the kernel asks for its client, and between such questions.
@@ -13,12 +15,15 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Transport(Socket);
 
-/// Retries what a signal interrupted.
-fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Retries what a signal interrupted. The calls are the system's own, without the C library's preparations for the
+/// cancelling of threads.
+#[inline]
+fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
     loop {
         match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
+            Ok(value) => return Ok(value),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -30,15 +35,17 @@ impl Transport {
     }
 
     /// One receive.
+    #[inline]
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        uninterrupted(|| (&self.0).read(buffer))
+        uninterrupted(|| recv(&self.0, &mut *buffer, RecvFlags::empty()).map(|(count, _)| count))
     }
 
     /// One send. The peer's end being gone is an error here, never a SIGPIPE for the program.
+    #[inline]
     pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         uninterrupted(|| match slices {
-            [slice] => self.0.send_with_flags(slice, libc::MSG_NOSIGNAL),
-            slices => self.0.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL),
+            [slice] => send(&self.0, slice, SendFlags::NOSIGNAL),
+            slices => sendmsg(&self.0, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL),
         })
     }
 

@@ -10,7 +10,7 @@ use crate::close;
 use crate::config::Options;
 use crate::error::FailureKind;
 use crate::event::Message;
-use crate::protocol::frame::{self, FrameHeader, MAX_HEADER, OpCode, Role};
+use crate::protocol::frame::{self, FrameHeader, MAX_HEADER, OpCode, Role, SHORT_HEADER};
 use crate::protocol::unmask::{unmask, unmask_from};
 
 mod utf8;
@@ -126,45 +126,43 @@ pub struct Receiver {
 }
 
 impl Receiver {
+    /// The short way of nearly all messages: takes the first frame off `input` if it is a small message of a client that
+    /// is there whole. `None` leaves anything else to [`receive`](Self::receive), which begins with this.
+    #[inline(always)]
+    pub fn receive_short<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        role: Role,
+        limits: &Limits,
+    ) -> Option<Result<Message<'b>, Violation>> {
+        if self.partial.is_some() || role == Role::Client {
+            return None;
+        }
+        let frame = frame::parse_short_message(input)?;
+        if (frame.end - SHORT_HEADER) as u64 > limits.max_message {
+            return None;
+        }
+        let (bytes, rest) = mem::take(input).split_at_mut(frame.end);
+        *input = rest;
+        let payload = &mut bytes[SHORT_HEADER..];
+        unmask(payload, frame.mask);
+        Some(if frame.is_text { text(payload) } else { Ok(Message::Binary(payload)) })
+    }
+
     /// Takes at most one event off `input`, and returns what is left of it.
     ///
     /// `(None, [])` says that more bytes are needed: what was there has been consumed. After a violation, and after a
     /// Close, the receiver must not be asked again.
-    #[inline]
+    #[inline(never)]
     pub fn receive<'b>(
         &mut self,
-        input: &'b mut [u8],
+        mut input: &'b mut [u8],
         role: Role,
         limits: &Limits,
     ) -> Result<(Option<Received<'b>>, &'b mut [u8]), Violation> {
-        if self.partial.is_none()
-            && let Some(frame) = frame::parse_whole_message(input, role)
-            && (frame.end - frame.start) as u64 <= limits.max_message
-        {
-            let (bytes, rest) = input.split_at_mut(frame.end);
-            let payload = &mut bytes[frame.start..];
-            if role == Role::Server {
-                unmask(payload, frame.mask);
-            }
-            let message = if frame.is_text { text(payload)? } else { Message::Binary(payload) };
-            return Ok((Some(Received::Message(message)), rest));
+        if let Some(message) = self.receive_short(&mut input, role, limits) {
+            return message.map(|message| (Some(Received::Message(message)), input));
         }
-        self.receive_other(input, role, limits)
-    }
-
-    /// Whether part of a frame or of a message is held.
-    pub fn is_partial(&self) -> bool {
-        self.partial.is_some()
-    }
-
-    /// The same for control frames, for large messages, and for what is wrong or not there whole.
-    #[inline(never)]
-    fn receive_other<'b>(
-        &mut self,
-        input: &'b mut [u8],
-        role: Role,
-        limits: &Limits,
-    ) -> Result<(Option<Received<'b>>, &'b mut [u8]), Violation> {
         if self.partial.is_none()
             && let Some((header, start)) = frame::parse(input, role)?
             && header.fin
@@ -181,6 +179,11 @@ impl Receiver {
             return Ok((Some(whole(header.opcode, payload)?), rest));
         }
         self.receive_part(input, role, limits)
+    }
+
+    /// Whether part of a frame or of a message is held.
+    pub fn is_partial(&self) -> bool {
+        self.partial.is_some()
     }
 
     /// The same for what is not there whole, or is part of a fragmented message.

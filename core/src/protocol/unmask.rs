@@ -25,13 +25,14 @@ pub fn unmask_from(payload: &mut [u8], key: [u8; 4], offset: usize) {
     unmask(payload, rotated);
 }
 
-/// Inline, eight bytes a step, for the many messages that are shorter than a function call is dear.
+/// Inline, sixteen bytes a step, for the many messages that are shorter than a function call is dear.
 #[inline]
 fn xor_short(payload: &mut [u8], key: [u8; 4]) {
-    let (words, rest) = payload.as_chunks_mut::<8>();
-    let wide = twice(key);
+    let (words, rest) = payload.as_chunks_mut::<16>();
+    let wide = u128::from(twice(key));
+    let wide = wide | wide << 64;
     for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+        *word = (u128::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
     xor_rest(rest, key);
 }
@@ -39,6 +40,10 @@ fn xor_short(payload: &mut [u8], key: [u8; 4]) {
 /// The last bytes, fewer than a block.
 #[inline]
 fn xor_rest(rest: &mut [u8], key: [u8; 4]) {
+    let (words, rest) = rest.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ twice(key)).to_ne_bytes();
+    }
     let (words, rest) = rest.as_chunks_mut::<4>();
     for word in words {
         *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(key)).to_ne_bytes();
