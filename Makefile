@@ -170,9 +170,17 @@ browser: build door-rust door-python door-node tests/browser/node_modules/.packa
 	@for server in "$(chat_c)" "$(chat_rust)" "$(chat_python)" "$(chat_node)"; do echo "$$server"; \
 	  node tests/browser/chat.mjs -- $$server --page examples/chat.html; done
 
-system: build ## system calls per message (Debian: strace), wake-ups of an idle loop, memory of idle connections
-	@$(need) python3 strace
-	@$(PYTHON) tests/system/run.py
+budgets: build build/budgets/heartbeat ## what a message costs, and an idle connection, against ceilings (Debian: valgrind, strace; ACCEPT=1 sets them)
+	@$(need) python3 valgrind strace
+	@$(PYTHON) tests/budgets/run.py $(if $(ACCEPT),--accept)
+
+build/budgets/heartbeat: tests/budgets/heartbeat.c $(header) build/libwsx.a
+	@mkdir -p $(@D)
+	$(static)
+
+bench-parts: ## how long the parts of the engine take: unmasking, parsing, UTF-8, handshakes, timers
+	@$(need) cargo
+	cargo bench -p wsx-core
 
 memcheck: build $(asan) ## the C tests under valgrind (Debian: valgrind) and AddressSanitizer
 	@$(need) valgrind
@@ -208,4 +216,4 @@ build/tools/bin/cargo-deny:
 clean: ## remove everything that was built or fetched into the project
 	rm -rf build target node_modules bindings/node/node_modules bindings/node/*.node tests/node/node_modules tests/browser/node_modules
 
-.PHONY: help build library demo door-c door-rust door-python door-node install installcheck test test-rust test-c test-python test-node test-promises autobahn browser system memcheck lint lint-rust lint-header lint-deny clean
+.PHONY: help build library demo door-c door-rust door-python door-node install installcheck test test-rust test-c test-python test-node test-promises autobahn browser budgets bench-parts memcheck lint lint-rust lint-header lint-deny clean

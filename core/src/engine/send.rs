@@ -283,6 +283,30 @@ impl State {
         }
     }
 
+    /// Writes frames that many connections send to one of them, straight from where they are; only what the kernel does
+    /// not take, or what must wait behind other output, goes to the outbox.
+    #[inline]
+    pub(super) fn write_shared(&mut self, slot: u32, frames: &Arc<Vec<u8>>, messages: u32) {
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        let Some(transport) = record.transport.as_ref() else { return };
+        if !record.outbox.is_empty() || frames.len() > MAX_WRITE {
+            return self.push_shared(slot, frames, messages);
+        }
+        match transport.write(&[IoSlice::new(frames)]) {
+            Ok(count) if count == frames.len() => {}
+            Ok(count) => {
+                record.outbox.push_shared(frames);
+                record.outbox.advance(count, &mut self.spares);
+                self.blocked(slot);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                record.outbox.push_shared(frames);
+                self.blocked(slot);
+            }
+            Err(error) => self.transport_failed(slot, "cannot write to the peer", &error),
+        }
+    }
+
     /// Writes what waits for every connection that something was sent to.
     #[inline]
     pub(super) fn flush(&mut self) {
@@ -292,7 +316,7 @@ impl State {
     }
 
     fn flush_touched(&mut self) {
-        self.settle();
+        self.settle_and_write();
         // What a flush touches itself, by a close, is another turn's work.
         let count = self.touched.len();
         for index in 0..count {

@@ -175,33 +175,42 @@ impl State {
         frame::append(&mut batch.frames, message_opcode(message), true, message.payload(), None);
     }
 
-    /// Gives the pending batch to the outboxes of its receivers.
+    /// Gives the pending batch to the outboxes of its receivers: something is about to overtake it.
     #[inline]
     pub(super) fn settle(&mut self) {
         if let Some(batch) = self.batch.take() {
-            self.settle_batch(batch);
+            self.settle_batch(batch, Self::push_shared);
         }
     }
 
-    fn settle_batch(&mut self, Batch { audience, except, frames, messages }: Batch) {
+    /// The same at the end of a turn, when nothing can overtake it any more: it is written to its receivers.
+    pub(super) fn settle_and_write(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            self.settle_batch(batch, Self::write_shared);
+        }
+    }
+
+    fn settle_batch(&mut self, batch: Batch, give: impl Fn(&mut Self, u32, &Arc<Vec<u8>>, u32)) {
+        let Batch { audience, except, frames, messages } = batch;
         let frames = Arc::new(frames);
         match audience {
             Audience::Loop => {
                 for group in self.groups.slots() {
-                    self.settle_list(Audience::Group(group), except, &frames, messages);
+                    self.settle_list(Audience::Group(group), except, |state, slot| give(state, slot, &frames, messages));
                 }
             }
-            one => self.settle_list(one, except, &frames, messages),
+            one => self.settle_list(one, except, |state, slot| give(state, slot, &frames, messages)),
         }
     }
 
     /// Walks the receivers by index, for closing a slow one changes the list: its place is taken by the last one, which
     /// is looked at there.
-    fn settle_list(&mut self, audience: Audience, except: Option<u32>, frames: &Arc<Vec<u8>>, messages: u32) {
+    #[inline]
+    fn settle_list(&mut self, audience: Audience, except: Option<u32>, give: impl Fn(&mut Self, u32)) {
         let mut index = 0;
         while let Some(slot) = self.receiver(audience, index) {
             if Some(slot) != except {
-                self.push_shared(slot, frames, messages);
+                give(self, slot);
             }
             if self.receiver(audience, index) == Some(slot) {
                 index += 1;
