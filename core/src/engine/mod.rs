@@ -4,7 +4,7 @@
 //! event_loop   one turn: poll, dispatch, commands, deadlines, flush, reap     handle, shared   the thread-safe door
 //! receive      bytes in: frames to callbacks        opening   bytes in: HTTP heads to callbacks
 //! send         messages out: backlog, flush         current   the short way out of a callback
-//! topics       broadcast and publish
+//! topics       broadcast and publish             handover  a large message passed on without a copy
 //! closing      close, fail, end, reap               deadlines, timers   every timeout of the loop
 //! listener     accept                               connector, resolver   connect
 //! state        what a loop owns      registry   numbers to connections      outbox   what waits to be written
@@ -19,6 +19,7 @@ mod deadlines;
 pub(crate) mod event_loop;
 mod group;
 pub(crate) mod handle;
+mod handover;
 mod listener;
 mod opening;
 mod outbox;

@@ -27,6 +27,9 @@ pub(super) enum Chunk {
     Shared(Arc<Vec<u8>>),
     /// The rest of a frame that the kernel took in part.
     Rest(Vec<u8>),
+    /// Such a rest, whose bytes are lent to a callback and come when it returns. Until then nothing is written: it is only
+    /// there where the kernel takes no more.
+    Promised,
 }
 
 impl Chunk {
@@ -34,6 +37,7 @@ impl Chunk {
         match self {
             Self::Own(bytes) | Self::Rest(bytes) => bytes,
             Self::Shared(bytes) => bytes,
+            Self::Promised => &[],
         }
     }
 }
@@ -143,6 +147,20 @@ impl Outbox {
         self.push(Chunk::Rest(rest));
     }
 
+    /// Makes room for a rest of `len` bytes that is to be [redeemed](Self::redeem). Only for an empty outbox.
+    pub(super) fn push_promised(&mut self, len: usize) {
+        self.len += len;
+        self.push(Chunk::Promised);
+    }
+
+    /// Puts a frame's payload, of which `written` bytes have left, where it was promised.
+    pub(super) fn redeem(&mut self, payload: Vec<u8>, written: usize) {
+        if let Some(promised @ Chunk::Promised) = &mut self.front {
+            *promised = Chunk::Rest(payload);
+            self.written = written;
+        }
+    }
+
     fn push(&mut self, chunk: Chunk) {
         if self.front.is_none() {
             self.front = Some(chunk);
@@ -219,13 +237,17 @@ impl Outbox {
     pub(super) fn drop_unbegun(&mut self, sender: Role) -> (usize, u32) {
         let before = self.len;
         let Some(front) = self.front.take() else { return (0, 0) };
-        let end = match &front {
-            Chunk::Rest(bytes) => bytes.len(),
-            chunk => frame_end(chunk.bytes(), self.written, sender),
-        };
-        let behind = self.more.iter().flat_map(|more| more.iter()).map(Chunk::bytes);
-        let messages =
-            std::iter::once(&front.bytes()[end..]).chain(behind).map(|frames| count_messages(frames, sender)).sum();
+        let behind = self.more.take().into_iter().flat_map(|more| more.into_iter());
+        let (behind, messages) = behind.fold((0, 0), |(bytes, messages), chunk| {
+            (bytes + chunk.bytes().len(), messages + count_messages(chunk.bytes(), sender))
+        });
+        if matches!(front, Chunk::Rest(_) | Chunk::Promised) {
+            self.front = Some(front);
+            self.len -= behind;
+            return (behind, messages);
+        }
+        let end = frame_end(front.bytes(), self.written, sender);
+        let messages = messages + count_messages(&front.bytes()[end..], sender);
         let rest = front.bytes()[self.written..end].to_vec();
         *self = Self::default();
         if !rest.is_empty() {

@@ -4,16 +4,17 @@ use std::cell::RefMut;
 use std::io;
 
 use super::callback::{guarded, with_handler};
+use super::handover::tell_owned;
 use super::opening;
-use super::record::Phase;
+use super::record::{Phase, Record};
 use super::send::HEARTBEAT;
 use super::shared::LoopCell;
 use super::state::State;
 use crate::close::Side;
 use crate::error::{Failure, Stage};
-use crate::event::{Connection, Fragment, Handler, ReadyState};
+use crate::event::{Connection, Fragment, Handler, Message, ReadyState};
 use crate::protocol::frame::Role;
-use crate::protocol::message::{Limits, Received, Receiver, Violation};
+use crate::protocol::message::{Assembled, Limits, Received, Receiver, Violation};
 
 /// Receives for one connection, once, and tells the program what came.
 #[inline]
@@ -58,13 +59,10 @@ struct Lent {
 
 /// Parses frames and calls the handler for each message, until the bytes or the callbacks end it.
 pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, mut bytes: &mut [u8]) {
-    if bytes.is_empty() {
-        return;
-    }
     let mut flow = state.flow(slot);
     let Some(mut lent) = state.lend(slot) else { return };
     drop(state);
-    while matches!(flow, Flow::Deliver | Flow::Swallow) && !bytes.is_empty() {
+    while matches!(flow, Flow::Deliver | Flow::Swallow) && (!bytes.is_empty() || lent.receiver.is_ready()) {
         match lent.receiver.receive_short(&mut bytes, lent.role, &lent.limits) {
             Some(Ok(message)) if flow == Flow::Deliver => {
                 if let Err(panicked) = guarded(|| lent.handler.on_message(lent.connection, message)) {
@@ -130,6 +128,9 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flo
         }
         _ if !deliver => return,
         Received::Message(message) => guarded(|| handler.on_message(connection, message)),
+        Received::Assembled(Assembled::Binary(payload)) => {
+            tell_owned(cell, payload, |payload| guarded(|| handler.on_message(connection, Message::Binary(payload))))
+        }
         Received::Assembled(message) => guarded(|| handler.on_message(connection, message.message())),
         Received::Fragment { is_text, is_first, is_last, payload } => {
             let fragment = Fragment { payload: &payload, is_text, is_first, is_last };
@@ -165,6 +166,27 @@ pub(super) fn opened(cell: &LoopCell, slot: u32, group: u32, call: impl FnOnce(&
     }
 }
 
+/// What one receive has brought.
+struct Read {
+    count: usize,
+    /// How much of it is in the loop's buffer.
+    fresh: usize,
+    /// There may be more.
+    is_full: bool,
+}
+
+/// One receive for a connection that is in the middle of a message: if possible to where its payload belongs.
+fn receive_partial(record: &mut Record, limits: &Limits, buffer: &mut [u8]) -> io::Result<Read> {
+    let Some(transport) = &record.transport else { return Err(io::ErrorKind::NotConnected.into()) };
+    let Some(payload) = record.protocol.receiver.direct(limits) else {
+        return transport.read(buffer).map(|count| Read { count, fresh: count, is_full: count == buffer.len() });
+    };
+    let held = payload.len();
+    let count = transport.read_more(payload)?;
+    let is_full = payload.len() == payload.capacity();
+    Ok(Read { count, fresh: record.protocol.receiver.received_directly(held, buffer), is_full })
+}
+
 impl State {
     /// One receive into the loop's buffer, or what was left over when reading was paused.
     fn read(&mut self, slot: u32, buffer: &mut [u8]) -> Option<(usize, Phase)> {
@@ -181,23 +203,33 @@ impl State {
             self.read_again(slot);
             return Some((carry.len(), phase));
         }
-        match record.transport.as_ref()?.read(buffer) {
-            Ok(0) => {
+        let received = if record.protocol.receiver.is_partial() {
+            let limits = &self.groups.get(record.group)?.limits;
+            receive_partial(record, limits, buffer)
+        } else {
+            record.transport.as_ref()?.read(buffer).map(|count| Read {
+                count,
+                fresh: count,
+                is_full: count == buffer.len(),
+            })
+        };
+        match received {
+            Ok(Read { count: 0, .. }) => {
                 self.peer_ended(slot);
                 None
             }
-            Ok(count) => {
+            Ok(Read { fresh, is_full, .. }) => {
                 let was_awaited = record.heard_at < record.since;
                 record.heard_at = self.now;
                 // A short receive means there is no more. Where the peer has ended, no further event will come.
-                if count == buffer.len() || record.peer_ended {
+                if is_full || record.peer_ended {
                     self.read_again(slot);
                 }
                 if was_awaited {
                     // The peer lives: the next ping may be due before the answer to this one would have been.
                     self.schedule(slot);
                 }
-                Some((count, phase))
+                Some((fresh, phase))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => {

@@ -73,7 +73,7 @@ impl State {
                 return Ok(());
             }
         } else if payload.len() >= WRITE_AT_ONCE && role == Role::Server && !record.is_blocked() {
-            return self.write_at_once(slot, message);
+            return self.write_at_once(connection, slot, message);
         }
         let mask = self.mask(role);
         let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
@@ -220,7 +220,7 @@ impl State {
     }
 
     /// Writes header and payload of a large message in one system call; only what the kernel leaves is copied.
-    fn write_at_once(&mut self, slot: u32, message: Message<'_>) -> Result<()> {
+    fn write_at_once(&mut self, connection: Connection, slot: u32, message: Message<'_>) -> Result<()> {
         let payload = message.payload();
         let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
         let (header, size) = frame::encode_header(message_opcode(message), true, payload.len(), None);
@@ -255,6 +255,8 @@ impl State {
         if sent == 0 {
             let protocol = &record.protocol;
             record.outbox.append(&mut self.spares, |out| protocol.send(out, message, None));
+        } else if sent >= size && self.lent.promise(payload, connection, sent - size) {
+            record.outbox.push_promised(size + payload.len() - sent);
         } else {
             let mut rest = header[sent.min(size)..].to_vec();
             rest.extend(&payload[sent.saturating_sub(size)..]);

@@ -13,6 +13,7 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
 use super::group::Group;
+use super::handover::LentPayload;
 use super::outbox::Spares;
 use super::record::{Phase, Record};
 use super::registry::{LISTENER_SLOTS, Registry};
@@ -46,6 +47,7 @@ pub(super) struct State {
     pub(super) batch: Option<Batch>,
     /// A connection of this loop is staged in `current`.
     pub(super) has_staged: bool,
+    pub(super) lent: LentPayload,
     pub(super) timers: Timers,
     pub(super) resolver: Resolver,
     pub(super) spares: Spares,
@@ -84,6 +86,7 @@ impl State {
             topics: Topics::default(),
             batch: None,
             has_staged: false,
+            lent: LentPayload::default(),
             timers: Timers::default(),
             resolver: Resolver::default(),
             spares: Spares::default(),

@@ -196,7 +196,9 @@ impl State {
         match audience {
             Audience::Loop => {
                 for group in self.groups.slots() {
-                    self.settle_list(Audience::Group(group), except, |state, slot| give(state, slot, &frames, messages));
+                    self.settle_list(Audience::Group(group), except, |state, slot| {
+                        give(state, slot, &frames, messages)
+                    });
                 }
             }
             one => self.settle_list(one, except, |state, slot| give(state, slot, &frames, messages)),

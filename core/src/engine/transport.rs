@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use socket2::{Socket, TcpKeepalive};
@@ -38,6 +39,11 @@ impl Transport {
     #[inline]
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         uninterrupted(|| recv(&self.0, &mut *buffer, RecvFlags::empty()).map(|(count, _)| count))
+    }
+
+    /// One receive into the room at the end of a buffer.
+    pub(super) fn read_more(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        uninterrupted(|| recv(&self.0, spare_capacity(buffer), RecvFlags::empty()).map(|(_, count)| count))
     }
 
     /// One send. The peer's end being gone is an error here, never a SIGPIPE for the program.

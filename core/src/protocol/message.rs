@@ -119,6 +119,13 @@ impl Assembled {
     }
 }
 
+/// Where less than this is missing of a frame, it is received with everything else.
+const DIRECT: u64 = 16 * 1024;
+/// How much is made room for at first.
+const FIRST_ROOM: usize = 64 * 1024;
+/// How much of what follows a frame may come with its end.
+pub const BEHIND: usize = 1024;
+
 /// The receiving half of one connection. Between whole messages it owns nothing.
 #[derive(Debug, Default)]
 pub struct Receiver {
@@ -147,6 +154,52 @@ impl Receiver {
         let payload = &mut bytes[SHORT_HEADER..];
         unmask(payload, frame.mask);
         Some(if frame.is_text { text(payload) } else { Ok(Message::Binary(payload)) })
+    }
+
+    /// The buffer that the payload of the frame in progress may be received into, with room at its end: so that a large
+    /// binary message is copied once, by the kernel. None for anything else, or where little is missing.
+    pub fn direct(&mut self, limits: &Limits) -> Option<&mut Vec<u8>> {
+        let Partial { frame: Some(frame), message: Some(message), .. } = &mut **self.partial.as_mut()? else {
+            return None;
+        };
+        let left = frame.left();
+        if left < DIRECT || (limits.deliver_fragments && !(frame.header.fin && message.fragments == 1)) {
+            return None;
+        }
+        let Assembled::Binary(bytes) = &mut message.assembled else { return None };
+        // Room for a little more than is missing, so that a short receive tells that there is no more. It grows with
+        // what has come, not with what was announced.
+        let room = left.min(bytes.len().saturating_mul(3).max(FIRST_ROOM) as u64) as usize;
+        bytes.reserve_exact(room + BEHIND);
+        Some(bytes)
+    }
+
+    /// Takes note of what was received into the buffer of [`direct`](Self::direct), behind its first `held` bytes. What
+    /// came after the end of the frame is moved to `rest`, which has room for [`BEHIND`] bytes; returns how much that is.
+    /// A message that is complete is the next event of [`receive`](Self::receive).
+    pub fn received_directly(&mut self, held: usize, rest: &mut [u8]) -> usize {
+        let Some(Partial { frame: slot @ Some(_), message: Some(message), .. }) = self.partial.as_deref_mut() else {
+            return 0;
+        };
+        let (Some(frame), Assembled::Binary(bytes)) = (slot.as_mut(), &mut message.assembled) else { return 0 };
+        let came = bytes.len() - held;
+        let here = usize::try_from(frame.left()).unwrap_or(usize::MAX).min(came);
+        let behind = came - here;
+        rest[..behind].copy_from_slice(&bytes[held + here..]);
+        bytes.truncate(held + here);
+        unmask_part(&mut bytes[held..], frame.header.mask, (frame.received % 4) as usize);
+        frame.received += here as u64;
+        if frame.left() == 0 {
+            message.is_complete = frame.header.fin;
+            *slot = None;
+        }
+        behind
+    }
+
+    /// Whether an event is there without further input.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.partial.as_ref().and_then(|partial| partial.message.as_ref()).is_some_and(|message| message.is_complete)
     }
 
     /// Takes at most one event off `input`, and returns what is left of it.
@@ -193,6 +246,10 @@ impl Receiver {
         role: Role,
         limits: &Limits,
     ) -> Result<(Option<Received<'b>>, &'b mut [u8]), Violation> {
+        if self.is_ready() {
+            let message = self.partial.take().and_then(|partial| partial.message);
+            return Ok((message.map(|message| Received::Assembled(message.assembled)), input));
+        }
         if input.is_empty() {
             return Ok((None, input));
         }
@@ -310,6 +367,13 @@ struct Frame {
     received: u64,
 }
 
+impl Frame {
+    /// Bytes of payload that have not come.
+    fn left(&self) -> u64 {
+        self.header.length - self.received
+    }
+}
+
 #[derive(Debug)]
 struct Assembly {
     is_text: bool,
@@ -321,6 +385,8 @@ struct Assembly {
     /// What has come of the current frame, where fragments are delivered.
     fragment: Vec<u8>,
     utf8: Utf8,
+    /// The last frame was received directly to its end.
+    is_complete: bool,
 }
 
 impl Partial {
@@ -440,10 +506,19 @@ impl Partial {
 impl Assembly {
     fn new(is_text: bool) -> Self {
         let assembled = if is_text { Assembled::Text(String::new()) } else { Assembled::Binary(Vec::new()) };
-        Self { is_text, fragments: 0, announced: 0, assembled, fragment: Vec::new(), utf8: Utf8::default() }
+        Self {
+            is_text,
+            fragments: 0,
+            announced: 0,
+            assembled,
+            fragment: Vec::new(),
+            utf8: Utf8::default(),
+            is_complete: false,
+        }
     }
 
-    /// Unmasks, checks and copies block by block, so that each step finds the block in the processor's cache.
+    /// Unmasks, checks and copies block by block, so that each step finds the block in the processor's nearest cache, and
+    /// small enough for a copy by vector registers: larger ones are made by `rep movs`, which is slow to begin.
     fn append(
         &mut self,
         bytes: &mut [u8],
@@ -453,10 +528,12 @@ impl Assembly {
         limits: &Limits,
     ) -> Result<(), Violation> {
         // A multiple of 4: each block begins at the same phase of the key.
-        const BLOCK: usize = 16 * 1024;
+        const BLOCK: usize = 2 * 1024;
         match &mut self.assembled {
             Assembled::Binary(assembled) => {
-                assembled.reserve_exact(room(assembled.len(), assembled.capacity(), bytes.len(), expected, limits));
+                let wanted = room(assembled.len(), assembled.capacity(), bytes.len(), expected, limits);
+                // The rest of a large message is received directly, with something behind it.
+                assembled.reserve_exact(if wanted as u64 > DIRECT { wanted + BEHIND } else { wanted });
                 for block in bytes.chunks_mut(BLOCK) {
                     unmask_part(block, mask, phase);
                     assembled.extend_from_slice(block);
@@ -505,15 +582,15 @@ fn unmask_part(bytes: &mut [u8], mask: Option<[u8; 4]>, phase: usize) {
 }
 
 /// How much to reserve beyond `held` bytes when `arriving` ones have come and `expected` may follow, these included:
-/// nothing if there is room, else double, so that copying stays linear and memory grows with what has come, and never
-/// more than is expected or allowed.
+/// nothing if there is room, else four times what has come, so that copying is rare and memory grows with what has come,
+/// and never more than is expected or allowed.
 fn room(held: usize, capacity: usize, arriving: usize, expected: u64, limits: &Limits) -> usize {
     if capacity - held >= arriving {
         return 0;
     }
     let ceiling = expected.min(limits.largest().saturating_sub(held as u64));
-    let doubled = arriving.saturating_mul(2).saturating_add(held).max(64);
-    usize::try_from(ceiling).unwrap_or(usize::MAX).min(doubled).max(arriving)
+    let growth = arriving.saturating_mul(4).saturating_add(held.saturating_mul(3)).max(64);
+    usize::try_from(ceiling).unwrap_or(usize::MAX).min(growth).max(arriving)
 }
 
 #[cfg(test)]

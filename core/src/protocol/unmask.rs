@@ -69,10 +69,10 @@ fn xor_avx2(payload: &mut [u8], key: [u8; 4]) {
     xor_blocks(payload, key);
 }
 
-/// 128 bytes a step. Plain Rust: inlined into `xor_avx2`, the compiler makes it four 32-byte operations.
+/// 256 bytes a step. Plain Rust: inlined into `xor_avx2`, the compiler makes it eight 32-byte operations.
 #[inline(always)]
 fn xor_blocks(payload: &mut [u8], key: [u8; 4]) {
-    let (blocks, rest) = payload.as_chunks_mut::<128>();
+    let (blocks, rest) = payload.as_chunks_mut::<256>();
     let wide = twice(key);
     for block in blocks {
         for word in block.as_chunks_mut::<8>().0 {
