@@ -170,7 +170,7 @@ browser: build door-rust door-python door-node tests/browser/node_modules/.packa
 	@for server in "$(chat_c)" "$(chat_rust)" "$(chat_python)" "$(chat_node)"; do echo "$$server"; \
 	  node tests/browser/chat.mjs -- $$server --page examples/chat.html; done
 
-budgets: build build/budgets/heartbeat ## what a message costs, and an idle connection, against ceilings (Debian: valgrind, strace; ACCEPT=1 sets them)
+budgets: build build/budgets/heartbeat ## instructions, system calls, memory and wake-ups, each with its ceiling (Debian: valgrind, strace; ACCEPT=1 sets them)
 	@$(need) python3 valgrind strace
 	@$(PYTHON) tests/budgets/run.py $(if $(ACCEPT),--accept)
 

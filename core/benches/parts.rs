@@ -1,4 +1,4 @@
-//! How long the parts of the engine take, each by itself: `make bench-parts`, or `cargo bench -p wsx-core -- NAME` for some.
+//! How long each part of the engine takes: `make bench-parts`, or for some `cargo bench -p wsx-core -- NAME`.
 //!
 //! What a whole message costs is told by `make budgets`, without noise; this tells which part of it a change has moved.
 

@@ -1,0 +1,151 @@
+"""Peers that put a server to work in the same way in every run: plain sockets, raw frames, every byte compared."""
+import fcntl
+import random
+import select
+import socket
+import struct
+import sys
+import termios
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+from wire import BINARY, PING, PONG, TEXT, frame, request  # noqa: E402
+
+DEADLINE = 30          # seconds for whatever must come; valgrind makes a server some forty times slower
+FULL_WINDOW = 0.05     # and for an acknowledgement, which Linux delays by 40 ms at most here
+OPENED_AT_ONCE = 500   # fewer than any system queues for a listener
+
+
+def messages(count, size, is_text=False):
+    """Messages as a client sends them, and as they must come back."""
+    numbers = random.Random(size)
+    payload = bytes(numbers.choices(range(32, 127), k=size)) if is_text else numbers.randbytes(size)
+    opcode = TEXT if is_text else BINARY
+    return frame(opcode, payload) * count, frame(opcode, payload, mask=None) * count
+
+
+def ask(server):
+    peer = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    peer.sendall(request())
+    return peer
+
+
+def accepted(peer):
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        more = peer.recv(4096)
+        assert more, f"the stream ended inside the head: {head!r}"
+        head += more
+    assert head.startswith(b"HTTP/1.1 101"), head
+    return peer
+
+
+def connect(server):
+    return accepted(ask(server))
+
+
+def connect_all(server, count):
+    """Many at once while the server is stopped, so that it finds the same at each turn of each run."""
+    peers = []
+    while len(peers) < count:
+        with server.stopped():
+            new = [ask(server) for _ in range(min(OPENED_AT_ONCE, count - len(peers)))]
+        peers += map(accepted, new)
+    return peers
+
+
+def expect(peer, reply):
+    """Exactly these bytes come next."""
+    buffer = bytearray(len(reply))
+    view, received = memoryview(buffer), 0
+    while received < len(reply):
+        count = peer.recv_into(view[received:])
+        assert count, f"the stream ended after {received} of {len(reply)} bytes"
+        received += count
+    assert buffer == reply, "what came is not what was due"
+
+
+class Echo:
+    """One peer sends a message, and reads it, before it sends another."""
+
+    def __init__(self, size, is_text=False):
+        self.sent, self.due = messages(1, size, is_text)
+        self.peers, self.units = 1, 1
+
+    def round(self, _server, peers):
+        peers[0].sendall(self.sent)
+        expect(peers[0], self.due)
+
+    def rest(self, _server, _peers):
+        """What a round costs beside its messages: nothing."""
+
+
+class GatheredEcho:
+    """Every peer sends `depth` messages while the server is stopped; then it goes on, and they read.
+
+    Else the scheduler would decide how many connections a turn finds ready, and in how many pieces a large message is
+    read. The kernel holds 1 MiB between two sockets once the connection is warm: its first messages come in pieces.
+    """
+
+    def __init__(self, size, peers=1, depth=1, is_text=False):
+        self.sent, self.due = messages(depth, size, is_text)
+        self.peers, self.units = peers, peers * depth
+
+    def round(self, server, peers):
+        left = []
+        with server.stopped():
+            for peer in peers:
+                peer.setblocking(False)
+                left.append(self.sent[peer.send(self.sent):])
+                peer.settimeout(DEADLINE)
+            arrive(peers)
+        for peer, rest in zip(peers, left):
+            peer.sendall(rest)
+            expect(peer, self.due)
+
+    def rest(self, server, _peers):
+        """To be stopped ends a wait, and so costs a turn, which is not the messages'."""
+        with server.stopped():
+            pass
+
+
+def arrive(peers):
+    """Waits until the receiving sockets have everything, or no more room."""
+    end = time.monotonic() + FULL_WINDOW
+    while any(struct.unpack("i", fcntl.ioctl(peer, termios.TIOCOUTQ, bytes(4)))[0] for peer in peers):
+        if time.monotonic() > end:
+            break
+
+
+class Broadcast:
+    """One peer sends `depth` messages at once, and all others read them."""
+
+    def __init__(self, size, receivers, depth=1):
+        self.sent, self.due = messages(depth, size)
+        self.peers, self.units = 1 + receivers, receivers * depth
+
+    def round(self, _server, peers):
+        peers[0].sendall(self.sent)
+        for peer in peers[1:]:
+            expect(peer, self.due)
+
+    def rest(self, _server, _peers):
+        """What a round costs beside its messages: nothing."""
+
+
+def answer_pings(peers, seconds):
+    """Answers every ping at once; returns how many there were."""
+    by_number = {peer.fileno(): peer for peer in peers}
+    poll, answered = select.epoll(), 0
+    for number in by_number:
+        poll.register(number, select.EPOLLIN)
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        for number, _ in poll.poll(left):
+            ping = by_number[number].recv(4096)
+            assert ping[:1] == bytes([0x80 | PING]) and len(ping) == 2 + ping[1], f"not a ping: {ping!r}"
+            by_number[number].sendall(frame(PONG, ping[2:]))
+            answered += 1
+    return answered

@@ -1,0 +1,87 @@
+"""A server, alone or under callgrind or strace, and what they count."""
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+DEADLINE = 60   # seconds to end, and to come to rest
+
+
+class Server:
+    """A program that says where it listens, and ends with status 0 on SIGTERM."""
+
+    def __init__(self, command, under=()):
+        self.process = subprocess.Popen([*under, *command], stdout=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        assert line.startswith("listening on ws://127.0.0.1:"), f"{command[0]} said {line!r}"
+        self.port = int(line.rpartition(":")[2])
+        self.pid = self.process.pid
+        if "strace" in under:   # whose child it is; valgrind becomes it
+            self.pid = int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.kill(self.pid, signal.SIGTERM)
+        status = self.process.wait(timeout=DEADLINE)
+        assert status == 0, f"the server ended with status {status}"
+
+    @contextlib.contextmanager
+    def stopped(self):
+        """Stopped, while it waits for something to do."""
+        self._until("S")
+        os.kill(self.pid, signal.SIGSTOP)
+        self._until("Tt")
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
+    def _until(self, states):
+        """Waits until every thread is in one of these states: S sleeps, T and t are stopped."""
+        end = time.monotonic() + DEADLINE
+        while not all(stat.read_text().rpartition(")")[2].split()[0] in states for stat in self._tasks("stat")):
+            assert time.monotonic() < end, f"the server comes to none of the states {states}"
+            time.sleep(0.0001)
+
+    def switches(self):
+        """How often its threads have gone to sleep: each wake-up is followed by one."""
+        return sum(int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status.read_text(), re.M)[1])
+                   for status in self._tasks("status"))
+
+    def _tasks(self, file):
+        return Path(f"/proc/{self.pid}/task").glob(f"*/{file}")
+
+    def private_bytes(self):
+        """Resident memory that no other process shares."""
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        return 1024 * sum(map(int, re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", rollup, re.M)))
+
+
+def count_instructions(command, work):
+    """Runs the server, has it work, and returns how many instructions that took. What `work` returns, the peers, stays
+    until the server has ended, so that it ends in the same way each time."""
+    with tempfile.NamedTemporaryFile("r") as file:
+        with Server(command, ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={file.name}"]) as server:
+            peers = work(server)
+        close(peers)
+        return {"instructions": int(re.search(r"^totals: (\d+)", file.read(), re.M)[1])}
+
+
+def count_calls(command, work):
+    """The same with system calls, by their names."""
+    with tempfile.NamedTemporaryFile("r") as file:
+        with Server(command, ["strace", "-f", "-c", "-U", "name,calls", "-o", file.name]) as server:
+            peers = work(server)
+        close(peers)
+        return {name: int(calls) for name, calls in re.findall(r"^(\w+) +(\d+)$", file.read(), re.M) if name != "total"}
+
+
+def close(peers):
+    for peer in peers:
+        peer.close()
