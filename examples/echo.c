@@ -2,6 +2,7 @@
  * An echo server: text comes back as text, binary as binary. With --broadcast a message goes to everybody else instead.
  *
  *     echo [--host HOST] [--port PORT] [--broadcast] [--max-message BYTES] [--max-fragments N] [--origin any]
+ *          [--threads N] [--busy-poll MICROSECONDS]
  *
  * It pauses a peer that does not read its echoes, and ends in order on SIGINT and SIGTERM.
  */
@@ -52,7 +53,7 @@ static void usage(const char *what, const char *argument)
 {
     fprintf(stderr, "echo: %s%s\n"
             "usage: echo [--host HOST] [--port PORT] [--broadcast] [--max-message BYTES] [--max-fragments N]"
-            " [--origin any]\n",
+            " [--origin any] [--threads N] [--busy-poll MICROSECONDS]\n",
             what, argument);
     exit(USAGE);
 }
@@ -98,6 +99,10 @@ int main(int argc, char **argv)
             wsx_options_set_max_message(options, (size_t)number(option, value, SIZE_MAX));
         else if (strcmp(option, "--max-fragments") == 0)
             wsx_options_set_max_fragments(options, (uint32_t)number(option, value, UINT32_MAX));
+        else if (strcmp(option, "--threads") == 0)
+            wsx_options_set_threads(options, (size_t)number(option, value, 1024));
+        else if (strcmp(option, "--busy-poll") == 0)
+            wsx_options_set_busy_poll(options, number(option, value, 1000000));
         else if (strcmp(option, "--origin") == 0 && strcmp(value, "any") == 0)
             wsx_options_set_origins(options, WSX_ORIGINS_ANY);
         else if (strcmp(option, "--origin") == 0) usage("--origin takes 'any', not ", value);
@@ -120,7 +125,7 @@ int main(int argc, char **argv)
 
     wsx_loop *loop;
     wsx_listener listener;
-    check(wsx_loop_new(NULL, &loop));
+    check(wsx_loop_new(options, &loop));
     check(wsx_listen(loop, address, options, &callbacks, loop, &listener));
     check(wsx_listener_address(listener, address, sizeof address, NULL));
     wsx_options_free(options);

@@ -168,6 +168,8 @@ pub struct User {
 
 // SAFETY: the header says on which threads callbacks and the drop function run, and that the pointer must bear it.
 unsafe impl Send for User {}
+// SAFETY: the same; nothing is done with the pointer here but handing it over.
+unsafe impl Sync for User {}
 
 impl Drop for User {
     fn drop(&mut self) {

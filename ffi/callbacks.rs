@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::mem::{MaybeUninit, size_of};
+use std::sync::Arc;
 
 use wsx_core::{
     Close, Connection, Error, Failure, FailureKind, Fragment, Handler, Listener, Message, Opening, Request, Response,
@@ -237,9 +238,10 @@ impl wsx_callbacks {
 }
 
 /// The handler that calls a program's table.
+#[derive(Clone)]
 pub struct Callbacks {
     table: wsx_callbacks,
-    user: User,
+    user: Arc<User>,
 }
 
 impl Callbacks {
@@ -248,7 +250,7 @@ impl Callbacks {
     pub unsafe fn new(table: *const wsx_callbacks, user: *mut c_void) -> Result<Box<Self>> {
         // SAFETY: the caller's.
         let table = unsafe { wsx_callbacks::read(table) }?;
-        Ok(Box::new(Self { user: User { pointer: user, drop: table.drop }, table }))
+        Ok(Box::new(Self { user: Arc::new(User { pointer: user, drop: table.drop }), table }))
     }
 }
 
@@ -338,6 +340,10 @@ impl Handler for Callbacks {
         };
         // SAFETY: see the impl.
         unsafe { call(connection.id(), &info, self.user.pointer) };
+    }
+
+    fn for_another_thread(&self) -> Option<Box<dyn Handler>> {
+        Some(Box::new(self.clone()))
     }
 
     fn on_listener_error(&mut self, listener: Listener, failure: &Failure) {

@@ -264,6 +264,22 @@ pub extern "C" fn wsx_options_set_max_command_bytes(options: Option<&mut wsx_opt
     set(options, |options| options.event_loop.max_command_bytes = bytes)
 }
 
+/// Loop: how long it stays awake and asks for events before it sleeps, in microseconds: the shortest latency at the price
+/// of a busy processor; it does so only while that pays. Default 0: it sleeps at once. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_busy_poll(options: Option<&mut wsx_options>, microseconds: u64) -> i32 {
+    set(options, |options| options.event_loop.busy_poll = std::time::Duration::from_micros(microseconds))
+}
+
+/// Loop: threads that serve, 1 to 1,024. Each has a share of every listener's connections and one set of topics for all;
+/// the first is the one that runs the loop, the others start with its first turn and end with it. Callbacks then run on
+/// several threads at once, those of one connection always on the same, with the same user pointer; calls that belong to
+/// the loop's thread act for the thread they are made on. Default 1. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_threads(options: Option<&mut wsx_options>, count: usize) -> i32 {
+    set(options, |options| options.event_loop.threads = count)
+}
+
 /// Loop: size of its one receive buffer, in bytes, at least 4 KiB. Default 512 KiB. [any thread]
 #[unsafe(no_mangle)]
 pub extern "C" fn wsx_options_set_receive_buffer(options: Option<&mut wsx_options>, bytes: usize) -> i32 {

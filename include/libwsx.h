@@ -537,6 +537,21 @@ int32_t wsx_options_set_max_commands(wsx_options *options, size_t count);
 /** Loop: most payload in those calls, in bytes. Beyond it they answer WSX_ERR_FULL. Default 16 MiB. [any thread] */
 int32_t wsx_options_set_max_command_bytes(wsx_options *options, size_t bytes);
 
+/**
+ * Loop: how long it stays awake and asks for events before it sleeps, in microseconds: the shortest latency at the price
+ * of a busy processor; it does so only while that pays. Default 0: it sleeps at once. [any thread]
+ */
+int32_t wsx_options_set_busy_poll(wsx_options *options,
+                                  uint64_t microseconds);
+
+/**
+ * Loop: threads that serve, 1 to 1,024. Each has a share of every listener's connections and one set of topics for all;
+ * the first is the one that runs the loop, the others start with its first turn and end with it. Callbacks then run on
+ * several threads at once, those of one connection always on the same, with the same user pointer; calls that belong to
+ * the loop's thread act for the thread they are made on. Default 1. [any thread]
+ */
+int32_t wsx_options_set_threads(wsx_options *options, size_t count);
+
 /** Loop: size of its one receive buffer, in bytes, at least 4 KiB. Default 512 KiB. [any thread] */
 int32_t wsx_options_set_receive_buffer(wsx_options *options, size_t bytes);
 

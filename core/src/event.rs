@@ -405,4 +405,10 @@ pub trait Handler: Send + 'static {
     /// Something failed that belongs to no announced connection: accepting (out of descriptors, say; it is retried), or
     /// an answer of the request hook that could not be sent.
     fn on_listener_error(&mut self, listener: Listener, failure: &Failure) {}
+
+    /// A handler for the connections that a further thread serves, asked for when a listener begins on a loop with
+    /// several ([`LoopOptions::threads`](crate::LoopOptions::threads)). The default is none: `listen` is an error there.
+    fn for_another_thread(&self) -> Option<Box<dyn Handler>> {
+        None
+    }
 }

@@ -1,6 +1,7 @@
 //! Every way a connection ends: closed by a side, failed, cut; and the one `on_close` that is owed then.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::record::{Ending, NO_MEMBER, Phase};
@@ -388,6 +389,7 @@ impl State {
         }
         if let Some(group) = self.groups.get_mut(group) {
             group.members.swap_remove(member as usize);
+            group.open.fetch_sub(1, Ordering::Relaxed);
             if let Some(moved) = group.members.get(member as usize).copied()
                 && let Some(moved) = self.connections.get_mut(moved)
             {
@@ -399,6 +401,7 @@ impl State {
 
     /// Stops accepting and closes every connection with 1001; what is left after `grace` is cut.
     pub(super) fn shutdown(&mut self, grace: Duration) {
+        self.shared.is_ending.store(true, Ordering::Release);
         self.settle();
         self.tick();
         for group in self.groups.slots() {

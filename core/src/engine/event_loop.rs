@@ -17,12 +17,13 @@ use super::listener;
 use super::receive::receive;
 use super::record::{Ending, Phase};
 use super::shared::{Command, LoopCell, Shared, enroll, here, leave, settle_here};
+use super::siblings::Siblings;
 use super::state::{News, State};
 use super::timers::{Millis, TimerKey};
 use crate::close::{self, Close, Side};
 use crate::config::LoopOptions;
 use crate::error::{Error, Failure, FailureKind, Result, Stage};
-use crate::event::{Connection, Listener, ReadyState};
+use crate::event::{Connection, ReadyState};
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -33,9 +34,13 @@ const WAKER: Token = Token(usize::MAX);
 ///
 /// Dropping it ends every connection, each with its one `on_close`. It should be dropped on its own thread; on another,
 /// it refuses calls from then on, and what it owns is freed, without callbacks, when its thread ends.
+///
+/// With several [threads](LoopOptions::threads) it is the first of as many loops that serve as one. Calls that belong to
+/// the loop's thread then act on the loop of the thread they are made on; its drop waits for the others to end.
 #[derive(Debug)]
 pub struct EventLoop {
     handle: Handle,
+    siblings: Siblings,
 }
 
 impl Deref for EventLoop {
@@ -54,13 +59,21 @@ impl EventLoop {
 
     /// An event loop with these options.
     pub fn with_options(options: &LoopOptions) -> Result<Self> {
+        let mut this = Self::alone(options, None)?;
+        this.siblings = Siblings::new(&this.handle, options)?;
+        Ok(this)
+    }
+
+    /// A loop of one thread; `first` is the index of the one that it is to serve together with.
+    pub(super) fn alone(options: &LoopOptions, first: Option<u16>) -> Result<Self> {
         let failed = |source| Error::io("make an event loop", source);
         let poll = mio::Poll::new().map_err(failed)?;
         let waker = mio::Waker::new(poll.registry(), WAKER).map_err(failed)?;
-        let (shared, first_generation) = enroll(|index| Ok(Shared::new(index, options, poll.as_raw_fd(), waker)))?;
+        let (shared, first_generation) =
+            enroll(|index| Ok(Shared::new(index, first, options, poll.as_raw_fd(), waker)))?;
         let state = State::new(shared.clone(), poll, options, first_generation)?;
         shared.park(state);
-        Ok(Self { handle: Handle { shared } })
+        Ok(Self { handle: Handle { shared }, siblings: Siblings::default() })
     }
 
     /// The thread-safe door to this loop.
@@ -75,8 +88,9 @@ impl EventLoop {
     /// [`Error::WrongThread`], [`Error::Reentrant`], and [`Error::Io`] if the system cannot be waited on.
     pub fn run(&mut self) -> Result<()> {
         let cell = self.cell()?;
+        self.siblings.start()?;
         while exclusively(&cell, None)? {}
-        Ok(())
+        self.siblings.finish(&self.handle)
     }
 
     /// One turn: waits for something to happen, at most `timeout` (`None`: until it does), then does all of it. False
@@ -85,7 +99,9 @@ impl EventLoop {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        exclusively(&*self.cell()?, timeout)
+        let cell = self.cell()?;
+        self.siblings.start()?;
+        exclusively(&cell, timeout)
     }
 
     /// Writes what was sent since the last turn. A host that turns the loop inside its own calls this once per tick of
@@ -130,6 +146,7 @@ impl AsRawFd for EventLoop {
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
+        self.siblings.end();
         let shared: &Arc<Shared> = &self.handle.shared;
         let cell = self.cell();
         let commands = shared.close();
@@ -141,7 +158,7 @@ impl Drop for EventLoop {
             return;
         }
         cell.state().dropping = true;
-        for (command, _) in commands {
+        for command in commands {
             // What was accepted from other threads is told as unsent or lost.
             if let Command::Engine(call) = command {
                 call(&mut cell.state());
@@ -176,7 +193,8 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
     let mut state = cell.state();
     state.flush();
     let wait = state.wait(timeout);
-    match state.poll.poll(&mut scratch.events, wait) {
+    let State { poll, waiting, .. } = &mut *state;
+    match waiting.wait(poll, &mut scratch.events, wait) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::Interrupted => scratch.events.clear(),
         Err(error) => return Err(Error::io("wait for events", error)),
@@ -230,7 +248,7 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
 fn run_commands(cell: &LoopCell) {
     let shared = cell.state().shared.clone();
     let (commands, requests) = shared.drain();
-    for (command, _) in commands {
+    for command in commands {
         match command {
             Command::Engine(call) => call(&mut cell.state()),
             // A panic of the program's own function concerns no connection; the panic hook has reported it.
@@ -295,7 +313,7 @@ fn tell_news(cell: &LoopCell) {
             Some(News::Drain(id)) => tell_drain(cell, id),
             Some(News::Closed(slot)) => tell_close(cell, slot),
             Some(News::ListenerError(group, failure)) => {
-                let listener = Listener(cell.state().groups.id(group));
+                let Some(listener) = cell.state().groups.get(group).map(|group| group.listener) else { continue };
                 with_handler(cell, group, |handler| handler.on_listener_error(listener, &failure));
             }
             Some(News::IdleGroup(group)) => {
@@ -428,6 +446,7 @@ impl State {
         if group.acceptor.is_some() || group.records != 0 {
             return None;
         }
+        self.shared_listeners.remove(&group.listener);
         self.groups.remove(slot)
     }
 }

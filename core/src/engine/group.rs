@@ -1,9 +1,12 @@
 //! What connections share: a listener's own, or the one of a client.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
 use super::listener::Acceptor;
 use super::timers::{Millis, millis};
 use crate::config::Options;
-use crate::event::Handler;
+use crate::event::{Handler, Listener};
 use crate::protocol::message::Limits;
 
 /// A program's handler; `None` once it was given away.
@@ -21,8 +24,12 @@ pub(super) struct Group {
     pub(super) max_connections: usize,
     /// Connections that are open, in no order.
     pub(super) members: Vec<u32>,
+    /// How many connections of this listener are open, on all threads.
+    pub(super) open: Arc<AtomicUsize>,
     /// Records that belong here.
     pub(super) records: usize,
+    /// The number that the program knows the listener by: where several threads serve it, that of the first.
+    pub(super) listener: Listener,
 }
 
 /// The timeouts of a group; 0 for none.
@@ -54,7 +61,9 @@ impl Group {
             acceptor: None,
             max_connections: usize::MAX,
             members: Vec::new(),
+            open: Arc::default(),
             records: 0,
+            listener: Listener(0),
         }
     }
 

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::current;
+use super::group::OwnedHandler;
 use super::registry;
-use super::shared::{Command, Shared, now, now_or_later, with_state};
+use super::shared::{Command, Cost, Shared, now, now_beside, now_or_later, with_state, with_state_beside};
+use super::siblings;
 use super::state::State;
+use super::topics::Target;
 use crate::config::Options;
 use crate::error::{Error, Result};
 use crate::event::{Address, Connection, Handler, Listener, Message, ReadyState, Timer};
@@ -65,19 +68,24 @@ impl Connection {
     fn send_from_elsewhere(self, message: Message<'_>) -> Result<()> {
         let message = OwnedMessage::new(message);
         let cost = message.borrow().payload().len();
-        now_or_later(self.index(), cost, move |state| state.send(self, message.borrow()), Some(self))
+        now_or_later(self.index(), Cost::Limited(cost), move |state| state.send(self, message.borrow()), Some(self))
     }
 
     /// Sends a ping of at most 125 bytes; the answer is told by `on_pong`. [any thread]
     pub fn ping(self, payload: &[u8]) -> Result<()> {
         let payload = payload.to_vec();
-        now_or_later(self.index(), payload.len(), move |state| state.ping(self, &payload), None)
+        now_or_later(self.index(), Cost::Limited(payload.len()), move |state| state.ping(self, &payload), None)
     }
 
     /// Sends an unsolicited pong of at most 125 bytes (RFC 6455 section 5.5.3). [any thread]
     pub fn pong(self, payload: &[u8]) -> Result<()> {
         let payload = payload.to_vec();
-        now_or_later(self.index(), payload.len(), move |state| state.unsolicited_pong(self, &payload), None)
+        now_or_later(
+            self.index(),
+            Cost::Limited(payload.len()),
+            move |state| state.unsolicited_pong(self, &payload),
+            None,
+        )
     }
 
     /// Begins the closing handshake; what was sent before leaves first. [any thread]
@@ -87,12 +95,12 @@ impl Connection {
     /// still connecting is given up. Closing twice is [`Error::Closed`].
     pub fn close(self, code: u16, reason: &str) -> Result<()> {
         let reason = reason.to_owned();
-        now_or_later(self.index(), reason.len(), move |state| state.close(self, code, &reason), None)
+        now_or_later(self.index(), Cost::Limited(reason.len()), move |state| state.close(self, code, &reason), None)
     }
 
     /// Ends the transport at once, without a Close; what waits is lost. `on_close` tells 1006. [any thread]
     pub fn terminate(self) -> Result<()> {
-        now_or_later(self.index(), 0, move |state| state.terminate(self), None)
+        now_or_later(self.index(), Cost::Limited(0), move |state| state.terminate(self), None)
     }
 
     /// Writes to the body of an HTTP stream. Limits are those of `send`. [any thread]
@@ -101,30 +109,35 @@ impl Connection {
             return result;
         }
         let bytes = bytes.to_vec();
-        now_or_later(self.index(), bytes.len(), move |state| state.write_stream(self, &bytes), Some(self))
+        now_or_later(
+            self.index(),
+            Cost::Limited(bytes.len()),
+            move |state| state.write_stream(self, &bytes),
+            Some(self),
+        )
     }
 
     /// Subscribes an open server connection to a topic; twice is once. [any thread]
     pub fn subscribe(self, topic: &str) -> Result<()> {
         let topic = topic.to_owned();
-        now_or_later(self.index(), topic.len(), move |state| state.subscribe(self, &topic), None)
+        now_or_later(self.index(), Cost::Limited(topic.len()), move |state| state.subscribe(self, &topic), None)
     }
 
     /// Ends a subscription; one that does not exist is no error. [any thread]
     pub fn unsubscribe(self, topic: &str) -> Result<()> {
         let topic = topic.to_owned();
-        now_or_later(self.index(), topic.len(), move |state| state.unsubscribe(self, &topic), None)
+        now_or_later(self.index(), Cost::Limited(topic.len()), move |state| state.unsubscribe(self, &topic), None)
     }
 
     /// Stops reading from the peer, who will feel it through TCP; the heartbeat rests meanwhile. It takes effect once the
     /// connection is open, and ends when it closes. [any thread]
     pub fn pause(self) -> Result<()> {
-        now_or_later(self.index(), 0, move |state| state.pause(self), None)
+        now_or_later(self.index(), Cost::Limited(0), move |state| state.pause(self), None)
     }
 
     /// Reads again after [`pause`](Self::pause). [any thread]
     pub fn resume(self) -> Result<()> {
-        now_or_later(self.index(), 0, move |state| state.resume(self), None)
+        now_or_later(self.index(), Cost::Limited(0), move |state| state.resume(self), None)
     }
 
     /// Bytes queued here that the kernel has not taken yet, frame headers included. [loop thread]
@@ -168,37 +181,35 @@ impl Listener {
 
     /// The address, with the port the system chose where 0 was asked for. [loop thread]
     pub fn local_address(self) -> Result<Address> {
-        now(self.index(), |state| state.listener_address(self))
+        now_beside(self.index(), |state| state.listener_address(self))
     }
 
     /// Stops accepting and frees the address; open connections stay. [any thread]
     pub fn close(self) -> Result<()> {
-        now_or_later(self.index(), 0, move |state| state.close_listener(self), None)
+        now_or_later(self.index(), Cost::Limited(0), move |state| state.close_listener(self), None)
     }
 
     /// Sends a message to every open connection of this listener but `except`, encoded once. [any thread]
     pub fn broadcast<'m>(self, message: impl Into<Message<'m>>, except: Option<Connection>) -> Result<()> {
-        broadcast(self.index(), Some(self), message.into(), except)
+        publish(self.index(), Target::Listener(self), message.into(), except)
     }
 
-    /// How many connections of this listener are open. [loop thread]
+    /// How many connections of this listener are open, on all threads. [loop thread]
     pub fn connection_count(self) -> Result<usize> {
-        now(self.index(), |state| state.connection_count(Some(self)))
+        now_beside(self.index(), |state| state.connection_count(Some(self)))
     }
 
-    /// The open connections of this listener. [loop thread]
+    /// The open connections of this listener; those of this thread where there are several. [loop thread]
     pub fn connections(self) -> Result<Vec<Connection>> {
-        now(self.index(), |state| state.connections(Some(self)))
+        now_beside(self.index(), |state| state.connections(Some(self)))
     }
 }
 
-fn broadcast(index: u16, to: Option<Listener>, message: Message<'_>, except: Option<Connection>) -> Result<()> {
-    if let Some(result) = with_state(index, |state| state.broadcast(to, message, except)) {
-        return result;
-    }
-    let message = OwnedMessage::new(message);
-    let cost = message.borrow().payload().len();
-    now_or_later(index, cost, move |state| state.broadcast(to, message.borrow(), except), None)
+/// Sends a message to an audience of the loops that serve together with the first one of this index.
+fn publish(first: u16, target: Target<'_>, message: Message<'_>, except: Option<Connection>) -> Result<()> {
+    target.check()?;
+    let published = with_state_beside(first, |state| state.publish(target, message, except));
+    published.unwrap_or_else(|| siblings::publish_from_elsewhere(first, target, message, except))
 }
 
 impl Timer {
@@ -237,7 +248,7 @@ impl Handle {
         }
     }
 
-    /// Listens on `HOST:PORT` (`127.0.0.1:9001`, `[::1]:0`, a name) or `unix:PATH`. [loop thread]
+    /// Listens on `HOST:PORT` (`127.0.0.1:9001`, `[::1]:0`, a name) or `unix:PATH`. [loop thread; the first one's]
     ///
     /// A name is looked up before this returns, which may block: inside callbacks, give an address.
     ///
@@ -249,8 +260,8 @@ impl Handle {
 
     /// [`listen`](Self::listen) with a handler that is boxed already.
     pub fn listen_boxed(&self, address: &str, options: &Options, handler: Box<dyn Handler>) -> Result<Listener> {
-        let mut handler = Some(handler);
-        self.outcome(now(self.index(), |state| state.listen(address, options, &mut handler)))
+        let begin = |state: &mut State, options: &Options, handler: &mut _| state.listen(address, options, handler);
+        self.listen_with(options, handler, begin)
     }
 
     /// Adopts a socket that is bound, and listening or not (socket activation, a supervisor): TCP or Unix. [loop thread]
@@ -260,8 +271,20 @@ impl Handle {
 
     /// [`adopt`](Self::adopt) with a handler that is boxed already.
     pub fn adopt_boxed(&self, socket: OwnedFd, options: &Options, handler: Box<dyn Handler>) -> Result<Listener> {
+        self.listen_with(options, handler, |state, options, handler| state.adopt(socket, options, handler))
+    }
+
+    fn listen_with(
+        &self,
+        options: &Options,
+        handler: Box<dyn Handler>,
+        begin: impl FnOnce(&mut State, &Options, &mut OwnedHandler) -> Result<Listener>,
+    ) -> Result<Listener> {
+        if self.shared.has_siblings() {
+            return self.outcome(siblings::listen(self, options, handler, begin));
+        }
         let mut handler = Some(handler);
-        self.outcome(now(self.index(), |state| state.adopt(socket, options, &mut handler)))
+        self.outcome(now(self.index(), |state| begin(state, options, &mut handler)))
     }
 
     /// Connects to `ws://HOST[:PORT]/PATH` or `ws+unix:PATH:/TARGET`. [loop thread]
@@ -275,49 +298,42 @@ impl Handle {
     /// [`connect`](Self::connect) with a handler that is boxed already.
     pub fn connect_boxed(&self, url: &str, options: &Options, handler: Box<dyn Handler>) -> Result<Connection> {
         let mut handler = Some(handler);
-        self.outcome(now(self.index(), |state| state.connect(url, options, &mut handler)))
+        self.outcome(now_beside(self.index(), |state| state.connect(url, options, &mut handler)))
     }
 
     /// Sends a message to every open server connection of this loop but `except`, encoded once. [any thread]
     pub fn broadcast<'m>(&self, message: impl Into<Message<'m>>, except: Option<Connection>) -> Result<()> {
-        self.outcome(broadcast(self.index(), None, message.into(), except))
+        self.outcome(publish(self.index(), Target::All, message.into(), except))
     }
 
     /// Sends a message to every subscriber of a topic but `except`, encoded once. [any thread]
     pub fn publish<'m>(&self, topic: &str, message: impl Into<Message<'m>>, except: Option<Connection>) -> Result<()> {
-        let message = message.into();
-        if let Some(result) = with_state(self.index(), |state| state.publish(topic, message, except)) {
-            return result;
-        }
-        let (topic, message) = (topic.to_owned(), OwnedMessage::new(message));
-        let cost = topic.len() + message.borrow().payload().len();
-        let call = move |state: &mut State| state.publish(&topic, message.borrow(), except);
-        self.outcome(now_or_later(self.index(), cost, call, None))
+        self.outcome(publish(self.index(), Target::Topic(topic), message.into(), except))
     }
 
-    /// How many server connections of this loop are open. [loop thread]
+    /// How many server connections of this loop are open, on all threads. [loop thread]
     pub fn connection_count(&self) -> Result<usize> {
-        self.outcome(now(self.index(), |state| state.connection_count(None)))
+        self.outcome(now_beside(self.index(), |state| state.connection_count(None)))
     }
 
-    /// The open server connections of this loop. [loop thread]
+    /// The open server connections of this loop; those of this thread where there are several. [loop thread]
     pub fn connections(&self) -> Result<Vec<Connection>> {
-        self.outcome(now(self.index(), |state| state.connections(None)))
+        self.outcome(now_beside(self.index(), |state| state.connections(None)))
     }
 
-    /// How many connections subscribe to a topic. [loop thread]
+    /// How many connections subscribe to a topic; those of this thread where there are several. [loop thread]
     pub fn subscriber_count(&self, topic: &str) -> Result<usize> {
-        self.outcome(now(self.index(), |state| Ok(state.subscriber_count(topic))))
+        self.outcome(now_beside(self.index(), |state| Ok(state.subscriber_count(topic))))
     }
 
     /// Calls `function` once, on the loop's thread, `after` from now, unless it is cancelled before. [loop thread]
     pub fn set_timer(&self, after: Duration, function: impl FnOnce() + Send + 'static) -> Result<Timer> {
-        self.outcome(now(self.index(), |state| Ok(state.set_timer(after, Box::new(function)))))
+        self.outcome(now_beside(self.index(), |state| Ok(state.set_timer(after, Box::new(function)))))
     }
 
     /// Calls `function` on the loop's thread, in its next turn. [any thread]
     pub fn post(&self, function: impl FnOnce() + Send + 'static) -> Result<()> {
-        self.shared.command(Command::Post(Box::new(function)), Some(0))
+        self.shared.command(Command::Post(Box::new(function)), Cost::Limited(0))
     }
 
     /// Makes the turn in progress, or the next one, return without waiting. [any thread]
@@ -340,13 +356,20 @@ impl Handle {
     /// Ends in order: stops accepting, closes every connection with 1001, waits up to `grace`, cuts what is left, and
     /// makes `run` return. Each open connection hears its one `on_close`. [any thread]
     pub fn shutdown(&self, grace: Duration) -> Result<()> {
-        let call = |state: &mut State| {
-            state.shutdown(grace);
-            Ok(())
-        };
-        match now(self.index(), call) {
-            Err(Error::WrongThread) => self.shared.request(|requests| requests.shutdown = Some(grace)),
-            result => self.outcome(result),
+        for sibling in self.shared.siblings() {
+            shutdown(&sibling, grace)?;
         }
+        self.outcome(shutdown(&self.shared, grace))
+    }
+}
+
+fn shutdown(shared: &Shared, grace: Duration) -> Result<()> {
+    let call = |state: &mut State| {
+        state.shutdown(grace);
+        Ok(())
+    };
+    match now(shared.index, call) {
+        Err(Error::WrongThread) => shared.request(|requests| requests.shutdown = Some(grace)),
+        result => result,
     }
 }

@@ -2,22 +2,25 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use mio::{Interest, Token};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::group::{Group, OwnedHandler};
 use super::record::{Phase, Record};
+use super::shared::{Command, Cost};
 use super::state::{News, State};
 use super::timers::TimerKey;
 use super::transport::Transport;
 use crate::config::Options;
 use crate::error::{Error, Failure, Result, Stage};
-use crate::event::{Address, Listener};
+use crate::event::{Address, Handler, Listener};
 use crate::protocol::frame::Role;
 use crate::protocol::handshake::check_subprotocols;
 
@@ -51,7 +54,7 @@ pub(super) struct Acceptor {
 }
 
 #[derive(Debug)]
-enum AcceptorSocket {
+pub(super) enum AcceptorSocket {
     Tcp(mio::net::TcpListener),
     /// With the path to remove, where we made it.
     Unix(mio::net::UnixListener, Option<PathBuf>),
@@ -73,6 +76,25 @@ impl Acceptor {
             }
             AcceptorSocket::Unix(listener, _) => {
                 listener.accept().map(|(stream, _)| (UnixStream::from(stream).into(), None))
+            }
+        }
+    }
+
+    /// A further socket that listens on the same address: the kernel spreads connections among those of TCP; a Unix socket
+    /// is the same one again.
+    fn another(&self, options: &Options) -> io::Result<AcceptorSocket> {
+        match &self.socket {
+            AcceptorSocket::Tcp(listener) => {
+                let socket = match bind_tcp(listener.local_addr()?, options) {
+                    Ok(socket) => socket,
+                    // An adopted socket that was not made to be shared.
+                    Err(_) => listener.as_fd().try_clone_to_owned()?.into(),
+                };
+                non_blocking_tcp(socket, options).map(AcceptorSocket::Tcp)
+            }
+            AcceptorSocket::Unix(listener, _) => {
+                let socket = Socket::from(listener.as_fd().try_clone_to_owned()?);
+                non_blocking_unix(socket).map(|socket| AcceptorSocket::Unix(socket, None))
             }
         }
     }
@@ -152,6 +174,37 @@ impl State {
         self.add_listener(socket, options, handler)
     }
 
+    /// A further socket for the address of a listener: for a sibling of this loop.
+    pub(super) fn another_socket(&self, listener: Listener, options: &Options) -> Result<AcceptorSocket> {
+        let group = self.groups.get(self.listener_slot(listener)?);
+        let acceptor = group.and_then(|group| group.acceptor.as_ref()).ok_or(Error::Closed)?;
+        acceptor.another(options).map_err(|source| Error::io("listen on another thread", source))
+    }
+
+    /// How many connections a listener has open, for its siblings to count as well.
+    pub(super) fn open_counter(&self, listener: Listener) -> Result<Arc<AtomicUsize>> {
+        self.groups.get(self.listener_slot(listener)?).map(|group| group.open.clone()).ok_or(Error::Closed)
+    }
+
+    /// Takes a share of the connections of a listener that another loop has begun.
+    pub(super) fn join_listener(
+        &mut self,
+        listener: Listener,
+        socket: AcceptorSocket,
+        options: &Options,
+        handler: Box<dyn Handler>,
+        open: Arc<AtomicUsize>,
+    ) -> Result<()> {
+        self.check_alive()?;
+        let here = self.add_listener(socket, options, &mut Some(handler))?;
+        let slot = self.listener_slot(here)?;
+        if let Some(group) = self.groups.get_mut(slot) {
+            (group.listener, group.open) = (listener, open);
+            self.shared_listeners.insert(listener, slot);
+        }
+        Ok(())
+    }
+
     fn add_listener(
         &mut self,
         socket: AcceptorSocket,
@@ -170,10 +223,11 @@ impl State {
             self.news.push_back(News::IdleGroup(slot));
             return Err(Error::io("watch the listening socket", source));
         }
+        let listener = Listener(self.groups.id(slot));
         if let Some(group) = self.groups.get_mut(slot) {
-            group.acceptor = Some(acceptor);
+            (group.acceptor, group.listener) = (Some(acceptor), listener);
         }
-        Ok(Listener(self.groups.id(slot)))
+        Ok(listener)
     }
 
     pub(super) fn listener_address(&self, listener: Listener) -> Result<Address> {
@@ -185,6 +239,11 @@ impl State {
     pub(super) fn close_listener(&mut self, listener: Listener) -> Result<()> {
         let slot = self.listener_slot(listener)?;
         self.close_acceptor(slot);
+        for sibling in self.shared.siblings().filter(|_| !self.shared_listeners.contains_key(&listener)) {
+            let close = move |state: &mut State| drop(state.close_listener(listener));
+            // A loop that is gone listens no more.
+            let _ = sibling.command(Command::Engine(Box::new(close)), Cost::Granted(0));
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 //! topics       broadcast and publish             handover  a large message passed on without a copy
 //! closing      close, fail, end, reap               deadlines, timers   every timeout of the loop
 //! listener     accept                               connector, resolver   connect
+//! siblings     several threads that serve as one     wait      asleep, or awake for a while
 //! state        what a loop owns      registry   numbers to connections      outbox   what waits to be written
 //! record       one connection        group      a listener's connections, or a client's one
 //! ```
@@ -29,7 +30,9 @@ mod registry;
 mod resolver;
 mod send;
 mod shared;
+mod siblings;
 mod state;
 mod timers;
 mod topics;
 mod transport;
+mod wait;

@@ -1,6 +1,7 @@
 //! Bytes in, before a connection is open: HTTP heads to the request hook, and its answer out.
 
 use std::mem::MaybeUninit;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::callback::with_handler;
@@ -279,6 +280,7 @@ impl State {
         if record.protocol.role() == Role::Server {
             record.member = group.members.len() as u32;
             group.members.push(slot);
+            group.open.fetch_add(1, Ordering::Relaxed);
         }
         // The handshake's timer is void: an idle loop must not wake for it.
         record.timer_at = 0;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 
-use super::shared::{Command, Shared};
+use super::shared::{Command, Cost, Shared};
 use crate::event::Connection;
 
 /// Threads that look up at the same time for one loop; they end when nothing is left to look up.
@@ -66,6 +66,6 @@ fn work(jobs: &Mutex<Jobs>, shared: &Shared) {
         let found = (job.host.as_str(), job.port).to_socket_addrs().map(|found| found.collect::<Vec<SocketAddr>>());
         let tell = Command::Engine(Box::new(move |state| state.resolved(job.connection, found)));
         // The loop may be gone; then nobody waits for the answer.
-        let _ = shared.command(tell, None);
+        let _ = shared.command(tell, Cost::Granted(0));
     }
 }

@@ -9,8 +9,8 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use super::registry;
@@ -22,6 +22,8 @@ use crate::event::Connection;
 /// A loop on the thread that turns it. While a callback runs nobody holds a borrow of the state.
 pub(super) struct LoopCell {
     pub(super) index: u16,
+    /// The index of the first loop of those that serve together; its own where it serves alone.
+    pub(super) first: u16,
     pub(super) turning: Cell<bool>,
     state: RefCell<State>,
     pub(super) scratch: RefCell<Scratch>,
@@ -73,10 +75,32 @@ pub(super) fn here(index: u16) -> Option<Rc<LoopCell>> {
 /// Does something with the state of the loop of this index, if this is its thread. What is done never calls the program.
 #[inline]
 pub(super) fn with_state<R>(index: u16, call: impl FnOnce(&mut State) -> R) -> Option<R> {
+    with_state_of(|cell| cell.index == index, call)
+}
+
+/// The same for the loop of this thread that serves together with the first one of this index, or is it.
+#[inline]
+pub(super) fn with_state_beside<R>(first: u16, call: impl FnOnce(&mut State) -> R) -> Option<R> {
+    with_state_of(|cell| cell.first == first, call)
+}
+
+#[inline]
+fn with_state_of<R>(is_it: impl Fn(&LoopCell) -> bool, call: impl FnOnce(&mut State) -> R) -> Option<R> {
     let with = |loops: &RefCell<Vec<Rc<LoopCell>>>| {
-        loops.borrow().iter().find(|cell| cell.index == index).map(|cell| call(&mut cell.state()))
+        loops.borrow().iter().find(|cell| is_it(cell)).map(|cell| call(&mut cell.state()))
     };
     HERE.try_with(with).ok().flatten()
+}
+
+/// What this thread has published to siblings must not be overtaken by what it now asks of them.
+fn settle_here_first() {
+    let settle = |cell: &Rc<LoopCell>| {
+        let mut state = cell.state();
+        if state.shared.has_siblings() {
+            state.settle();
+        }
+    };
+    let _ = HERE.try_with(|loops| loops.borrow().iter().for_each(settle));
 }
 
 /// Gives a parked loop to this thread, for good.
@@ -84,6 +108,7 @@ pub(super) fn settle_here(index: u16, state: State) -> Rc<LoopCell> {
     let scratch = Scratch { events: mio::Events::with_capacity(1024), buffer: vec![0; state.receive_buffer] };
     let cell = Rc::new(LoopCell {
         index,
+        first: state.shared.first,
         turning: Cell::new(false),
         state: RefCell::new(state),
         scratch: RefCell::new(scratch),
@@ -104,9 +129,18 @@ pub(super) enum Command {
     Post(Box<dyn FnOnce() + Send>),
 }
 
+/// Bytes of payload that a command makes wait.
+#[derive(Clone, Copy)]
+pub(super) enum Cost {
+    /// Refused where too much waits.
+    Limited(usize),
+    /// Of the engine's own: a resolved name answers one call, and what is published to siblings was asked about before.
+    Granted(usize),
+}
+
 #[derive(Default)]
 struct Commands {
-    queue: VecDeque<(Command, usize)>,
+    queue: VecDeque<Command>,
     bytes: usize,
     closed: bool,
     requests: Requests,
@@ -122,9 +156,16 @@ pub(super) struct Requests {
 /// The side of a loop that other threads see.
 pub(super) struct Shared {
     pub(super) index: u16,
+    pub(super) first: u16,
+    /// All loops that serve together, this one among them; not set where it serves alone.
+    family: OnceLock<Arc<[Weak<Self>]>>,
+    /// A shutdown has begun.
+    pub(super) is_ending: AtomicBool,
     parked: Mutex<Option<Box<State>>>,
     started: AtomicBool,
     commands: Mutex<Commands>,
+    /// What `commands` holds, to be looked at without the lock.
+    waiting_bytes: AtomicUsize,
     max_commands: usize,
     max_command_bytes: usize,
     descriptor: RawFd,
@@ -137,9 +178,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(index: u16, options: &LoopOptions, descriptor: RawFd, waker: mio::Waker) -> Self {
+    pub(super) fn new(
+        index: u16,
+        first: Option<u16>,
+        options: &LoopOptions,
+        descriptor: RawFd,
+        waker: mio::Waker,
+    ) -> Self {
         Self {
             index,
+            first: first.unwrap_or(index),
+            family: OnceLock::new(),
+            is_ending: AtomicBool::new(false),
+            waiting_bytes: AtomicUsize::new(0),
             parked: Mutex::new(None),
             started: AtomicBool::new(false),
             commands: Mutex::default(),
@@ -149,6 +200,36 @@ impl Shared {
             waker,
             woken: AtomicBool::new(false),
         }
+    }
+
+    /// Makes these loops serve together.
+    pub(super) fn unite(family: Arc<[Weak<Self>]>) {
+        for member in family.iter().filter_map(Weak::upgrade) {
+            let _ = member.family.set(family.clone());
+        }
+    }
+
+    /// The loops that serve together with this one, without it.
+    pub(super) fn siblings(&self) -> impl Iterator<Item = Arc<Self>> {
+        let family = self.family.get().map_or(&[][..], |family| family);
+        family.iter().filter_map(Weak::upgrade).filter(|member| member.index != self.index)
+    }
+
+    /// Whether this loop serves together with others.
+    #[inline]
+    pub(super) fn has_siblings(&self) -> bool {
+        self.family.get().is_some()
+    }
+
+    /// Whether a shutdown has begun.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Acquire)
+    }
+
+    /// Whether commands of so many bytes more can wait; a single one always can.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let waiting = self.waiting_bytes.load(Ordering::Relaxed);
+        waiting == 0 || waiting.saturating_add(bytes) <= self.max_command_bytes
     }
 
     /// The epoll descriptor.
@@ -169,21 +250,24 @@ impl Shared {
         state
     }
 
-    /// Puts a command in the queue. The engine's own (a resolved name) have no limit: each answers one call.
-    pub(super) fn command(&self, command: Command, cost: Option<usize>) -> Result<()> {
+    /// Puts a command in the queue.
+    pub(super) fn command(&self, command: Command, cost: Cost) -> Result<()> {
         {
             let mut commands = lock(&self.commands);
             if commands.closed {
                 return Err(Error::LoopGone);
             }
-            if let Some(cost) = cost
-                && (commands.queue.len() >= self.max_commands || commands.bytes + cost > self.max_command_bytes)
-            {
-                return Err(Error::Full);
-            }
-            let cost = cost.unwrap_or(0);
-            commands.bytes += cost;
-            commands.queue.push_back((command, cost));
+            let bytes = match cost {
+                Cost::Limited(bytes)
+                    if commands.queue.len() >= self.max_commands || commands.bytes + bytes > self.max_command_bytes =>
+                {
+                    return Err(Error::Full);
+                }
+                Cost::Limited(bytes) | Cost::Granted(bytes) => bytes,
+            };
+            commands.bytes += bytes;
+            self.waiting_bytes.store(commands.bytes, Ordering::Relaxed);
+            commands.queue.push_back(command);
         }
         self.wake()
     }
@@ -209,10 +293,11 @@ impl Shared {
     }
 
     /// What waits now: the commands, and what was asked for after them. Called on the loop's thread after a wake-up.
-    pub(super) fn drain(&self) -> (VecDeque<(Command, usize)>, Requests) {
+    pub(super) fn drain(&self) -> (VecDeque<Command>, Requests) {
         self.woken.store(false, Ordering::Release);
         let mut commands = lock(&self.commands);
         commands.bytes = 0;
+        self.waiting_bytes.store(0, Ordering::Relaxed);
         (std::mem::take(&mut commands.queue), std::mem::take(&mut commands.requests))
     }
 
@@ -222,7 +307,7 @@ impl Shared {
     }
 
     /// Refuses commands from now on; what still waits is handed back to be dropped outside the lock.
-    pub(super) fn close(&self) -> VecDeque<(Command, usize)> {
+    pub(super) fn close(&self) -> VecDeque<Command> {
         lock(&self.commands).closed = true;
         self.drain().0
     }
@@ -255,7 +340,7 @@ pub(super) fn retire(index: u16, next_generation: u32) {
     }
 }
 
-fn shared(index: u16) -> Option<Arc<Shared>> {
+pub(super) fn shared(index: u16) -> Option<Arc<Shared>> {
     LOOPS.read().unwrap_or_else(PoisonError::into_inner).get(usize::from(index))?.0.upgrade()
 }
 
@@ -272,16 +357,25 @@ pub(super) fn now<R>(index: u16, call: impl FnOnce(&mut State) -> Result<R>) -> 
     }
 }
 
+/// As [`now`], for the loop of this thread that serves together with the first one of this index.
+pub(super) fn now_beside<R>(first: u16, call: impl FnOnce(&mut State) -> Result<R>) -> Result<R> {
+    match HERE.try_with(|loops| loops.borrow().iter().find(|cell| cell.first == first).cloned()).ok().flatten() {
+        Some(cell) => call(&mut cell.state()),
+        None => now(first, call),
+    }
+}
+
 /// Does something with the loop's state: now where that can be, else as a command of this cost in payload bytes.
 pub(super) fn now_or_later(
     index: u16,
-    cost: usize,
+    cost: Cost,
     call: impl FnOnce(&mut State) -> Result<()> + Send + 'static,
     lost: Option<Connection>,
 ) -> Result<()> {
     if let Some(cell) = here(index) {
         return call(&mut cell.state());
     }
+    settle_here_first();
     let shared = shared(index).ok_or(Error::Closed)?;
     if !shared.started.load(Ordering::Acquire)
         && let Some(state) = &mut *lock(&shared.parked)
@@ -295,7 +389,7 @@ pub(super) fn now_or_later(
             state.count_lost(connection);
         }
     }));
-    match shared.command(command, Some(cost)) {
+    match shared.command(command, cost) {
         // What is meant by a number is gone with its loop.
         Err(Error::LoopGone) => Err(Error::Closed),
         answer => answer,

@@ -3,9 +3,10 @@
 //! Nothing here calls the program: what a call causes is put into `news`, and told later in the turn, when no borrow of
 //! this state is held.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -21,6 +22,7 @@ use super::resolver::Resolver;
 use super::shared::{Shared, retire};
 use super::timers::{Function, Millis, Timers, millis};
 use super::topics::{Batch, Topics};
+use super::wait::Waiting;
 use crate::config::LoopOptions;
 use crate::error::{Error, Failure, Result};
 use crate::event::{Address, Connection, Listener, ReadyState, Timer};
@@ -39,10 +41,13 @@ pub(super) enum News {
 pub(super) struct State {
     pub(super) shared: Arc<Shared>,
     pub(super) poll: mio::Poll,
+    pub(super) waiting: Waiting,
     began: Millis,
     pub(super) now: Millis,
     pub(super) connections: Registry<Record>,
     pub(super) groups: Registry<Group>,
+    /// The groups of listeners that began on another thread's loop.
+    pub(super) shared_listeners: HashMap<Listener, u32>,
     pub(super) topics: Topics,
     pub(super) batch: Option<Batch>,
     /// A connection of this loop is staged in `current`.
@@ -79,10 +84,12 @@ impl State {
         Ok(Self {
             shared,
             poll,
+            waiting: Waiting::new(options.busy_poll),
             began: clock(),
             now: 1,
             connections: Registry::new(index, 0, first_generation),
             groups: Registry::new(index, LISTENER_SLOTS, first_generation),
+            shared_listeners: HashMap::new(),
             topics: Topics::default(),
             batch: None,
             has_staged: false,
@@ -128,9 +135,15 @@ impl State {
         self.groups.get(self.connections.get(slot)?.group)
     }
 
+    /// The slot of a listener's group on this loop; the listener may be closed.
+    pub(super) fn group_slot(&self, listener: Listener) -> Result<u32> {
+        let here = self.groups.slot(listener.0);
+        here.or_else(|| self.shared_listeners.get(&listener).copied()).ok_or(Error::Closed)
+    }
+
     /// The slot of a listener that is not closed.
     pub(super) fn listener_slot(&self, listener: Listener) -> Result<u32> {
-        let slot = self.groups.slot(listener.0).ok_or(Error::Closed)?;
+        let slot = self.group_slot(listener)?;
         self.groups.get(slot).filter(|group| group.acceptor.is_some()).map(|_| slot).ok_or(Error::Closed)
     }
 
@@ -289,7 +302,7 @@ impl State {
     }
 
     pub(super) fn connection_count(&self, listener: Option<Listener>) -> Result<usize> {
-        self.audience_groups(listener).map(|groups| groups.map(|group| group.members.len()).sum())
+        self.audience_groups(listener).map(|groups| groups.map(|group| group.open.load(Ordering::Relaxed)).sum())
     }
 
     pub(super) fn connections(&self, listener: Option<Listener>) -> Result<Vec<Connection>> {
@@ -300,7 +313,7 @@ impl State {
     /// The group of a listener, or all groups. Those of clients have no members.
     fn audience_groups(&self, listener: Option<Listener>) -> Result<impl Iterator<Item = &Group>> {
         let slots = match listener {
-            Some(listener) => vec![self.groups.slot(listener.0).ok_or(Error::Closed)?],
+            Some(listener) => vec![self.group_slot(listener)?],
             None => self.groups.slots(),
         };
         Ok(slots.into_iter().filter_map(|slot| self.groups.get(slot)))

@@ -27,12 +27,61 @@ enum Audience {
     Topic(u32),
 }
 
+/// Who is meant, in the words of the program: on every loop that serves together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target<'a> {
+    /// All server connections.
+    All,
+    /// Those of a listener.
+    Listener(Listener),
+    /// The subscribers of a topic.
+    Topic(&'a str),
+}
+
+/// The same, kept.
+#[derive(Debug)]
+pub(super) enum OwnedTarget {
+    All,
+    Listener(Listener),
+    Topic(Box<str>),
+}
+
+impl Target<'_> {
+    pub(super) fn check(self) -> Result<()> {
+        match self {
+            Target::Topic(name) => check_name(name),
+            Target::All | Target::Listener(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn to_owned(self) -> OwnedTarget {
+        match self {
+            Target::All => OwnedTarget::All,
+            Target::Listener(listener) => OwnedTarget::Listener(listener),
+            Target::Topic(name) => OwnedTarget::Topic(name.into()),
+        }
+    }
+}
+
+impl OwnedTarget {
+    pub(super) fn borrow(&self) -> Target<'_> {
+        match self {
+            Self::All => Target::All,
+            Self::Listener(listener) => Target::Listener(*listener),
+            Self::Topic(name) => Target::Topic(name),
+        }
+    }
+}
+
 /// Messages to one audience that no outbox has yet.
 #[derive(Debug)]
 pub(super) struct Batch {
-    audience: Audience,
-    except: Option<u32>,
-    frames: Vec<u8>,
+    /// Where they go on this loop; nowhere, if only siblings have subscribers.
+    audience: Option<Audience>,
+    /// Where they go on siblings, which have not got them yet.
+    elsewhere: Option<OwnedTarget>,
+    except: Option<Connection>,
+    pub(super) frames: Arc<Vec<u8>>,
     messages: u32,
 }
 
@@ -141,38 +190,79 @@ impl State {
         topic.map_or(0, |topic| self.topics.topics[*topic as usize].subscribers.len())
     }
 
-    pub(super) fn publish(&mut self, name: &str, message: Message<'_>, except: Option<Connection>) -> Result<()> {
-        check_name(name)?;
-        if let Some(topic) = self.topics.by_name.get(name).copied() {
-            self.enqueue(Audience::Topic(topic), message, except);
-        }
-        Ok(())
-    }
-
-    pub(super) fn broadcast(
+    /// Sends a message to an audience, here and on the siblings.
+    pub(super) fn publish(
         &mut self,
-        to: Option<Listener>,
+        target: Target<'_>,
         message: Message<'_>,
         except: Option<Connection>,
     ) -> Result<()> {
-        let audience = match to {
-            Some(listener) => Audience::Group(self.groups.slot(listener.0).ok_or(Error::Closed)?),
-            None => Audience::Loop,
-        };
-        self.enqueue(audience, message, except);
+        let audience = self.audience(target)?;
+        let is_shared = self.shared.has_siblings();
+        if is_shared {
+            self.check_siblings(message.payload().len() + frame::MAX_HEADER)?;
+        } else if audience.is_none() {
+            return Ok(());
+        }
+        let batch = self.batch_for(audience, is_shared.then_some(target), except);
+        batch.messages += 1;
+        frame::append(Arc::make_mut(&mut batch.frames), message_opcode(message), true, message.payload(), None);
         Ok(())
     }
 
-    fn enqueue(&mut self, audience: Audience, message: Message<'_>, except: Option<Connection>) {
-        let except = except.and_then(|connection| self.connections.slot(connection.0));
-        let fits =
-            |batch: &Batch| batch.audience == audience && batch.except == except && batch.frames.len() < MAX_WRITE;
+    /// Sends frames that were encoded elsewhere to an audience here.
+    pub(super) fn enqueue_encoded(
+        &mut self,
+        target: Target<'_>,
+        frames: &Arc<Vec<u8>>,
+        messages: u32,
+        except: Option<Connection>,
+    ) -> Result<()> {
+        let audience = self.audience(target)?;
+        if audience.is_some() {
+            let batch = self.batch_for(audience, None, except);
+            batch.messages += messages;
+            if batch.frames.is_empty() {
+                batch.frames = frames.clone();
+            } else {
+                Arc::make_mut(&mut batch.frames).extend_from_slice(frames);
+            }
+        }
+        Ok(())
+    }
+
+    /// Who is meant on this loop; none for a topic without subscribers here.
+    fn audience(&self, target: Target<'_>) -> Result<Option<Audience>> {
+        Ok(match target {
+            Target::All => Some(Audience::Loop),
+            Target::Listener(listener) => Some(Audience::Group(self.group_slot(listener)?)),
+            Target::Topic(name) => self.topics.by_name.get(name).copied().map(Audience::Topic),
+        })
+    }
+
+    /// The pending batch to this audience; any other is settled.
+    fn batch_for(
+        &mut self,
+        audience: Option<Audience>,
+        elsewhere: Option<Target<'_>>,
+        except: Option<Connection>,
+    ) -> &mut Batch {
+        let fits = |batch: &Batch| {
+            batch.audience == audience
+                && batch.except == except
+                && batch.elsewhere.as_ref().map(OwnedTarget::borrow) == elsewhere
+                && batch.frames.len() < MAX_WRITE
+        };
         if !self.batch.as_ref().is_some_and(fits) {
             self.settle();
         }
-        let batch = self.batch.get_or_insert_with(|| Batch { audience, except, frames: Vec::new(), messages: 0 });
-        batch.messages += 1;
-        frame::append(&mut batch.frames, message_opcode(message), true, message.payload(), None);
+        self.batch.get_or_insert_with(|| Batch {
+            audience,
+            elsewhere: elsewhere.map(Target::to_owned),
+            except,
+            frames: Arc::default(),
+            messages: 0,
+        })
     }
 
     /// Gives the pending batch to the outboxes of its receivers: something is about to overtake it.
@@ -191,17 +281,21 @@ impl State {
     }
 
     fn settle_batch(&mut self, batch: Batch, give: impl Fn(&mut Self, u32, &Arc<Vec<u8>>, u32)) {
-        let Batch { audience, except, frames, messages } = batch;
-        let frames = Arc::new(frames);
+        let Batch { audience, elsewhere, except, frames, messages } = batch;
+        if let Some(target) = elsewhere {
+            self.pass_on(target.borrow(), &frames, messages, except);
+        }
+        let except = except.and_then(|connection| self.connections.slot(connection.0));
         match audience {
-            Audience::Loop => {
+            None => {}
+            Some(Audience::Loop) => {
                 for group in self.groups.slots() {
                     self.settle_list(Audience::Group(group), except, |state, slot| {
                         give(state, slot, &frames, messages)
                     });
                 }
             }
-            one => self.settle_list(one, except, |state, slot| give(state, slot, &frames, messages)),
+            Some(one) => self.settle_list(one, except, |state, slot| give(state, slot, &frames, messages)),
         }
     }
 
