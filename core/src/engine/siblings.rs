@@ -137,16 +137,19 @@ pub(super) fn publish_from_elsewhere(
 ) -> Result<()> {
     let mut frames = Vec::with_capacity(frame::MAX_HEADER + message.payload().len());
     frame::append(&mut frames, message_opcode(message), true, message.payload(), None);
-    let (cost, frames) = (frames.len(), Arc::new(frames));
+    let (cost, frames) = (message.payload().len(), Arc::new(frames));
     let first = shared(first).ok_or(Error::Closed)?;
     let loops: Vec<_> = first.siblings().chain([first.clone()]).collect();
-    if !loops.iter().all(|one| one.has_room(cost)) {
-        return Err(Error::Full);
-    }
+    // All of them take it, or none does.
+    let cost = match &loops[..] {
+        [_] => Cost::Limited(cost),
+        _ if loops.iter().all(|one| one.has_room(cost)) => Cost::Granted(cost),
+        _ => return Err(Error::Full),
+    };
     for index in loops.iter().map(|one| one.index) {
         let (target, frames) = (target.to_owned(), frames.clone());
         let take_in = move |state: &mut State| state.enqueue_encoded(target.borrow(), &frames, 1, except);
-        now_or_later(index, Cost::Granted(cost), take_in, None)?;
+        now_or_later(index, cost, take_in, None)?;
     }
     Ok(())
 }
