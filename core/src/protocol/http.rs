@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use httparse::{Header, ParserConfig, Status};
+use memchr::memchr;
 
 /// How a bad request is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +74,7 @@ pub fn scan_head(bytes: &[u8], scanned: &mut usize, max_head: usize) -> Result<O
     }
     let window = &bytes[..bytes.len().min(max_head)];
     let mut at = (*scanned).min(window.len());
-    while let Some(ahead) = window[at..].iter().position(|&byte| byte == b'\n') {
+    while let Some(ahead) = memchr(b'\n', &window[at..]) {
         let line_end = at + ahead;
         at = line_end + 1;
         if line_end == 0 || window[line_end - 1] != b'\r' {
