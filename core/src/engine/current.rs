@@ -6,8 +6,10 @@
 //! connection has changed: it is open, it is read, and `room` bytes more need no look at its backlog.
 
 use std::cell::RefCell;
+use std::io::IoSlice;
 
 use super::outbox::MAX_WRITE;
+use super::record::Record;
 use super::send::WRITE_AT_ONCE;
 use super::state::State;
 use crate::event::{Connection, Message};
@@ -45,28 +47,28 @@ pub(super) fn send(connection: Connection, message: Message<'_>) -> bool {
     CURRENT.try_with(send).unwrap_or(false)
 }
 
-impl State {
-    /// Stages a server's connection that is open and read, unless much waits for it, or a batch that goes first.
-    #[inline]
-    pub(super) fn stage(&mut self, slot: u32) {
-        let room = self.least_backlog_limit.min(MAX_WRITE);
-        let Some((id, record)) = self.connections.get_with_id(slot) else { return };
-        if self.batch.is_some() || record.protocol.role() == Role::Client {
-            return;
-        }
-        self.has_staged = CURRENT.try_with(|current| {
-            let current = &mut *current.borrow_mut();
-            // Another loop may be turned by a callback of this one.
-            if current.id != 0 || !record.outbox.lend_end(&mut current.out) {
-                return false;
-            }
-            (current.id, current.slot, current.room) = (id, slot, room);
-            true
-        }) == Ok(true);
+/// Stages a server's connection that is open and read, unless much waits for it already: then, or where another is staged
+/// (of a loop that a callback of this one turns), false. No batch may be pending, which would have to go first.
+#[inline]
+pub(super) fn stage(id: u64, slot: u32, record: &mut Record, least_backlog_limit: usize) -> bool {
+    if record.protocol.role() == Role::Client {
+        return false;
     }
+    let stage = |current: &RefCell<Current>| {
+        let current = &mut *current.borrow_mut();
+        if current.id != 0 || !record.outbox.lend_end(&mut current.out) {
+            return false;
+        }
+        (current.id, current.slot, current.room) = (id, slot, least_backlog_limit.min(MAX_WRITE));
+        true
+    };
+    CURRENT.try_with(stage).unwrap_or(false)
+}
 
-    /// Gives back what is staged.
-    pub(super) fn unstage(&mut self) {
+impl State {
+    /// Gives back what is staged; or, where this turn has nothing else to read that it should wait for, writes it.
+    #[inline]
+    pub(super) fn unstage(&mut self, writes: bool) {
         self.has_staged = false;
         let _ = CURRENT.try_with(|current| {
             let current = &mut *current.borrow_mut();
@@ -74,12 +76,24 @@ impl State {
             if current.out.is_empty() {
                 return;
             }
-            if let Some(record) = self.connections.get_mut(current.slot) {
-                record.outbox.take_end(&mut current.out, &mut self.spares);
-                if !record.touched {
-                    record.touched = true;
-                    self.touched.push(current.slot);
+            let Some(record) = self.connections.get_mut(current.slot) else { return };
+            let mut written = 0;
+            if writes
+                && record.outbox.is_empty()
+                && !record.is_blocked()
+                && let Some(transport) = &record.transport
+            {
+                // An error is found again by the flush at the end of the turn.
+                written = transport.write(&[IoSlice::new(&current.out)]).unwrap_or(0);
+                if written == current.out.len() {
+                    return current.out.clear();
                 }
+            }
+            record.outbox.take_end(&mut current.out, &mut self.spares);
+            record.outbox.advance(written, &mut self.spares);
+            if !record.touched {
+                record.touched = true;
+                self.touched.push(current.slot);
             }
         });
     }

@@ -89,7 +89,10 @@ impl EventLoop {
     pub fn run(&mut self) -> Result<()> {
         let cell = self.cell()?;
         self.siblings.start()?;
-        while exclusively(&cell, None)? {}
+        exclusively(&cell, || {
+            while turn(&cell, None)? {}
+            Ok(())
+        })?;
         self.siblings.finish(&self.handle)
     }
 
@@ -101,7 +104,7 @@ impl EventLoop {
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let cell = self.cell()?;
         self.siblings.start()?;
-        exclusively(&cell, timeout)
+        exclusively(&cell, || turn(&cell, timeout))
     }
 
     /// Writes what was sent since the last turn. A host that turns the loop inside its own calls this once per tick of
@@ -178,16 +181,18 @@ impl Drop for EventLoop {
     }
 }
 
-/// A turn, unless one is in progress.
-fn exclusively(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
+/// Turns, unless a turn is in progress.
+#[inline]
+fn exclusively<R>(cell: &LoopCell, turn: impl FnOnce() -> Result<R>) -> Result<R> {
     if cell.turning.replace(true) {
         return Err(Error::Reentrant);
     }
-    let result = turn(cell, timeout);
+    let result = turn();
     cell.turning.set(false);
     result
 }
 
+#[inline]
 fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
     let scratch = &mut *cell.scratch.try_borrow_mut().map_err(|_| Error::Reentrant)?;
     let mut state = cell.state();
@@ -203,7 +208,8 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
     let carried_over = state.has_carried_over().then(|| (take(&mut state.ready), take(&mut state.ready_listeners)));
     drop(state);
     let buffer = &mut scratch.buffer;
-    for event in &scratch.events {
+    let mut events = scratch.events.iter().peekable();
+    while let Some(event) = events.next() {
         if event.token() == WAKER {
             run_commands(cell);
         } else if let Some(slot) = listener::slot_of(event.token()) {
@@ -212,7 +218,7 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
             let mut state = cell.state();
             let slot = event.token().0 as u32;
             if state.take_event(slot, event) {
-                receive(cell, state, slot, buffer);
+                receive(cell, state, slot, buffer, events.peek().is_none() && carried_over.is_none());
             }
         }
     }
@@ -224,7 +230,7 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
             let mut state = cell.state();
             // A slot that was freed meanwhile is empty, or its new connection is not marked.
             if state.connections.get_mut(slot).is_some_and(|record| take(&mut record.ready)) {
-                receive(cell, state, slot, buffer);
+                receive(cell, state, slot, buffer, false);
             }
         }
     }
@@ -279,7 +285,7 @@ fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
                 }
                 if state.is_waiting_for_peer(slot) {
                     // After a stall what was waited for may be in the kernel, not yet told: it is looked for first.
-                    receive(cell, state, slot, buffer);
+                    receive(cell, state, slot, buffer, false);
                     state = cell.state();
                     if state.connections.slot(id).is_none() || !state.is_overdue(slot) {
                         continue;

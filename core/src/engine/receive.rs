@@ -4,6 +4,7 @@ use std::cell::RefMut;
 use std::io;
 
 use super::callback::{guarded, with_handler};
+use super::current::stage;
 use super::handover::tell_owned;
 use super::opening;
 use super::record::{Phase, Record};
@@ -16,13 +17,14 @@ use crate::event::{Connection, Fragment, Handler, Message, ReadyState};
 use crate::protocol::frame::Role;
 use crate::protocol::message::{Assembled, Limits, Received, Receiver, Violation};
 
-/// Receives for one connection, once, and tells the program what came.
+/// Receives for one connection, once, and tells the program what came. `is_last` says that the turn has nothing else to
+/// read: see [`frames`].
 #[inline]
-pub(super) fn receive(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, buffer: &mut [u8]) {
+pub(super) fn receive(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, buffer: &mut [u8], is_last: bool) {
     let Some((count, phase)) = state.read(slot, buffer) else { return };
     let bytes = &mut buffer[..count];
     match phase {
-        Phase::WebSocket => frames(cell, state, slot, bytes),
+        Phase::WebSocket => frames(cell, state, slot, bytes, is_last),
         Phase::Request => {
             drop(state);
             opening::receive_request(cell, slot, bytes);
@@ -57,10 +59,10 @@ struct Lent {
     connection: Connection,
 }
 
-/// Parses frames and calls the handler for each message, until the bytes or the callbacks end it.
-pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, mut bytes: &mut [u8]) {
-    let mut flow = state.flow(slot);
-    let Some(mut lent) = state.lend(slot) else { return };
+/// Parses frames and calls the handler for each message, until the bytes or the callbacks end it. Where these are the
+/// last of the turn, the answers leave at once.
+pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, mut bytes: &mut [u8], is_last: bool) {
+    let Some((mut lent, mut flow)) = state.lend(slot) else { return };
     drop(state);
     while matches!(flow, Flow::Deliver | Flow::Swallow) && (!bytes.is_empty() || lent.receiver.is_ready()) {
         match lent.receiver.receive_short(&mut bytes, lent.role, &lent.limits) {
@@ -77,7 +79,7 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
             flow = cell.state().flow(slot);
         }
     }
-    let mut state = cell.state();
+    let mut state = if is_last { cell.state_with_answers_written() } else { cell.state() };
     if lent.receiver.is_partial() {
         state.put_back_receiver(slot, lent.receiver);
     }
@@ -187,6 +189,19 @@ fn receive_partial(record: &mut Record, limits: &Limits, buffer: &mut [u8]) -> i
     Ok(Read { count, fresh: record.protocol.receiver.received_directly(held, buffer), is_full })
 }
 
+#[inline]
+fn flow_of(record: &Record) -> Flow {
+    if record.phase != Phase::WebSocket || !record.protocol.is_receiving() {
+        Flow::Stop
+    } else if !record.is_reading() {
+        Flow::Hold
+    } else if record.protocol.state() == ReadyState::Open {
+        Flow::Deliver
+    } else {
+        Flow::Swallow
+    }
+}
+
 impl State {
     /// One receive into the loop's buffer, or what was left over when reading was paused.
     fn read(&mut self, slot: u32, buffer: &mut [u8]) -> Option<(usize, Phase)> {
@@ -240,21 +255,14 @@ impl State {
     }
 
     /// What may be done with the next frame. Where it may be delivered, the connection is staged for its answers.
-    #[inline]
+    #[inline(never)]
     fn flow(&mut self, slot: u32) -> Flow {
-        match self.connections.get(slot) {
-            Some(record) if record.phase == Phase::WebSocket && record.protocol.is_receiving() => {
-                if !record.is_reading() {
-                    Flow::Hold
-                } else if record.protocol.state() == ReadyState::Open {
-                    self.stage(slot);
-                    Flow::Deliver
-                } else {
-                    Flow::Swallow
-                }
-            }
-            _ => Flow::Stop,
+        let Some((id, record)) = self.connections.get_with_id(slot) else { return Flow::Stop };
+        let flow = flow_of(record);
+        if flow == Flow::Deliver && self.batch.is_none() {
+            self.has_staged = stage(id, slot, record, self.least_backlog_limit);
         }
+        flow
     }
 
     #[inline(never)]
@@ -273,16 +281,21 @@ impl State {
     }
 
     #[inline]
-    fn lend(&mut self, slot: u32) -> Option<Lent> {
+    fn lend(&mut self, slot: u32) -> Option<(Lent, Flow)> {
         let (id, record) = self.connections.get_with_id(slot)?;
         let group = self.groups.get_mut(record.group)?;
-        Some(Lent {
+        let flow = flow_of(record);
+        let lent = Lent {
             handler: group.handler.take()?,
             receiver: std::mem::take(&mut record.protocol.receiver),
             group: record.group,
             limits: group.limits,
             role: record.protocol.role(),
             connection: Connection(id),
-        })
+        };
+        if flow == Flow::Deliver && self.batch.is_none() {
+            self.has_staged = stage(id, slot, record, self.least_backlog_limit);
+        }
+        Some((lent, flow))
     }
 }

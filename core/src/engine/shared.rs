@@ -42,7 +42,17 @@ impl LoopCell {
     pub(super) fn state(&self) -> RefMut<'_, State> {
         let mut state = self.state.borrow_mut();
         if state.has_staged {
-            state.unstage();
+            state.unstage(false);
+        }
+        state
+    }
+
+    /// The state, after what was staged has been written.
+    #[inline]
+    pub(super) fn state_with_answers_written(&self) -> RefMut<'_, State> {
+        let mut state = self.state.borrow_mut();
+        if state.has_staged {
+            state.unstage(true);
         }
         state
     }
@@ -57,7 +67,7 @@ impl LoopCell {
     pub(super) fn try_state(&self) -> Result<RefMut<'_, State>> {
         let mut state = self.state.try_borrow_mut().map_err(|_| Error::Reentrant)?;
         if state.has_staged {
-            state.unstage();
+            state.unstage(false);
         }
         Ok(state)
     }
