@@ -134,6 +134,7 @@ test: test-rust test-c test-python test-node test-promises ## all tests in all f
 test-rust:
 	@$(need) cargo
 	cargo test --workspace
+	cargo test --locked --manifest-path bench/Cargo.toml -p wsx-load
 
 test-c: build
 	@[ -n "$(c_tests)" ] || { echo "libwsx: tests/c holds no tests." >&2; exit 1; }
@@ -182,6 +183,15 @@ bench-parts: ## how long the parts of the engine take: unmasking, parsing, UTF-8
 	@$(need) cargo
 	cargo bench -p wsx-core
 
+# Wants two cores with nothing else to do. BENCH= is for run.py: --quick, --smoke, --rows REGEX, --servers REGEX, --list.
+bench: build door-python door-node build/venv/bench ## the servers beside their peers and a raw TCP loop, into bench/RESULTS.md: 30 minutes (BENCH=--quick: 6)
+	@$(need) python3 cargo cc node
+	@$(PYTHON) bench/run.py $(BENCH)
+
+build/venv/bench: bench/requirements.txt build/venv/ready
+	build/venv/bin/python -m pip install -q --disable-pip-version-check -r $<
+	@touch $@
+
 memcheck: build $(asan) ## the C tests under valgrind (Debian: valgrind) and AddressSanitizer
 	@$(need) valgrind
 	@for test in $(c_tests); do echo "valgrind $$test"; valgrind -q --error-exitcode=1 --leak-check=full \
@@ -190,13 +200,18 @@ memcheck: build $(asan) ## the C tests under valgrind (Debian: valgrind) and Add
 
 # --- Looking
 
-lint: lint-rust lint-header lint-deny ## formatting, clippy, the header and its compilers, layering, licences
+lint: lint-rust lint-bench lint-header lint-deny ## formatting, clippy, the header and its compilers, layering, licences
 
 lint-rust:
 	@$(need) cargo rustfmt clippy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test -q -p wsx-core --test layering
+
+lint-bench:
+	@$(need) cargo rustfmt clippy
+	cargo fmt --manifest-path bench/Cargo.toml --all --check
+	cargo clippy --locked --manifest-path bench/Cargo.toml --workspace --all-targets -- -D warnings
 
 lint-header: library
 	@$(need) c++ git
@@ -214,6 +229,7 @@ build/tools/bin/cargo-deny:
 	cargo install cargo-deny --version 0.20.2 --locked --profile dev --root build/tools --quiet
 
 clean: ## remove everything that was built or fetched into the project
-	rm -rf build target node_modules bindings/node/node_modules bindings/node/*.node tests/node/node_modules tests/browser/node_modules
+	rm -rf build target node_modules bindings/node/node_modules bindings/node/*.node tests/node/node_modules \
+	  tests/browser/node_modules bench/peers/node/node_modules bench/target
 
-.PHONY: help build library demo door-c door-rust door-python door-node install installcheck test test-rust test-c test-python test-node test-promises autobahn browser budgets bench-parts memcheck lint lint-rust lint-header lint-deny clean
+.PHONY: help build library demo door-c door-rust door-python door-node install installcheck test test-rust test-c test-python test-node test-promises autobahn browser budgets bench-parts bench memcheck lint lint-rust lint-bench lint-header lint-deny clean

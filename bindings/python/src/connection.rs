@@ -9,6 +9,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::door::{Door, lock};
 use crate::errors::Raise;
+use crate::inbox::Inbox;
 use crate::payload::{from_address, with_bytes, with_message};
 
 /// A connection: the same object in every callback.
@@ -17,11 +18,13 @@ pub(crate) struct Connection {
     pub(crate) number: wsx_core::Connection,
     door: Arc<Door>,
     data: Mutex<Py<PyAny>>,
+    /// Where its messages go, if a coroutine receives them.
+    inbox: Mutex<Option<Py<Inbox>>>,
 }
 
 impl Connection {
     pub(crate) fn new(py: Python<'_>, number: wsx_core::Connection, door: Arc<Door>) -> Self {
-        Self { number, door, data: Mutex::new(py.None()) }
+        Self { number, door, data: Mutex::new(py.None()), inbox: Mutex::new(None) }
     }
 
     /// Raises what the engine refused, and tells the host of the loop what it took.
@@ -29,6 +32,24 @@ impl Connection {
     fn done(&self, py: Python<'_>, result: wsx_core::Result<()>) -> PyResult<()> {
         result.raise(py)?;
         self.door.touched(py)
+    }
+
+    #[inline]
+    pub(crate) fn inbox(&self, py: Python<'_>) -> Option<Py<Inbox>> {
+        lock(&self.inbox).as_ref().map(|inbox| inbox.clone_ref(py))
+    }
+
+    pub(crate) fn set_inbox(&self, inbox: Option<Py<Inbox>>) {
+        let old = std::mem::replace(&mut *lock(&self.inbox), inbox);
+        drop(old);
+    }
+
+    /// Reads again, unless it is gone.
+    pub(crate) fn read_again(&self, py: Python<'_>) -> PyResult<()> {
+        match self.number.resume() {
+            Err(wsx_core::Error::Closed) => Ok(()),
+            result => self.done(py, result),
+        }
     }
 }
 
@@ -93,7 +114,7 @@ impl Connection {
     }
 
     /// Stops reading from the peer. [any thread]
-    fn pause(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn pause(&self, py: Python<'_>) -> PyResult<()> {
         self.done(py, self.number.pause())
     }
 
@@ -158,8 +179,11 @@ impl Connection {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.data.try_lock() {
-            Ok(data) => visit.call(&*data),
+        if let Ok(data) = self.data.try_lock() {
+            visit.call(&*data)?;
+        }
+        match self.inbox.try_lock() {
+            Ok(inbox) => visit.call(&*inbox),
             Err(_) => Ok(()),
         }
     }
@@ -168,5 +192,6 @@ impl Connection {
         // SAFETY: the interpreter's collector calls this, attached.
         let none = unsafe { Python::assume_attached() }.None();
         self.set_data(none);
+        self.set_inbox(None);
     }
 }

@@ -107,9 +107,13 @@ impl Door {
     /// Something was done that a turn or a flush must follow: tells the host once, if it is between turns.
     #[inline]
     pub(crate) fn touched(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.inline.load(Ordering::Relaxed) || self.is_turning() {
+        if !self.inline.load(Ordering::Relaxed) || self.is_turning() || self.scheduled.load(Ordering::Relaxed) {
             return Ok(());
         }
+        self.schedule(py)
+    }
+
+    fn schedule(&self, py: Python<'_>) -> PyResult<()> {
         // From another thread the loop was woken through its descriptor.
         if !self.is_here() || self.scheduled.swap(true, Ordering::Relaxed) {
             return Ok(());
@@ -129,32 +133,33 @@ impl Door {
     /// The object of a connection, kept until [`forget`](Self::forget).
     #[inline]
     pub(crate) fn keep(self: &Arc<Self>, py: Python<'_>, number: wsx_core::Connection) -> PyResult<Py<Connection>> {
-        if let Some((last, connection)) = &lock(&self.connections).last
-            && *last == number.id()
+        let id = number.id();
+        let mut connections = lock(&self.connections);
+        if let Some((last, connection)) = &connections.last
+            && *last == id
         {
             return Ok(connection.clone_ref(py));
         }
-        self.keep_other(py, number.id())
+        if let Some(connection) = connections.known.get(&id).map(|connection| connection.clone_ref(py)) {
+            let old = connections.last.replace((id, connection.clone_ref(py)));
+            drop(connections);
+            drop(old);
+            return Ok(connection);
+        }
+        drop(connections);
+        self.keep_new(py, id)
     }
 
-    fn keep_other(self: &Arc<Self>, py: Python<'_>, id: u64) -> PyResult<Py<Connection>> {
-        let mut connections = lock(&self.connections);
-        let known = connections.known.get(&id).map(|connection| connection.clone_ref(py));
-        let asked = connections.asked.take_if(|(asked, _)| *asked == id).map(|(_, connection)| connection);
-        drop(connections);
-        let is_known = known.is_some();
+    #[cold]
+    fn keep_new(self: &Arc<Self>, py: Python<'_>, id: u64) -> PyResult<Py<Connection>> {
+        let asked = lock(&self.connections).asked.take_if(|(asked, _)| *asked == id);
         // Made while nothing is locked: the garbage collector may run, and anything with it.
-        let connection = match known.or(asked) {
-            Some(connection) => connection,
+        let connection = match asked {
+            Some((_, connection)) => connection,
             None => Py::new(py, Connection::new(py, wsx_core::Connection::from_id(id), self.clone()))?,
         };
-        let mut connections = lock(&self.connections);
-        if !is_known {
-            connections.known.insert(id, connection.clone_ref(py));
-        }
-        let old = connections.last.replace((id, connection.clone_ref(py)));
-        drop(connections);
-        drop(old);
+        let old = lock(&self.connections).known.insert(id, connection.clone_ref(py));
+        debug_assert!(old.is_none());
         Ok(connection)
     }
 

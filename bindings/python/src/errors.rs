@@ -25,7 +25,7 @@ pub(crate) fn exception(py: Python<'_>, error: &Error) -> PyErr {
 }
 
 /// An exception of `wsx.exceptions`, made by its class or by a class method of it.
-fn defined<'py, A>(py: Python<'py>, name: &str, make: &str, arguments: A) -> PyErr
+pub(crate) fn defined<'py, A>(py: Python<'py>, name: &str, make: &str, arguments: A) -> PyErr
 where
     A: pyo3::call::PyCallArgs<'py>,
 {

@@ -199,7 +199,7 @@ impl EventLoop {
             on_close,
             on_listener_error,
         };
-        let bridge = Bridge::new(self.door.clone(), hooks.or_methods(py, handler)?);
+        let bridge = Bridge::new(py, self.door.clone(), hooks.or_methods(py, handler)?);
         let handle = self.handle(py)?;
         // A name is looked up here, which may take its time.
         let number = py.detach(|| handle.listen(address, &options, bridge)).raise(py)?;
@@ -244,7 +244,7 @@ impl EventLoop {
             on_close,
             on_listener_error,
         };
-        let bridge = Bridge::new(self.door.clone(), hooks.or_methods(py, handler)?);
+        let bridge = Bridge::new(py, self.door.clone(), hooks.or_methods(py, handler)?);
         let handle = self.handle(py)?;
         if descriptor < 0 {
             return Err(pyo3::exceptions::PyValueError::new_err("a descriptor is not negative"));
@@ -289,7 +289,7 @@ impl EventLoop {
             on_close,
             ..Hooks::default()
         };
-        let bridge = Bridge::new(self.door.clone(), hooks.or_methods(py, handler)?);
+        let bridge = Bridge::new(py, self.door.clone(), hooks.or_methods(py, handler)?);
         let number = self.handle(py)?.connect(url, &options, bridge).raise(py)?;
         let connection = self.door.keep(py, number)?;
         self.touched(py)?;

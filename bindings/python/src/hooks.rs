@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, ffi};
+use pyo3::{IntoPyObjectExt, PyTraverseError, PyTypeInfo, PyVisit, ffi};
 use wsx_core::{FailureKind, Handler, Message};
 
 use crate::close::{Close, Failure};
 use crate::connection::Connection;
 use crate::door::Door;
+use crate::inbox::Inbox;
 use crate::listener::Listener;
 use crate::payload::from_message;
 use crate::request::{Fragment, Opening, Request, Response};
@@ -60,15 +61,18 @@ fn method(handler: &Bound<'_, PyAny>, base: &Bound<'_, PyAny>, name: &str) -> Py
 pub(crate) struct Bridge {
     door: Arc<Door>,
     hooks: Arc<Hooks>,
+    /// Messages go to the inbox of their connection.
+    is_inbox: bool,
     /// Exceptions of the request hook that have been logged, and will be told as errors of the listener.
     logged: u32,
 }
 
 impl Bridge {
-    pub(crate) fn new(door: Arc<Door>, hooks: Hooks) -> Self {
+    pub(crate) fn new(py: Python<'_>, door: Arc<Door>, hooks: Hooks) -> Self {
+        let is_inbox = hooks.on_message.as_ref().is_some_and(|hook| hook.is(Inbox::type_object(py)));
         let hooks = Arc::new(hooks);
         door.add_hooks(hooks.clone());
-        Self { door, hooks, logged: 0 }
+        Self { door, hooks, is_inbox, logged: 0 }
     }
 
     /// Calls a hook with a connection and what `argument` makes.
@@ -95,6 +99,23 @@ impl Bridge {
             });
             if let Err(error) = result {
                 self.raised(py, name, error);
+            }
+        });
+    }
+
+    /// A message for a coroutine.
+    fn deliver(&mut self, number: wsx_core::Connection, message: Message<'_>) {
+        if self.door.is_muted() {
+            return;
+        }
+        self.door.calls.fetch_add(1, Ordering::Relaxed);
+        Python::attach(|py| {
+            let delivered = self.door.keep(py, number).and_then(|connection| match connection.get().inbox(py) {
+                Some(inbox) => inbox.get().deliver(py, from_message(py, message).unbind()),
+                None => Ok(()),
+            });
+            if let Err(error) = delivered {
+                self.raised(py, "on_message", error);
             }
         });
     }
@@ -195,6 +216,9 @@ impl Handler for Bridge {
 
     #[inline]
     fn on_message(&mut self, connection: wsx_core::Connection, message: Message<'_>) {
+        if self.is_inbox {
+            return self.deliver(connection, message);
+        }
         self.call("on_message", |hooks| &hooks.on_message, connection, |py, _| Ok(Some(from_message(py, message))));
     }
 

@@ -7,6 +7,7 @@
 //! connection   Connection, by its number                      door      what the objects of one loop share
 //! listener     Listener, Timer                                wait      sleeping without the GIL, awake for signals
 //! request      Request, Opening, Response     close           Close, Failure
+//! inbox        what coroutines receive from
 //! options      keywords to options            payload         str and bytes-like to messages, and back
 //! errors       the engine's errors to exceptions (which are defined in Python)
 //! ```
@@ -22,6 +23,7 @@ mod door;
 mod errors;
 mod event_loop;
 mod hooks;
+mod inbox;
 mod listener;
 mod options;
 mod payload;
@@ -37,6 +39,8 @@ mod _wsx {
     use super::connection::Connection;
     #[pymodule_export]
     use super::event_loop::EventLoop;
+    #[pymodule_export]
+    use super::inbox::Inbox;
     #[pymodule_export]
     use super::listener::{Listener, Timer};
     #[pymodule_export]

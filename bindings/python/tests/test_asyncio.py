@@ -177,6 +177,69 @@ async def test_two_tasks_cannot_receive_at_once():
         assert await first == "for the first"
 
 
+async def test_a_cancelled_iteration_loses_nothing_and_another_goes_on():
+    async with served() as (_, uri), wsx.connect(uri) as ws:
+        async def first():
+            async for message in ws:
+                return message
+
+        for number in range(20):
+            task = asyncio.create_task(first())
+            await asyncio.sleep(0)
+            await ws.send(str(number))
+            if number % 2:
+                task.cancel()                               # before the echo is there
+            else:
+                await until(lambda: len(ws._inbox) or task.done())
+                task.cancel()                               # between the echo and the task's next step, or too late
+            got = (await asyncio.gather(task, return_exceptions=True))[0]
+            if isinstance(got, asyncio.CancelledError):
+                got = await first()
+            assert got == str(number)
+
+
+async def test_one_iteration_excludes_another_and_goes_on():
+    async with served() as (_, uri), wsx.connect(uri) as ws:
+        messages = aiter(ws)
+        first = asyncio.ensure_future(anext(messages))
+        await asyncio.sleep(0)
+        for other in (anext(messages), anext(aiter(ws)), ws.recv()):
+            with pytest.raises(wsx.ConcurrencyError):
+                await other
+        await ws.send("one")
+        assert await first == "one"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(messages), 0.01)
+        await ws.send("two")
+        assert await anext(messages) == "two"
+        await ws.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(messages)
+        with pytest.raises(wsx.ConnectionClosedOK):
+            await ws.recv()
+
+
+async def test_a_connection_that_has_ended_is_freed_without_the_collector():
+    async with served() as (_, uri):
+        async with wsx.connect(uri) as ws:
+            await ws.send("x")
+            assert [message async for message in until_one(ws)] == ["x"]
+        gone, inbox = weakref.ref(ws), ws._inbox
+        gc.disable()
+        try:
+            del ws
+            await asyncio.sleep(0)
+            assert gone() is None and len(inbox) == 0
+        finally:
+            gc.enable()
+
+
+async def until_one(ws):
+    async for message in ws:
+        yield message
+        return
+
+
 async def test_recv_decodes_as_it_is_told():
     async with served() as (_, uri), wsx.connect(uri) as ws:
         for message in ("é", b"\xc3\xa9"):
@@ -200,7 +263,7 @@ async def test_who_does_not_receive_is_not_sent_to_without_end():
             last = -1
             while last != (last := sent) or sent == 0:   # until it gets no further
                 await asyncio.sleep(0.2)
-            assert sent * 50_000 < 30_000_000 and len(ws._messages) <= 5
+            assert sent * 50_000 < 30_000_000 and len(ws._inbox) <= 5
             for _ in range(sent):
                 assert len(await ws.recv()) == 50_000
 

@@ -89,6 +89,7 @@ impl State {
                     return current.out.clear();
                 }
             }
+            self.gathered += current.out.len();
             record.outbox.take_end(&mut current.out, &mut self.spares);
             record.outbox.advance(written, &mut self.spares);
             if !record.touched {

@@ -216,6 +216,7 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
             cell.state().accept(slot);
         } else {
             let mut state = cell.state();
+            state.flush_early();
             let slot = event.token().0 as u32;
             if state.take_event(slot, event) {
                 receive(cell, state, slot, buffer, events.peek().is_none() && carried_over.is_none());

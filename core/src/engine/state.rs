@@ -57,6 +57,8 @@ pub(super) struct State {
     pub(super) resolver: Resolver,
     pub(super) spares: Spares,
     pub(super) touched: Vec<u32>,
+    /// Bytes of answers that this turn has gathered for `touched`.
+    pub(super) gathered: usize,
     pub(super) ready: Vec<u32>,
     pub(super) ready_listeners: Vec<u32>,
     pub(super) news: VecDeque<News>,
@@ -98,6 +100,7 @@ impl State {
             resolver: Resolver::default(),
             spares: Spares::default(),
             touched: Vec::new(),
+            gathered: 0,
             ready: Vec::new(),
             ready_listeners: Vec::new(),
             news: VecDeque::new(),

@@ -161,9 +161,9 @@ pub fn choose_subprotocol<'o>(headers: Headers<'_>, supported: &'o [String]) -> 
 
 /// Appends the answer that opens a WebSocket. The further headers have been checked by [`check_header`].
 pub fn write_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>, headers: &[(String, String)]) {
-    http::write_status_line(out, 101);
-    http::write_header(out, "Upgrade", "websocket");
-    http::write_header(out, "Connection", "Upgrade");
+    const BEGIN: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+    out.reserve(256);
+    out.extend_from_slice(BEGIN);
     http::write_header(out, "Sec-WebSocket-Accept", &derive_accept_key(key.as_bytes()));
     if let Some(subprotocol) = subprotocol {
         http::write_header(out, "Sec-WebSocket-Protocol", subprotocol);

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from asyncio import AbstractEventLoop
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, Literal, Self, Unpack, final
 
 from _typeshed import FileDescriptor, ReadableBuffer
@@ -14,6 +15,7 @@ __all__ = [
     "EventLoop",
     "Failure",
     "Fragment",
+    "Inbox",
     "Listener",
     "Opening",
     "Request",
@@ -194,6 +196,23 @@ class Connection:
     @property
     def id(self) -> int:
         """The number of the connection: loop, generation and slot in 64 bits."""
+
+@final
+class Inbox:
+    """What coroutines receive from; `wsx.asyncio` is made with it, and it is not for programs.
+
+    The messages of a connection that nobody has received yet. When more than `high` wait, the peer is not read any
+    further, until no more than `low` do. `await` receives one message, `async for` all until the connection ends in
+    order. As `on_message`, the class itself stands for the inbox of each connection.
+    """
+
+    def __new__(cls, host: AbstractEventLoop, high: int | None, low: int) -> Self: ...
+    def attach(self, connection: Connection) -> None: ...
+    def end(self, exception: Callable[[], Exception]) -> None: ...
+    def resume(self) -> None: ...
+    def __len__(self) -> int: ...
+    def __await__(self) -> Generator[Any, None, Any]: ...
+    def __aiter__(self) -> AsyncIterator[Any]: ...
 
 @final
 class Listener:

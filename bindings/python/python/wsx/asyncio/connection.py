@@ -5,9 +5,10 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _wsx
 from ..exceptions import (
@@ -40,12 +41,8 @@ class Connection:
         self.logger: logging.Logger = logger or logging.getLogger("wsx")
         self._host = asyncio.get_running_loop()
         self._raw: _wsx.Connection | None = None
-        self._messages: deque[str | bytes] = deque()
-        self._high = max_queue
-        self._low = 0 if max_queue is None else max_queue // 4
-        self._paused = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._receiving = False
+        self._send: Callable[[str | ReadableBuffer], None] = _not_open
+        self._inbox = _wsx.Inbox(self._host, max_queue, 0 if max_queue is None else max_queue // 4)
         self._drained: asyncio.Future[None] | None = None
         self._pings: OrderedDict[bytes, tuple[asyncio.Future[float], float]] = OrderedDict()
         self._closed: asyncio.Future[None] = self._host.create_future()
@@ -67,30 +64,16 @@ class Connection:
             ConnectionClosed: the connection has ended.
             ConcurrencyError: another task is receiving.
         """
-        if self._receiving:
-            raise ConcurrencyError("cannot call recv while another coroutine is already running recv")
-        if not self._messages:
-            self._receiving = True
-            try:
-                await self._arrival()
-            finally:
-                self._receiving = False
-        message = self._messages.popleft()
-        if self._paused and len(self._messages) <= self._low:
-            self._resume()
+        message = await self._inbox
         if decode is True and isinstance(message, bytes):
             return message.decode()
         if decode is False and isinstance(message, str):
             return message.encode()
         return message
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[Any]:
         """Receives until the connection ends: in order without a word, else with `ConnectionClosedError`."""
-        try:
-            while True:
-                yield await self.recv()
-        except ConnectionClosedOK:
-            return
+        return aiter(self._inbox)
 
     async def send(self, message: str | ReadableBuffer) -> None:
         """Sends a message: str as text, bytes-like as binary. It leaves with asyncio's next tick.
@@ -103,8 +86,7 @@ class Connection:
         """
         while True:
             try:
-                self._open_raw.send(message)
-                return
+                return self._send(message)
             except BacklogFull:
                 if self._drained is None:
                     self._drained = self._host.create_future()
@@ -205,15 +187,10 @@ class Connection:
 
     def _opened(self, raw: _wsx.Connection, opening: _wsx.Opening) -> None:
         self._raw = raw
+        self._send = raw.send
+        self._inbox.attach(raw)
         self._remote_address = raw.remote_address
         self._subprotocol = opening.subprotocol
-
-    def _received(self, message: str | bytes) -> None:
-        self._messages.append(message)
-        if self._high is not None and len(self._messages) > self._high and not self._paused:
-            self._paused = True
-            self._open_raw.pause()
-        self._wake()
 
     def _ponged(self, payload: bytes) -> None:
         """A pong answers its ping and every one before (RFC 6455 section 5.5.3)."""
@@ -237,7 +214,7 @@ class Connection:
         self._close = close
         self._closed.set_result(None)
         self._has_drained()
-        self._wake()
+        self._inbox.end(partial(_closed, close))  # which does not refer to this object
         for answer, _ in self._pings.values():
             if not answer.done():
                 answer.set_exception(self._exception())
@@ -251,39 +228,16 @@ class Connection:
     @property
     def _open_raw(self) -> _wsx.Connection:
         if self._raw is None:
-            raise ConnectionClosed(None, None, cause="the connection is not open")
+            _not_open()
         return self._raw
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _resume(self) -> None:
-        self._paused = False
-        try:
-            self._open_raw.resume()
-        except ConnectionClosed:
-            pass
-
-    async def _arrival(self) -> None:
-        """Waits until there is a message."""
-        while not self._messages:
-            if self._close is not None:
-                raise self._exception()
-            self._waiter = self._host.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
 
     def _begin_close(self, code: int, reason: str) -> None:
         try:
             self._open_raw.close(code, reason)
         except ConnectionClosed:
             pass
-        if self._paused:
-            # Else the peer's Close would never be read.
-            self._resume()
+        # Else the peer's Close might never be read.
+        self._inbox.resume()
 
     async def _raise_closed(self) -> None:
         """Raises how the connection ended, as soon as that is known."""
@@ -292,19 +246,27 @@ class Connection:
         raise self._exception()
 
     def _exception(self) -> ConnectionClosed:
-        close = self._close
-        if close is None:
-            return ConnectionClosed(None, None, cause="the connection is not open")
-        frame = CloseFrame(close.code, close.reason)
-        sent_first = close.by == "us"
-        is_ok = close.was_clean and close.code in OK_CLOSE_CODES
-        has_frame = close.code != 1006
-        return (ConnectionClosedOK if is_ok else ConnectionClosedError)(
-            frame if has_frame and (close.was_clean or not sent_first) else None,
-            frame if has_frame and (close.was_clean or sent_first) else None,
-            not sent_first if has_frame else None,
-            cause="" if close.failure is None else close.failure.message,
-        )
+        return _closed(self._close)
+
+
+def _not_open(*_: object) -> NoReturn:
+    raise _closed(None)
+
+
+def _closed(close: _wsx.Close | None) -> ConnectionClosed:
+    """How a connection has ended."""
+    if close is None:
+        return ConnectionClosed(None, None, cause="the connection is not open")
+    frame = CloseFrame(close.code, close.reason)
+    sent_first = close.by == "us"
+    is_ok = close.was_clean and close.code in OK_CLOSE_CODES
+    has_frame = close.code != 1006
+    return (ConnectionClosedOK if is_ok else ConnectionClosedError)(
+        frame if has_frame and (close.was_clean or not sent_first) else None,
+        frame if has_frame and (close.was_clean or sent_first) else None,
+        not sent_first if has_frame else None,
+        cause="" if close.failure is None else close.failure.message,
+    )
 
 
 def broadcast(connections: Iterable[Connection], message: str | ReadableBuffer, *, raise_exceptions: bool = False) -> None:
