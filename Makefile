@@ -186,7 +186,7 @@ bench-parts: ## how long the parts of the engine take: unmasking, parsing, UTF-8
 # Wants two cores with nothing else to do. BENCH= is for run.py: --quick, --smoke, --rows REGEX, --servers REGEX, --list.
 bench: build door-python door-node build/venv/bench ## the servers beside their peers and a raw TCP loop, into bench/RESULTS.md: 30 minutes (BENCH=--quick: 6)
 	@$(need) python3 cargo cc node
-	@$(PYTHON) bench/run.py $(BENCH)
+	@$(PYTHON) bench/run.py $(value BENCH)
 
 build/venv/bench: bench/requirements.txt build/venv/ready
 	build/venv/bin/python -m pip install -q --disable-pip-version-check -r $<

@@ -208,18 +208,16 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
     let carried_over = state.has_carried_over().then(|| (take(&mut state.ready), take(&mut state.ready_listeners)));
     drop(state);
     let buffer = &mut scratch.buffer;
-    let mut events = scratch.events.iter().peekable();
-    while let Some(event) = events.next() {
+    for event in &scratch.events {
         if event.token() == WAKER {
             run_commands(cell);
         } else if let Some(slot) = listener::slot_of(event.token()) {
             cell.state().accept(slot);
         } else {
-            let mut state = cell.state();
-            state.flush_early();
+            let mut state = cell.state_while_gathering();
             let slot = event.token().0 as u32;
             if state.take_event(slot, event) {
-                receive(cell, state, slot, buffer, events.peek().is_none() && carried_over.is_none());
+                receive(cell, state, slot, buffer);
             }
         }
     }
@@ -228,18 +226,18 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
             cell.state().accept(slot);
         }
         for slot in ready {
-            let mut state = cell.state();
+            let mut state = cell.state_while_gathering();
             // A slot that was freed meanwhile is empty, or its new connection is not marked.
             if state.connections.get_mut(slot).is_some_and(|record| take(&mut record.ready)) {
-                receive(cell, state, slot, buffer, false);
+                receive(cell, state, slot, buffer);
             }
         }
     }
-    let mut state = cell.state();
+    let mut state = cell.state_while_gathering();
     if state.timers.is_due(state.now) {
         drop(state);
         run_timers(cell, buffer);
-        state = cell.state();
+        state = cell.state_while_gathering();
     }
     state.flush();
     if !state.news.is_empty() {
@@ -286,7 +284,7 @@ fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
                 }
                 if state.is_waiting_for_peer(slot) {
                     // After a stall what was waited for may be in the kernel, not yet told: it is looked for first.
-                    receive(cell, state, slot, buffer, false);
+                    receive(cell, state, slot, buffer);
                     state = cell.state();
                     if state.connections.slot(id).is_none() || !state.is_overdue(slot) {
                         continue;

@@ -74,7 +74,7 @@ fn serve(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
         let opening =
             Opening { request: Some(&request), headers: request.headers, subprotocol: subprotocol.as_deref() };
         opened(cell, slot, group, |handler| handler.on_open(connection, &opening));
-        frames(cell, cell.state(), slot, rest, false);
+        frames(cell, cell.state(), slot, rest);
     }
 }
 
@@ -105,7 +105,7 @@ fn take_answer(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
     let Some((connection, group)) = cell.state().open(slot, subprotocol.as_deref()) else { return };
     let opening = Opening { request: None, headers: Headers(headers), subprotocol: subprotocol.as_deref() };
     opened(cell, slot, group, |handler| handler.on_open(connection, &opening));
-    frames(cell, cell.state(), slot, rest, false);
+    frames(cell, cell.state(), slot, rest);
 }
 
 /// What a request is served with: its number and group, the peer, the head, and the key of a WebSocket's.

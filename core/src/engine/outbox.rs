@@ -114,30 +114,6 @@ impl Outbox {
         result
     }
 
-    /// Swaps the buffer that frames are appended to with an empty one, for a while in which nobody looks at this outbox.
-    /// False where it is not the only chunk, or is being written. An empty outbox has nothing to swap.
-    #[inline]
-    pub(super) fn lend_end(&mut self, empty: &mut Vec<u8>) -> bool {
-        match &mut self.front {
-            None => true,
-            Some(Chunk::Own(bytes)) if self.more.is_none() && self.written == 0 => {
-                std::mem::swap(bytes, empty);
-                true
-            }
-            Some(_) => false,
-        }
-    }
-
-    /// Takes back what was lent and leaves an empty buffer in its place.
-    #[inline]
-    pub(super) fn take_end(&mut self, bytes: &mut Vec<u8>, spares: &mut Spares) {
-        self.len = bytes.len();
-        match &mut self.front {
-            Some(Chunk::Own(empty)) => std::mem::swap(empty, bytes),
-            _ => self.front = Some(Chunk::Own(std::mem::replace(bytes, spares.lend()))),
-        }
-    }
-
     /// Appends whole frames that are shared with other connections.
     pub(super) fn push_shared(&mut self, frames: &Arc<Vec<u8>>) {
         self.len += frames.len();

@@ -4,7 +4,7 @@ use std::cell::RefMut;
 use std::io;
 
 use super::callback::{guarded, with_handler};
-use super::current::stage;
+use super::current;
 use super::handover::tell_owned;
 use super::opening;
 use super::record::{Phase, Record};
@@ -17,14 +17,13 @@ use crate::event::{Connection, Fragment, Handler, Message, ReadyState};
 use crate::protocol::frame::Role;
 use crate::protocol::message::{Assembled, Limits, Received, Receiver, Violation};
 
-/// Receives for one connection, once, and tells the program what came. `is_last` says that the turn has nothing else to
-/// read: see [`frames`].
+/// Receives for one connection, once, and tells the program what came.
 #[inline]
-pub(super) fn receive(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, buffer: &mut [u8], is_last: bool) {
+pub(super) fn receive(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, buffer: &mut [u8]) {
     let Some((count, phase)) = state.read(slot, buffer) else { return };
     let bytes = &mut buffer[..count];
     match phase {
-        Phase::WebSocket => frames(cell, state, slot, bytes, is_last),
+        Phase::WebSocket => frames(cell, state, slot, bytes),
         Phase::Request => {
             drop(state);
             opening::receive_request(cell, slot, bytes);
@@ -57,11 +56,12 @@ struct Lent {
     limits: Limits,
     role: Role,
     connection: Connection,
+    /// Its answers are gathered, and nothing has changed since.
+    is_current: bool,
 }
 
-/// Parses frames and calls the handler for each message, until the bytes or the callbacks end it. Where these are the
-/// last of the turn, the answers leave at once.
-pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, mut bytes: &mut [u8], is_last: bool) {
+/// Parses frames and calls the handler for each message, until the bytes or the callbacks end it.
+pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, mut bytes: &mut [u8]) {
     let Some((mut lent, mut flow)) = state.lend(slot) else { return };
     drop(state);
     while matches!(flow, Flow::Deliver | Flow::Swallow) && (!bytes.is_empty() || lent.receiver.is_ready()) {
@@ -75,11 +75,13 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
             Some(Err(violation)) => violated(cell, slot, &mut lent, violation),
             None => bytes = one_event(cell, slot, &mut lent, bytes, flow),
         }
-        if !cell.is_staged() {
-            flow = cell.state().flow(slot);
+        if !(lent.is_current && cell.gathers()) {
+            lent.is_current = false;
+            flow = cell.state_while_gathering().flow(slot);
         }
     }
-    let mut state = if is_last { cell.state_with_answers_written() } else { cell.state() };
+    let writes_early = lent.is_current && current::end();
+    let mut state = cell.state_while_gathering();
     if lent.receiver.is_partial() {
         state.put_back_receiver(slot, lent.receiver);
     }
@@ -88,6 +90,9 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
     }
     if flow == Flow::Hold && !bytes.is_empty() {
         state.carry_over(slot, bytes);
+    }
+    if writes_early {
+        state.write_gathered();
     }
 }
 
@@ -254,15 +259,9 @@ impl State {
         }
     }
 
-    /// What may be done with the next frame. Where it may be delivered, the connection is staged for its answers.
-    #[inline(never)]
-    fn flow(&mut self, slot: u32) -> Flow {
-        let Some((id, record)) = self.connections.get_with_id(slot) else { return Flow::Stop };
-        let flow = flow_of(record);
-        if flow == Flow::Deliver && self.batch.is_none() {
-            self.has_staged = stage(id, slot, record, self.least_backlog_limit);
-        }
-        flow
+    /// What may be done with the next frame.
+    fn flow(&self, slot: u32) -> Flow {
+        self.connections.get(slot).map_or(Flow::Stop, flow_of)
     }
 
     #[inline(never)]
@@ -292,10 +291,11 @@ impl State {
             limits: group.limits,
             role: record.protocol.role(),
             connection: Connection(id),
+            is_current: flow == Flow::Deliver
+                && self.batch.is_none()
+                && current::begin(id, record, self.least_backlog_limit),
         };
-        if flow == Flow::Deliver && self.batch.is_none() {
-            self.has_staged = stage(id, slot, record, self.least_backlog_limit);
-        }
+        self.gathers |= lent.is_current;
         Some((lent, flow))
     }
 }

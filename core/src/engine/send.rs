@@ -15,8 +15,6 @@ use crate::protocol::http;
 
 /// A message of this size, on an empty outbox, is written at once: copying it would cost more than the system call.
 pub(super) const WRITE_AT_ONCE: usize = 16 * 1024;
-/// How much a turn gathers before it writes. Measured with 32 messages of 1 KiB in flight on 100 connections.
-const GATHERED_AT_MOST: usize = 256 * 1024;
 /// What the heartbeat's pings carry; pongs with it are not told to the program.
 pub(super) const HEARTBEAT: &[u8] = b"wsx heartbeat";
 
@@ -319,16 +317,10 @@ impl State {
         }
     }
 
-    /// Flushes before the end of the turn where so much was gathered that it would leave the processor's cache.
-    #[inline]
-    pub(super) fn flush_early(&mut self) {
-        if self.gathered > GATHERED_AT_MOST {
-            self.flush_touched();
-        }
-    }
-
     fn flush_touched(&mut self) {
-        self.gathered = 0;
+        if self.gathers {
+            self.write_gathered();
+        }
         self.settle_and_write();
         // What a flush touches itself, by a close, is another turn's work.
         let count = self.touched.len();
@@ -374,7 +366,7 @@ impl State {
     }
 
     /// The kernel takes no more: the rest waits for the socket to be writable.
-    fn blocked(&mut self, slot: u32) {
+    pub(super) fn blocked(&mut self, slot: u32) {
         let Some(group) = self.group_of(slot) else { return };
         let (limit, pauses) = (group.backlog_limit(), group.options.backlog_policy == BacklogPolicy::Pause);
         // The clock was last read before the callbacks of this turn, which may have taken long.

@@ -37,37 +37,33 @@ pub(super) struct Scratch {
 }
 
 impl LoopCell {
-    /// The state. What was staged for the current connection has gone to its outbox, and nothing more is staged.
+    /// The state, with all output in the outboxes, or in the pending batch.
     #[inline]
     pub(super) fn state(&self) -> RefMut<'_, State> {
         let mut state = self.state.borrow_mut();
-        if state.has_staged {
-            state.unstage(false);
+        if state.gathers {
+            state.spread_gathered();
         }
         state
     }
 
-    /// The state, after what was staged has been written.
+    /// The state for what does not concern output: answers may be gathered that are in no outbox yet.
     #[inline]
-    pub(super) fn state_with_answers_written(&self) -> RefMut<'_, State> {
-        let mut state = self.state.borrow_mut();
-        if state.has_staged {
-            state.unstage(true);
-        }
-        state
+    pub(super) fn state_while_gathering(&self) -> RefMut<'_, State> {
+        self.state.borrow_mut()
     }
 
-    /// Whether the current connection is staged still: nobody has looked at the state.
+    /// Whether answers are being gathered: nobody has used the state for anything that concerns output.
     #[inline]
-    pub(super) fn is_staged(&self) -> bool {
-        self.state.borrow().has_staged
+    pub(super) fn gathers(&self) -> bool {
+        self.state.borrow().gathers
     }
 
-    /// The same where the caller may be inside of a call that has the state.
+    /// As [`state`](Self::state), where the caller may be inside of a call that has the state.
     pub(super) fn try_state(&self) -> Result<RefMut<'_, State>> {
         let mut state = self.state.try_borrow_mut().map_err(|_| Error::Reentrant)?;
-        if state.has_staged {
-            state.unstage(false);
+        if state.gathers {
+            state.spread_gathered();
         }
         Ok(state)
     }

@@ -50,15 +50,13 @@ pub(super) struct State {
     pub(super) shared_listeners: HashMap<Listener, u32>,
     pub(super) topics: Topics,
     pub(super) batch: Option<Batch>,
-    /// A connection of this loop is staged in `current`.
-    pub(super) has_staged: bool,
+    /// Answers of this loop may be gathered in `current`.
+    pub(super) gathers: bool,
     pub(super) lent: LentPayload,
     pub(super) timers: Timers,
     pub(super) resolver: Resolver,
     pub(super) spares: Spares,
     pub(super) touched: Vec<u32>,
-    /// Bytes of answers that this turn has gathered for `touched`.
-    pub(super) gathered: usize,
     pub(super) ready: Vec<u32>,
     pub(super) ready_listeners: Vec<u32>,
     pub(super) news: VecDeque<News>,
@@ -94,13 +92,12 @@ impl State {
             shared_listeners: HashMap::new(),
             topics: Topics::default(),
             batch: None,
-            has_staged: false,
+            gathers: false,
             lent: LentPayload::default(),
             timers: Timers::default(),
             resolver: Resolver::default(),
             spares: Spares::default(),
             touched: Vec::new(),
-            gathered: 0,
             ready: Vec::new(),
             ready_listeners: Vec::new(),
             news: VecDeque::new(),
@@ -237,7 +234,7 @@ impl State {
     /// Whether something was sent that is not flushed.
     #[inline]
     pub(super) fn has_output(&self) -> bool {
-        self.batch.is_some() || !self.touched.is_empty()
+        self.gathers || self.batch.is_some() || !self.touched.is_empty()
     }
 
     pub(super) fn count_lost(&mut self, connection: Connection) {

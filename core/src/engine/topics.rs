@@ -265,9 +265,12 @@ impl State {
         })
     }
 
-    /// Gives the pending batch to the outboxes of its receivers: something is about to overtake it.
+    /// Gives gathered answers and the pending batch to the outboxes of their receivers: something is about to overtake them.
     #[inline]
     pub(super) fn settle(&mut self) {
+        if self.gathers {
+            self.spread_gathered();
+        }
         if let Some(batch) = self.batch.take() {
             self.settle_batch(batch, Self::push_shared);
         }

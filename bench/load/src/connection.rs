@@ -1,0 +1,259 @@
+//! Connections to the server, and waiting for many of them.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrStorage, bind, setsockopt, socket, sockopt,
+};
+
+use crate::Result;
+use crate::frame::{self, CLOSE};
+use crate::http::{Opening, end_of_head};
+use crate::settings::Settings;
+
+/// Where nothing arrives for so long, the run has failed.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An address and a server have some 28,000 ports between them. Linux looks through half of them first, and connecting
+/// becomes slow when that half is taken.
+const CONNECTIONS_PER_ADDRESS: u64 = 10_000;
+
+/// Which address a connection comes from.
+#[derive(Clone, Copy)]
+pub enum Source {
+    /// The system's choice.
+    Any,
+    /// A further address of the loopback network for each 10,000 connections, by the connection's number.
+    Spread(u64),
+    /// Another address for every connection: ports that are in TIME_WAIT after many short ones come back late.
+    Rotate(u64),
+}
+
+impl Source {
+    fn address(self, server: SocketAddr) -> Option<Ipv4Addr> {
+        let IpAddr::V4(host) = server.ip() else { return None };
+        let further = match self {
+            Self::Any => 0,
+            Self::Spread(number) => number / CONNECTIONS_PER_ADDRESS,
+            Self::Rotate(number) => number % 250,
+        };
+        (further > 0 && host.is_loopback()).then(|| Ipv4Addr::new(127, 0, 0, 1 + (further % 250) as u8))
+    }
+}
+
+/// Connects a blocking socket, whose reads and writes take `TIMEOUT` at most.
+pub fn connect(server: SocketAddr, source: Source, receive_buffer: Option<usize>) -> Result<TcpStream> {
+    let prepare = || {
+        let family = if server.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        if let Some(bytes) = receive_buffer {
+            setsockopt(&socket, sockopt::RcvBuf, &bytes)?;
+        }
+        if let Some(address) = source.address(server) {
+            // The port is chosen while connecting: by `bind` it would have to be free towards all servers.
+            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+            bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(address, 0)))?;
+        }
+        let stream = TcpStream::from(socket);
+        // The timeout for writes is the one for connecting as well.
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_nodelay(true)?;
+        nix::sys::socket::connect(stream.as_raw_fd(), &SockaddrStorage::from(server))?;
+        Ok(stream)
+    };
+    prepare().map_err(|error: io::Error| format!("cannot connect to {server}: {error}"))
+}
+
+/// Opens one connection of a scenario, with the opening handshake, which a raw server does without; it blocks.
+pub fn open(settings: &Settings, number: u64, source: Source, receive_buffer: Option<usize>) -> Result<TcpStream> {
+    let mut stream = connect(settings.server, source, receive_buffer)?;
+    if settings.raw {
+        return Ok(stream);
+    }
+    let opening = Opening::new(settings.server, number);
+    let fail = |error: io::Error| match error.kind() {
+        ErrorKind::WouldBlock => format!("no answer to the handshake within {} s", TIMEOUT.as_secs()),
+        _ => format!("the handshake failed: {error}"),
+    };
+    stream.write_all(&opening.request).map_err(fail)?;
+    let (mut head, mut part) = (Vec::new(), [0; 4096]);
+    let end = loop {
+        match stream.read(&mut part).map_err(fail)? {
+            0 => return Err("the server ended a connection inside the handshake".into()),
+            length => head.extend_from_slice(&part[..length]),
+        }
+        if let Some(end) = end_of_head(&head) {
+            break end;
+        }
+    };
+    opening.check(&head[..end], false)?;
+    if end < head.len() {
+        return Err(format!("the server sent {} bytes before anything was sent to it", head.len() - end));
+    }
+    Ok(stream)
+}
+
+/// Opens `count` connections, one after the other.
+pub fn open_all(settings: &Settings, count: usize) -> Result<Vec<TcpStream>> {
+    let open = |number| {
+        open(settings, number, Source::Spread(number), None)
+            .map_err(|error| format!("connection {} of {count}: {error}", number + 1))
+    };
+    (0..count as u64).map(open).collect()
+}
+
+/// Ends connections in order: the server gets a Close on each, and has done with all of them before the next run.
+pub fn close_all(streams: impl IntoIterator<Item = TcpStream>, raw: bool) {
+    if raw {
+        return;
+    }
+    let mut close = Vec::new();
+    frame::write_control(CLOSE, &1000u16.to_be_bytes(), [0x5a, 0xc3, 0x17, 0x9e], &mut close);
+    let streams: Vec<TcpStream> = streams.into_iter().collect();
+    for mut stream in &streams {
+        let _ = stream.write_all(&close);
+    }
+    // All of them together have so long; what is measured is measured, so failures are none.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let mut rest = [0; 4096];
+    for mut stream in &streams {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let _ = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(left)));
+        while stream.read(&mut rest).is_ok_and(|length| length > 0) {}
+    }
+}
+
+/// Raises the limit of descriptors, the hard one too where we may.
+pub fn allow_descriptors(count: u64) -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| match count > soft {
+            true => setrlimit(Resource::RLIMIT_NOFILE, count, hard.max(count)),
+            false => Ok(()),
+        })
+        .map_err(|error| format!("{count} descriptors are needed, and the limit cannot be raised to them: {error}"))
+}
+
+/// A socket that does not block, with what it could not take yet.
+///
+/// `TcpStream` writes with MSG_NOSIGNAL, so a connection that is gone is an error, not a signal.
+pub struct Connection {
+    stream: TcpStream,
+    out: Vec<u8>,
+    written: usize,
+}
+
+impl Connection {
+    /// Takes over an open connection; its events come with `token`.
+    pub fn new(stream: TcpStream, poller: &Poller, token: usize) -> Result<Self> {
+        stream.set_nonblocking(true).map_err(|error| error.to_string())?;
+        poller.add(&stream, token)?;
+        Ok(Self { stream, out: Vec::new(), written: 0 })
+    }
+
+    /// Sends all of `frames` with one write, and leaves it empty. What the socket does not take stays here, without a
+    /// copy: the two buffers change places.
+    #[inline]
+    pub fn send(&mut self, frames: &mut Vec<u8>) -> Result<()> {
+        if self.out.is_empty() {
+            std::mem::swap(&mut self.out, frames);
+            self.flush()?;
+            if self.out.is_empty() {
+                std::mem::swap(&mut self.out, frames);
+            }
+        } else {
+            self.out.append(frames);
+        }
+        Ok(())
+    }
+
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// Goes on with what is left over, once the socket is writable.
+    #[inline]
+    pub fn flush(&mut self) -> Result<()> {
+        while self.written < self.out.len() {
+            match self.stream.write(&self.out[self.written..]) {
+                Ok(length) => self.written += length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("a write failed: {error}")),
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    /// What has arrived; `None` where nothing has, 0 where the server has ended the connection.
+    #[inline]
+    pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.stream.read(buffer) {
+            Ok(length) => Ok(Some(length)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.receive(buffer),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Which sockets have news. Edge-triggered, for both directions from the begin: nothing is to be changed later, and
+/// after a read that did not fill the buffer no other is due, except at the end of the stream.
+pub struct Poller {
+    epoll: Epoll,
+    events: Vec<EpollEvent>,
+}
+
+/// News about one socket.
+#[derive(Clone, Copy)]
+pub struct Event {
+    pub token: usize,
+    pub readable: bool,
+    pub writable: bool,
+    /// The server has ended the connection, or it failed: read to the end.
+    pub ended: bool,
+}
+
+impl Poller {
+    pub fn new() -> Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|error| format!("epoll: {error}"))?;
+        Ok(Self { epoll, events: vec![EpollEvent::empty(); 1024] })
+    }
+
+    pub fn add(&self, stream: &TcpStream, token: usize) -> Result<()> {
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        self.epoll.add(stream, EpollEvent::new(flags, token as u64)).map_err(|error| format!("epoll: {error}"))
+    }
+
+    /// Waits for news, up to `timeout`; how many are there for `event`.
+    pub fn wait(&mut self, timeout: Duration) -> Result<usize> {
+        let timeout = EpollTimeout::try_from(timeout).unwrap_or(EpollTimeout::MAX);
+        loop {
+            match self.epoll.wait(&mut self.events, timeout) {
+                Err(Errno::EINTR) => {}
+                result => return result.map_err(|error| format!("epoll: {error}")),
+            }
+        }
+    }
+
+    #[inline]
+    pub fn event(&self, index: usize) -> Event {
+        let event = self.events[index];
+        let flags = event.events();
+        let ended = flags.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
+        Event {
+            token: event.data() as usize,
+            readable: ended || flags.contains(EpollFlags::EPOLLIN),
+            writable: flags.contains(EpollFlags::EPOLLOUT),
+            ended,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The opening handshake (RFC 6455 section 4) as text.
+
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::Result;
+use crate::payload::mix;
+
+/// A request, and the answer that it must get.
+pub struct Opening {
+    pub request: Vec<u8>,
+    accept: String,
+}
+
+impl Opening {
+    /// With the headers of a browser and nothing on offer, and another key for each `number`.
+    pub fn new(server: SocketAddr, number: u64) -> Self {
+        let key = STANDARD.encode([mix(number), mix(!number)].map(u64::to_ne_bytes).concat());
+        let request = format!(
+            "GET / HTTP/1.1\r\n\
+             Host: {server}\r\n\
+             Connection: Upgrade\r\n\
+             Pragma: no-cache\r\n\
+             Cache-Control: no-cache\r\n\
+             User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+             Chrome/126.0.0.0 Safari/537.36\r\n\
+             Upgrade: websocket\r\n\
+             Origin: http://{server}\r\n\
+             Sec-WebSocket-Version: 13\r\n\
+             Accept-Encoding: gzip, deflate, br, zstd\r\n\
+             Accept-Language: en-US,en;q=0.9\r\n\
+             Sec-WebSocket-Key: {key}\r\n\
+             \r\n"
+        );
+        Self { request: request.into_bytes(), accept: accept(&key) }
+    }
+
+    /// Checks a whole head, the empty line included; a raw server's status alone.
+    pub fn check(&self, head: &[u8], raw: bool) -> Result<()> {
+        let text = String::from_utf8_lossy(head);
+        let mut lines = text.split("\r\n");
+        let status = lines.next().unwrap_or_default();
+        if !status.starts_with("HTTP/1.1 101") {
+            return Err(format!("the server answered the handshake with '{status}'"));
+        }
+        let accepts = |line: &str| {
+            let (name, value) = line.split_once(':').unwrap_or_default();
+            name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == self.accept
+        };
+        if !raw && !lines.any(accepts) {
+            return Err("the server's Sec-WebSocket-Accept is wrong or missing".into());
+        }
+        Ok(())
+    }
+}
+
+/// Where the head at the begin of `input` ends.
+pub fn end_of_head(input: &[u8]) -> Option<usize> {
+    input.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// RFC 6455 section 4.2.2.
+fn accept(key: &str) -> String {
+    let digest = sha1_smol::Sha1::from(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")).digest();
+    STANDARD.encode(digest.bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_the_rfc_is_accepted() {
+        assert_eq!(accept("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn only_the_right_answer_passes() {
+        let opening = Opening::new(([127, 0, 0, 1], 80).into(), 1);
+        let answer =
+            |accept: &str| format!("HTTP/1.1 101 Switching Protocols\r\nsec-websocket-ACCEPT:{accept} \r\n\r\n");
+        let right = answer(&opening.accept);
+        assert_eq!(end_of_head(right.as_bytes()), Some(right.len()));
+        assert!(opening.check(right.as_bytes(), false).is_ok());
+        let wrong = answer(&Opening::new(([127, 0, 0, 1], 80).into(), 2).accept);
+        assert!(opening.check(wrong.as_bytes(), false).is_err());
+        assert!(opening.check(wrong.as_bytes(), true).is_ok());
+        assert!(opening.check(b"HTTP/1.1 403 Forbidden\r\n\r\n", true).is_err());
+    }
+}

@@ -1,0 +1,87 @@
+//! A connection together with what it waits for, as `echo` and `broadcast` have them.
+
+use crate::Result;
+use crate::connection::{Connection, Event};
+use crate::inbox::Inbox;
+use crate::payload::Payloads;
+use crate::settings::Settings;
+
+/// What is read at once: large enough for the answers to a whole batch, small enough for the second cache.
+pub const BUFFER: usize = 256 << 10;
+
+/// The messages of a scenario.
+pub struct Messages {
+    raw: bool,
+    /// How many are sent with one write.
+    pub depth: u64,
+    payloads: Payloads,
+    frame_length: usize,
+}
+
+impl Messages {
+    pub fn new(settings: &Settings) -> Self {
+        let payloads = Payloads::new(settings.size, settings.text);
+        Self { raw: settings.raw, depth: settings.depth, frame_length: payloads.frame_length(), payloads }
+    }
+
+    /// Appends the frames of the messages from `first` on; the number behind the last. They are kept in `sent` too
+    /// where they will come back as they are.
+    #[inline]
+    pub fn write(&self, first: u64, frames: &mut Vec<u8>, sent: &mut Vec<u8>) -> u64 {
+        let end = first + self.depth;
+        for number in first..end {
+            self.payloads.write_frame(number, frames);
+        }
+        if self.raw {
+            sent.clone_from(frames);
+        }
+        end
+    }
+
+    /// Checks what has arrived; how many messages came to their end. `sent` is what `write` has kept.
+    #[inline]
+    pub fn take(&self, inbox: &mut Inbox, input: &[u8], sent: &[u8]) -> Result<u64> {
+        match self.raw {
+            true => inbox.take_raw(input, sent, self.frame_length),
+            false => inbox.take(input, &self.payloads),
+        }
+    }
+}
+
+pub struct Peer {
+    pub connection: Connection,
+    pub inbox: Inbox,
+}
+
+impl Peer {
+    pub fn new(connection: Connection) -> Self {
+        Self { connection, inbox: Inbox::default() }
+    }
+
+    /// Writes and reads what an event allows; how many messages came to their end.
+    #[inline]
+    pub fn handle(&mut self, event: Event, messages: &Messages, sent: &[u8], buffer: &mut [u8]) -> Result<u64> {
+        if event.writable {
+            self.connection.flush()?;
+        }
+        let mut taken = 0;
+        if event.readable {
+            loop {
+                let length = match self.connection.receive(buffer) {
+                    Ok(None) => break,
+                    Ok(Some(0)) => return Err("the server ended a connection".into()),
+                    Ok(Some(length)) => length,
+                    Err(error) => return Err(format!("a read failed: {error}")),
+                };
+                taken += messages.take(&mut self.inbox, &buffer[..length], sent)?;
+                if length < buffer.len() && !event.ended {
+                    break;
+                }
+            }
+        }
+        if !self.inbox.replies.is_empty() {
+            self.connection.send(&mut self.inbox.replies)?;
+        }
+        Ok(taken)
+    }
+}

@@ -1,0 +1,156 @@
+//! The command line.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use crate::Result;
+
+pub const USAGE: &str = "\
+usage: wsx-load SCENARIO --port PORT --pid PID [--pid PID]... [--host 127.0.0.1] [--raw] [options]
+
+  echo       [--connections 100] [--depth 1] [--size 64] [--text] [--seconds 1] [--warmup 0.3]
+  broadcast  [--connections 1000] [--depth 1] [--size 64] [--text] [--seconds 1] [--warmup 0.3] [--slow PERCENT]
+  handshake  [--concurrent 50] [--seconds 1] [--warmup 0.3]
+  idle       [--connections 10000] [--size 64]
+  latency    [--messages 10000] [--size 64] [--text] [--warmup 0.3]
+
+--pid names the processes of the server, whose CPU time and memory are read. --raw is for a server without a protocol
+that echoes bytes. One line of JSON tells the result.";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    Echo,
+    Broadcast,
+    Handshake,
+    Idle,
+    Latency,
+}
+
+impl Scenario {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Broadcast => "broadcast",
+            Self::Handshake => "handshake",
+            Self::Idle => "idle",
+            Self::Latency => "latency",
+        }
+    }
+}
+
+impl FromStr for Scenario {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Self::Echo, Self::Broadcast, Self::Handshake, Self::Idle, Self::Latency]
+            .into_iter()
+            .find(|scenario| scenario.name() == name)
+            .ok_or_else(|| format!("there is no scenario '{name}'"))
+    }
+}
+
+#[derive(Debug)]
+pub struct Settings {
+    pub scenario: Scenario,
+    pub server: SocketAddr,
+    pub pids: Vec<u32>,
+    /// The server has no protocol: what comes back is what was sent, and there is no opening handshake.
+    pub raw: bool,
+    pub text: bool,
+    /// How many are open at once; in `broadcast` the subscribers.
+    pub connections: usize,
+    /// Messages that are sent with one write, and awaited before the next.
+    pub depth: u64,
+    pub size: usize,
+    pub measured: Limit,
+    pub warmup: Duration,
+    /// How many of a hundred subscribers never read.
+    pub slow: usize,
+}
+
+/// When a run ends.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    After(Duration),
+    Units(u64),
+}
+
+impl Limit {
+    #[inline]
+    pub fn is_reached(self, elapsed: Duration, units: u64) -> bool {
+        match self {
+            Self::After(duration) => elapsed >= duration,
+            Self::Units(most) => units >= most,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the command line; `None` where only the usage is asked for.
+    pub fn from_args() -> Result<Option<Self>> {
+        let mut args = Parser::from_env();
+        read(&mut args).map_err(|error| format!("{error}\n{USAGE}"))
+    }
+}
+
+fn read(args: &mut Parser) -> std::result::Result<Option<Settings>, lexopt::Error> {
+    let (mut scenario, mut port, mut pids) = (None, None, Vec::new());
+    let (mut host, mut raw, mut text) = (IpAddr::V4(Ipv4Addr::LOCALHOST), false, false);
+    let (mut connections, mut depth, mut size) = (None, 1, 64);
+    let (mut seconds, mut warmup, mut messages, mut slow) = (1.0, 0.3, 10_000, 0);
+    while let Some(arg) = args.next()? {
+        match arg {
+            Arg::Value(name) if scenario.is_none() => scenario = Some(name.parse::<Scenario>()?),
+            Arg::Long("port") => port = Some(args.value()?.parse()?),
+            Arg::Long("pid") => pids.push(args.value()?.parse()?),
+            Arg::Long("host") => host = args.value()?.parse()?,
+            Arg::Long("raw") => raw = true,
+            Arg::Long("text") => text = true,
+            Arg::Long("connections" | "concurrent") => connections = Some(args.value()?.parse()?),
+            Arg::Long("depth") => depth = args.value()?.parse()?,
+            Arg::Long("size") => size = args.value()?.parse()?,
+            Arg::Long("seconds") => seconds = args.value()?.parse()?,
+            Arg::Long("warmup") => warmup = args.value()?.parse()?,
+            Arg::Long("messages") => messages = args.value()?.parse()?,
+            Arg::Long("slow") => slow = args.value()?.parse()?,
+            Arg::Long("help") | Arg::Short('h') => return Ok(None),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    let scenario = scenario.ok_or("which scenario?")?;
+    let port = port.ok_or("--port is missing")?;
+    if pids.is_empty() {
+        return Err("--pid is missing".into());
+    }
+    if depth == 0 || connections == Some(0) || slow >= 100 {
+        return Err("--depth and --connections begin at 1, --slow ends at 99".into());
+    }
+    let (connections, depth) = match scenario {
+        Scenario::Echo => (connections.unwrap_or(100), depth),
+        Scenario::Broadcast => (connections.unwrap_or(1000), depth),
+        Scenario::Handshake => (connections.unwrap_or(50), 1),
+        Scenario::Idle => (connections.unwrap_or(10_000), 1),
+        Scenario::Latency => (1, 1),
+    };
+    let duration = |seconds| Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
+    let measured = match scenario {
+        Scenario::Latency => Limit::Units(messages),
+        _ => Limit::After(duration(seconds)?),
+    };
+    Ok(Some(Settings {
+        scenario,
+        server: SocketAddr::new(host, port),
+        pids,
+        raw,
+        text,
+        connections,
+        depth,
+        size: if scenario == Scenario::Handshake { 0 } else { size },
+        measured,
+        warmup: duration(warmup)?,
+        slow,
+    }))
+}

@@ -1,0 +1,417 @@
+"""The report: what was measured, as Markdown."""
+import statistics
+from collections import defaultdict
+
+from rows import CPU, DOOR_ROWS, DOORS, FAN_OUT, GROUPS, LATENCY, MEMORY, ROWS, THREADS
+
+RAW, OURS, RIVAL = "raw", "wsx-c", "uwebsockets"
+THREAD, THREADS_64 = "wsx-c", "wsx-c-64"
+
+
+def cpu_of(result):
+    return result["cpu_ns_per_unit"]
+
+
+def memory_of(result):
+    return result["bytes_per_connection"]
+
+
+def latency_of(result):
+    return 1000 * result["latency_us"]["p50"]
+
+
+# What a row is about, by its figure.
+FIGURE = {CPU: cpu_of, MEMORY: memory_of, LATENCY: latency_of}
+
+
+class Figures:
+    """The samples of a run by row and server."""
+
+    def __init__(self, results):
+        self.servers = results["servers"]
+        self._results, self._failures, self._rounds = defaultdict(list), defaultdict(list), {}
+        for sample in results["samples"]:
+            place = sample["row"], sample["server"]
+            if "failed" in sample:
+                self._failures[place].append(sample["failed"])
+            else:
+                self._results[place].append(sample["result"])
+                self._rounds[*place, sample["round"]] = sample["result"]
+        run = {sample["row"] for sample in results["samples"]}
+        self.rows = [row for row in ROWS if row.key in run]
+
+    def failures(self, row, server):
+        """Why runs have no figure."""
+        return self._failures[row.key, server]
+
+    def results(self, row, server):
+        return self._results[row.key, server]
+
+    def all(self, row, server, of=cpu_of):
+        return [of(result) for result in self.results(row, server)]
+
+    def median(self, row, server, of=cpu_of):
+        figures = self.all(row, server, of)
+        return statistics.median(figures) if figures else None
+
+    def ratio(self, row, server, to, of=cpu_of):
+        """How many times the median of another server, and the lowest and highest of that within one round."""
+        pairs = [(result, self._rounds.get((row.key, to, number)))
+                 for (key, name, number), result in self._rounds.items() if (key, name) == (row.key, server)]
+        ratios = [of(result) / of(other) for result, other in pairs if other]
+        mine, other = self.median(row, server, of), self.median(row, to, of)
+        return (mine / other, min(ratios), max(ratios)) if ratios else None
+
+    def took_part(self, row, server):
+        return bool(self.results(row, server) or self.failures(row, server))
+
+    def name(self, server):
+        about = self.servers[server]
+        return f"{about['label']} ({about['language']})" if about["language"] in ("Node", "Python") else about["label"]
+
+
+def digits(number):
+    """Three digits that mean something."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.1f}" if number >= 10 else f"{number:.2f}"
+
+
+def time_unit(nanoseconds):
+    return next(((unit, size) for unit, size in (("ms", 1e6), ("µs", 1e3)) if nanoseconds >= size), ("ns", 1))
+
+
+def duration(nanoseconds):
+    unit, size = time_unit(nanoseconds)
+    return f"{digits(nanoseconds / size)} {unit}"
+
+
+def size(count):
+    return f"{digits(count / 2**30)} GiB" if count >= 2**30 else f"{digits(count / 2**20)} MiB"
+
+
+def spread(figures, show, scale):
+    """`median (lowest–highest)`, in the unit of the median."""
+    middle = statistics.median(figures)
+    text = show(middle)
+    if len(figures) == 1:
+        return text
+    return f"{text} ({digits(min(figures) / scale(middle))}–{digits(max(figures) / scale(middle))})"
+
+
+def table(head, lines, align="---:"):
+    yield "| " + " | ".join(head) + " |"
+    yield "|---" + f"|{align}" * (len(head) - 1) + "|"
+    for line in lines:
+        yield "| " + " | ".join(line) + " |"
+    yield ""
+
+
+def emphasised(figures, server):
+    ours = figures.servers[server]["kind"] == "ours"
+    return f"**{figures.name(server)}**" if ours else figures.name(server)
+
+
+def cpu_cell(figures, row, server):
+    found = figures.all(row, server)
+    limit = figures.median(row, RAW) if RAW in figures.servers else None
+    cell = spread(found, duration, lambda middle: time_unit(middle)[1])
+    return cell if server == RAW or not limit else f"{cell}, {digits(statistics.median(found) / limit)} × raw"
+
+
+def memory_cell(figures, row, server):
+    return spread(figures.all(row, server, memory_of), in_bytes, lambda _: 1)
+
+
+def in_bytes(number):
+    return f"{number:,.0f} B"
+
+
+def times(ratio):
+    """A multiple with its spread over the rounds."""
+    middle, lowest, highest = ratio
+    return f"{middle:.2f}" + (f" ({lowest:.2f}–{highest:.2f})" if lowest != highest else "")
+
+
+def latency_cells(figures, row, server):
+    median = spread(figures.all(row, server, latency_of), duration, lambda middle: time_unit(middle)[1])
+    ratio = figures.ratio(row, server, RAW, latency_of) if server != RAW else None
+    yield median + (f", {ratio[0]:.2f} × raw" if ratio else "")
+    for quantile in ("p90", "p99", "p999"):
+        yield duration(1000 * figures.median(row, server, lambda result: result["latency_us"][quantile]))
+    yield duration(figures.median(row, server))
+
+
+def shares(result):
+    """How the CPU time is spread over the threads; those that only wait for signals and the like are left out."""
+    found = [100 * share for share in result["cpu_share_per_thread"] if share >= 0.001]
+    if len(found) <= 4:
+        return " / ".join(f"{share:.0f} %" for share in found)
+    return f"{len(found)} threads: {found[0]:.1f} %, the others {found[-1]:.1f} to {found[1]:.1f} %"
+
+
+def usual(figures, row, server):
+    """The run whose busiest thread is the median one."""
+    runs = sorted(figures.results(row, server), key=lambda result: result["cpu_share_per_thread"][:1])
+    return runs[len(runs) // 2]
+
+
+def thread_cells(figures, row, server):
+    yield spread(figures.all(row, server), duration, lambda middle: time_unit(middle)[1])
+    ratio = figures.ratio(row, server, THREAD) if server != THREAD else None
+    yield times(ratio) if ratio else ""
+    yield shares(usual(figures, row, server))
+
+
+def told(slow):
+    """What became of the subscribers that never read."""
+    if not slow:
+        return ""
+    closes = ", ".join(f"{count} × Close {code}" for code, count in slow["codes"].items())
+    cut = slow["closed"] - sum(slow["codes"].values())
+    parts = [closes] if closes else []
+    if cut:
+        parts.append(f"{cut} × cut")
+    if slow["connections"] > slow["closed"]:
+        parts.append(f"{slow['connections'] - slow['closed']} × nothing")
+    return ", ".join(parts)
+
+
+def fan_out_cells(figures, row, server):
+    result = figures.results(row, server)[-1]
+    yield duration(1000 * result["latency_us"]["p50"])
+    yield duration(1000 * result["latency_us"]["p99"])
+    yield duration(result["cpu_ns_per_unit"])
+    yield size(result["server_rss_peak"])
+    if row.options.get("slow"):
+        yield told(result.get("slow"))
+
+
+def wide(group, figures, head, cells):
+    """A row of the report for each server, with several cells out of one scenario."""
+    for row in (row for row in figures.rows if row.group == group):
+        if sum(other.group == group for other in figures.rows) > 1:
+            yield f"**{row.title}**"
+            yield ""
+        columns = [*head, "what those were told"] if row.options.get("slow") else head
+        lines = []
+        for server in figures.servers:
+            if figures.results(row, server):
+                lines.append([emphasised(figures, server), *cells(figures, row, server)])
+            elif figures.failures(row, server):
+                lines.append([emphasised(figures, server), "failed", *[""] * (len(columns) - 2)])
+        yield from table(columns, lines)
+    yield from reasons(group, figures)
+
+
+def narrow(group, figures, cell):
+    """A row for each server, a column for each scenario."""
+    rows = [row for row in figures.rows if row.group == group]
+    lines = []
+    for server in figures.servers:
+        cells = []
+        if not any(figures.took_part(row, server) for row in rows):
+            continue
+        for row in rows:
+            failed = "failed" if figures.failures(row, server) else ""
+            cells.append(cell(figures, row, server) if figures.results(row, server) else failed)
+        lines.append([emphasised(figures, server), *cells])
+    yield from table(["server", *(row.title for row in rows)], lines)
+    yield from reasons(group, figures)
+
+
+def reasons(group, figures):
+    """What failed, and why; also where only some of the rounds did."""
+    lines = []
+    for row in (row for row in figures.rows if row.group == group):
+        for server in figures.servers:
+            failures = figures.failures(row, server)
+            if failures:
+                runs = len(failures) + len(figures.results(row, server))
+                lines.append(f"- {figures.name(server)}, {row.title}: {len(failures)} of {runs} runs failed:"
+                             f" {failures[-1]}")
+    if lines:
+        yield from [*lines, ""]
+
+
+def best_other_peer(figures, row, of):
+    found = [(figures.median(row, server, of), server) for server, about in figures.servers.items()
+             if about["kind"] == "peer" and server != RIVAL and figures.results(row, server)]
+    return min(found)[1] if found else None
+
+
+def verdict(reached, goal):
+    """Compared as they are shown, with two digits behind the point."""
+    over = round(reached, 2) / goal - 1
+    return "reached" if over <= 0 else f"missed by {max(100 * over, 1):.0f} %"
+
+
+def summary_line(figures, row):
+    of, ours = FIGURE[row.figure], row.goal_for
+    if not (figures.results(row, RAW) and figures.results(row, ours)):
+        return None
+    if row.figure == MEMORY:        # bytes, for the raw loop keeps next to nothing
+        def cell(server):
+            return in_bytes(figures.median(row, server, of))
+        reached, goal = figures.median(row, ours, of), in_bytes(row.goal)
+    else:
+        def cell(server):
+            return times(figures.ratio(row, server, RAW, of))
+        reached, goal = figures.ratio(row, ours, RAW, of)[0], f"{row.goal:.2f}"
+    title = row.title if row.group in ("handshake", "memory") else f"{GROUPS[row.group][0].lower()}: {row.title}"
+    if row.figure == LATENCY:
+        title += ", median; " + figures.name(ours)
+    raw = spread(figures.all(row, RAW, of), in_bytes if row.figure == MEMORY else duration,
+                 lambda middle: 1 if row.figure == MEMORY else time_unit(middle)[1])
+    other = best_other_peer(figures, row, of)
+    return [title, raw, f"**{cell(ours)}**", f"{goal}, {verdict(reached, row.goal)}",
+            cell(RIVAL) if figures.results(row, RIVAL) else "—",
+            f"{figures.name(other)} {cell(other)}" if other else "—"]
+
+
+def summary(figures):
+    """Each scenario that has a goal, as multiples of the raw loop."""
+    lines = [line for row in figures.rows if row.goal and (line := summary_line(figures, row))]
+    if lines:
+        yield "## Beside the limit, the goals and the peers"
+        yield ""
+        yield ("The raw loop receives and sends and knows no protocol: what no server can do without. The others are"
+               " told as how many times that they take, and so are the goals of libwsx: the ratio of the medians, and"
+               " beside it the lowest and the highest ratio within one round. Below 1.00 is noise, or a server that"
+               " saves what the raw loop spends, as sleep and wake-up with a busy poll.")
+        yield ""
+        head = ["", "raw TCP loop", "libwsx × raw", "goal", "uWebSockets × raw", "best other peer × raw"]
+        yield from table(head, lines)
+
+
+def doors(figures):
+    """What the doors take for a message, with their goals and their peers."""
+    rows = [row for row in figures.rows if row.key in DOOR_ROWS]
+    lines = []
+    for goals, peers in DOORS.values():
+        for server in (*goals, *peers):
+            if not any(figures.results(row, server) for row in rows):
+                continue
+            line = [emphasised(figures, server) if server in goals else figures.name(server)]
+            for row in rows:
+                found, goal = figures.all(row, server), goals.get(server, (None, None))[DOOR_ROWS.index(row.key)]
+                line.append(spread(found, duration, lambda middle: time_unit(middle)[1]) if found else "failed")
+                line.append(f"{goal:g} µs, {verdict(statistics.median(found) / 1000, goal)}" if found and goal else "")
+            lines.append(line)
+    if lines:
+        yield "## The doors for Python and Node"
+        yield ""
+        yield ("A message of 64 B, echoed by a program in that language, on 100 connections. The goals are times, not"
+               " multiples, and mean the machine that the figures of the repository come from.")
+        yield ""
+        head = [cell for row in rows for cell in (GROUPS[row.group][0].split(", ")[1], "goal")]
+        yield from table(["server", *head], lines)
+
+
+def many_cores(figures):
+    """What follows for more cores than there are here."""
+    yield "**On 64 cores**, by how it works, for it was not measured there:"
+    yield ""
+    yield ("- *Echo* should grow with the cores. A loop has its own sockets, connections, timers and buffers; a message"
+           " takes no lock and writes nothing that another loop reads. Loops meet where a connection opens or closes"
+           " (one counter for a listener), and where something is published.")
+    yield ("- *Balance* is the kernel's: it spreads connections over the loops by a hash of their addresses"
+           " (SO_REUSEPORT), and they stay. Of n connections each of 64 loops has n/64, give or take √(n/64): of 64,000"
+           " each 1,000 ± 32 and the fullest some 8 % more than the mean; of 1,000 each 16 ± 4 and the fullest some"
+           " 60 % more. Few busy connections are not balanced.")
+    yield ("- *Broadcast*: the publishing loop encodes a message once and hands what it has gathered in a turn to each"
+           " other loop: 63 times a push to its queue (a lock that is held for a few instructions), and one write to"
+           " its eventfd where it has not been woken already. The bytes are shared, not copied. Each loop then sends to"
+           " its own subscribers, all of them at the same time." + what_a_loop_costs(figures))
+    yield ("- What does not scale is *many loops that publish at once*: 64 of them make 64 × 63 pushes in a round of"
+           " turns, and queue up at each other's locks. Programs that publish much should do so from few loops.")
+    yield ""
+
+
+def what_a_loop_costs(figures):
+    """What handing over to one loop more costs the one that publishes, which two cores can show."""
+    costs = {}
+    for row in (row for row in figures.rows if row.group == "threads" and row.scenario == "broadcast"):
+        if figures.results(row, THREAD) and figures.results(row, THREADS_64):
+            turn = row.options["connections"] * row.options["depth"]        # deliveries
+            alone, together = (turn * figures.median(row, server) for server in (THREAD, THREADS_64))
+            busiest, next_one, *_ = usual(figures, row, THREADS_64)["cpu_share_per_thread"]
+            if busiest > 2 * next_one:      # the thread that publishes; a part of it is its own deliveries
+                costs[row.options["depth"]] = (together * busiest - alone / 64) / 63
+    if costs.keys() != {1, 16}:
+        return ""
+    return (f" In this run that took the publishing thread {duration(costs[1])} for each other loop with one message in"
+            f" a turn and {duration(costs[16])} with 16, or {duration(costs[16] / 16)} for each message: the push, the"
+            " system call that wakes a thread, and what it costs to be interrupted by it, which on a core of its own it"
+            f" would not be. For 63 loops that is {duration(63 * costs[1])} in which the last one waits, whether a turn"
+            " publishes one message or hundreds; it pays where a turn has more deliveries than that time is worth.")
+
+
+def heading(results):
+    machine = results["machine"]
+    yield "# Results"
+    yield ""
+    rounds = f"{results['rounds']} round{'s' * (results['rounds'] > 1)} of {results['seconds']:g} s"
+    yield (f"{results['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB,"
+           f" {machine['kernel']}. `{results['command']}`: {rounds}, seed {results['seed']}.")
+    yield ""
+    yield ("CPU time of the server's process for one unit, kernel included: the median of the rounds, the lowest and"
+           " highest beside it, and how many times the raw loop of the same run. Server and load on a core each, over"
+           " loopback, without TLS and compression; interleaved, a fresh process for every figure."
+           " [README.md](README.md) says how, and what the figures cannot tell.")
+    yield ""
+
+
+README_ROWS = {
+    "echo-64": "64 B echo, one in flight", "pipelined-64": "64 B echo, 32 in flight",
+    "broadcast-16": "64 B to each of 1,000, 16 in flight", "idle": "an idle connection",
+}
+
+
+def readme(results):
+    """The figures for README.md, or None where one of them is missing."""
+    figures, lines = Figures(results), []
+    for key, title in README_ROWS.items():
+        row = next((row for row in figures.rows if row.key == key), None)
+        if not row or not all(figures.results(row, server) for server in (RAW, OURS, RIVAL)):
+            return None
+        show = in_bytes if row.figure == MEMORY else duration
+        ours, rival, raw = (show(figures.median(row, server, FIGURE[row.figure])) for server in (OURS, RIVAL, RAW))
+        lines.append([title, f"**{ours}**", rival, raw])
+    machine = results["machine"]
+    head = ["server's CPU time, or memory", "libwsx", f"uWebSockets {results['servers'][RIVAL]['version'].split()[0]}",
+            "raw TCP loop"]
+    return "\n".join(["", "![Server CPU for one message of an echo, 32 in flight](bench/charts/pipelined.svg)", "",
+                      *table(head, lines),
+                      f"{results['date'].split()[0]}, {machine['cpu']}, {machine['cores']} cores, {machine['kernel']}."
+                      " [bench/RESULTS.md](bench/RESULTS.md) has the other peers, the doors, and the spread.", "", ""])
+
+
+CELLS = {CPU: cpu_cell, MEMORY: memory_cell}
+WIDE = {
+    LATENCY: (["server", "median", "90 %", "99 %", "99.9 %", "CPU"], latency_cells),
+    THREADS: (["server", "CPU", "× one thread", "of each thread"], thread_cells),
+    FAN_OUT: (["server", "median", "99 %", "CPU for a delivery", "peak memory"], fan_out_cells),
+}
+
+
+def render(results):
+    figures = Figures(results)
+    lines = [*heading(results), *summary(figures), *doors(figures)]
+    for group, (title, words) in GROUPS.items():
+        rows = [row for row in figures.rows if row.group == group]
+        if not rows:
+            continue
+        lines += [f"## {title}", "", words, ""]
+        if group in ("echo", "pipelined", "broadcast", "memory"):
+            lines += [f"![{title}](charts/{group}.svg)", ""]
+        kind = rows[0].figure
+        lines += wide(group, figures, *WIDE[kind]) if kind in WIDE else narrow(group, figures, CELLS[kind])
+        if group == "threads":
+            lines += many_cores(figures)
+    lines += ["## What was measured", ""]
+    ran = [key for key in figures.servers if any(figures.took_part(row, key) for row in figures.rows)]
+    versions = [[figures.name(key), figures.servers[key]["version"] or "—"] for key in ran]
+    lines += table(["server", "version"], versions, "---")
+    if results["left_out"]:
+        lines += ["Left out:", ""]
+        lines += [f"- {name}: {reason.splitlines()[0]}" for name, reason in results["left_out"].items()] + [""]
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,103 @@
+"""What is measured: one row for each scenario, with the words of the report and what libwsx is to reach."""
+from dataclasses import dataclass
+
+CPU, LATENCY, MEMORY, FAN_OUT, THREADS = "cpu", "latency", "memory", "fan-out", "threads"
+
+
+@dataclass
+class Row:
+    key: str                  # what --rows selects by
+    title: str
+    group: str                # the table it stands in
+    scenario: str             # of wsx-load
+    options: dict
+    figure: str = CPU
+    goal: float | None = None  # how many times the raw loop libwsx may take; of MEMORY, bytes
+    goal_for: str = "wsx-c"   # the server that is to reach it
+    variants: tuple = ()      # servers that take part here, and not in every row
+    only: tuple = ()          # the only servers that take part
+    pinned: bool = True       # server and load have a core each; else both have both
+    rounds: int | None = None  # at most so many, where a round is long and its figure steady
+    timed: bool = True        # takes --seconds and --warmup
+    long: bool = False        # left out by --quick
+    smoke: bool = False       # in --smoke
+    cost: float = 0           # seconds besides, roughly: for the first estimate of the time left
+
+    def takes(self, server):
+        """Whether a server takes part."""
+        if self.only:
+            return server.key in self.only
+        return not server.variant or server.key in self.variants
+
+    def arguments(self, seconds, warmup):
+        options = dict(self.options)
+        if self.timed:
+            options |= {"seconds": seconds, "warmup": warmup}
+        return [self.scenario, *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
+
+
+def echo(size, depth=1, connections=100):
+    return {"connections": connections, "depth": depth, "size": size}
+
+
+KIB, MIB = 1024, 1024 * 1024
+LOOPS = {"figure": THREADS, "only": ("wsx-c", "wsx-c-2", "wsx-c-64"), "pinned": False, "cost": 0.5}
+
+ROWS = [
+    Row("echo-64", "64 B", "echo", "echo", echo(64), goal=1.00, smoke=True),
+    Row("echo-1k", "1 KiB", "echo", "echo", echo(KIB), goal=1.00),
+    Row("echo-64k", "64 KiB", "echo", "echo", echo(64 * KIB), goal=1.06),
+    Row("echo-1m", "1 MiB, one connection", "echo", "echo", echo(MIB, connections=1), goal=1.6),
+    Row("pipelined-64", "64 B", "pipelined", "echo", echo(64, 32), goal=1.20),
+    Row("pipelined-1k", "1 KiB", "pipelined", "echo", echo(KIB, 32), goal=1.12),
+    Row("broadcast-1", "one in flight", "broadcast", "broadcast", echo(64, 1, 1000), goal=1.00, cost=0.5, smoke=True),
+    Row("broadcast-16", "16 in flight", "broadcast", "broadcast", echo(64, 16, 1000), goal=1.05, cost=0.5),
+    Row("handshake", "connect, handshake, close", "handshake", "handshake", {"concurrent": 32}, goal=1.00),
+    Row("latency", "64 B, one connection", "latency", "latency", {"size": 64, "messages": 10_000}, LATENCY,
+        goal=0.50, goal_for="wsx-c-busy", variants=("wsx-c-busy",), timed=False, cost=0.8, smoke=True),
+    Row("idle", "10,000 idle connections", "memory", "idle", {"connections": 10_000}, MEMORY, goal=250,
+        rounds=1, timed=False, cost=3),
+    Row("threads-echo", "64 B echo, 1,000 connections, one in flight", "threads", "echo", echo(64, 1, 1000),
+        smoke=True, **LOOPS),
+    Row("threads-pipelined", "64 B echo, 1,000 connections, 32 in flight", "threads", "echo", echo(64, 32, 1000),
+        **LOOPS),
+    Row("threads-broadcast-1", "broadcast of 64 B to 1,000, one in flight", "threads", "broadcast", echo(64, 1, 1000),
+        **LOOPS),
+    Row("threads-broadcast-16", "broadcast of 64 B to 1,000, 16 in flight", "threads", "broadcast",
+        echo(64, 16, 1000), **LOOPS),
+    Row("fan-out", "1 KiB to 10,000", "fan-out", "broadcast", echo(KIB, 1, 10_000), FAN_OUT,
+        rounds=1, long=True, cost=4),
+    Row("fan-out-slow", "1 KiB to 10,000, 1 % of whom never read", "fan-out", "broadcast",
+        echo(KIB, 1, 10_000) | {"slow": 1}, FAN_OUT, rounds=1, long=True, cost=4),
+    # Large enough for a slow reader's share to fill the kernel's buffers and then whatever limit the server has.
+    Row("slow-readers", "64 KiB to 1,000, 1 % of whom never read", "fan-out", "broadcast",
+        echo(64 * KIB, 1, 1000) | {"slow": 1, "seconds": 3, "warmup": 0.25}, FAN_OUT, rounds=1, timed=False, cost=4),
+]
+
+GROUPS = {
+    "echo": ("Echo, one message in flight", "100 connections, each with one message on its way."),
+    "pipelined": ("Echo, 32 messages in flight", "100 connections, each with 32 messages on their way."),
+    "broadcast": ("Broadcast to 1,000 subscribers",
+                  "One publisher, messages of 64 B; for each delivery to a subscriber."),
+    "handshake": ("Connections", "TCP, opening handshake, closing handshake. The raw loop answers the same request with"
+                                 " a constant, echoes the Close and ends the connection."),
+    "latency": ("Latency", "From sending a message to having its echo, on one connection. With a busy poll the loop"
+                           " asks again and again for 100 µs before it sleeps: its core is busy while messages come,"
+                           " and nobody has to be woken up."),
+    "memory": ("Memory", "Resident, for each idle connection."),
+    "threads": ("Several threads",
+                "One process whose loops serve as one. Two cores leave none for the load, so server and load share"
+                " both: these figures compare with each other, not with the tables above, and say nothing about"
+                " throughput. CPU is that of all threads for one message or delivery; the last column is how it is"
+                " spread over them, as the connections are. 64 loops on two cores show what a loop more costs: each"
+                " has less to do when it wakes up, so that wake-ups, which a busy loop shares among many messages, are"
+                " paid for a few."),
+    "fan-out": ("Large fan-out", "One publisher, one message in flight; latency from publishing to each delivery."),
+}
+
+# What the doors are to take for a message of 64 B, in microseconds, with one and with 32 in flight; beside their peers.
+DOOR_ROWS = ("echo-64", "pipelined-64")
+DOORS = {
+    "Python": ({"wsx-python-callbacks": (5.0, 0.8), "wsx-python-async": (8, 3)}, ("picows", "websockets")),
+    "Node": ({"wsx-node-handlers": (5.0, 0.8), "wsx-node-events": (5.5, 1.2)}, ("ws",)),
+}
