@@ -91,6 +91,12 @@ pub unsafe fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Op
     simdutf8::basic::from_utf8(text.to_bytes()).map(Some).map_err(|_| invalid(format!("{name} is not UTF-8")))
 }
 
+#[cold]
+fn bad_bytes(pointer: *const c_void, name: &str) -> Error {
+    let why = if pointer.is_null() { "is NULL" } else { "has a length that is more than memory holds" };
+    invalid(format!("{name} {why}"))
+}
+
 /// Bytes of the program. NULL is fine where there are none.
 ///
 /// # Safety
@@ -100,9 +106,8 @@ pub unsafe fn bytes<'a>(pointer: *const c_void, length: usize, name: &str) -> Re
     if length == 0 {
         return Ok(&[]);
     }
-    let pointer = needed((!pointer.is_null()).then_some(pointer), name)?;
-    if length > isize::MAX as usize {
-        return Err(invalid(format!("the length of {name} is more than memory holds")));
+    if pointer.is_null() || length > isize::MAX as usize {
+        return Err(bad_bytes(pointer, name));
     }
     // SAFETY: not NULL and not longer than any object, so these are the caller's bytes.
     Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), length) })

@@ -280,7 +280,7 @@ pub extern "C" fn wsx_options_set_threads(options: Option<&mut wsx_options>, cou
     set(options, |options| options.event_loop.threads = count)
 }
 
-/// Loop: size of its one receive buffer, in bytes, at least 4 KiB. Default 512 KiB. [any thread]
+/// Loop: size of its one receive buffer, in bytes, at least 4 KiB. Default 256 KiB. [any thread]
 #[unsafe(no_mangle)]
 pub extern "C" fn wsx_options_set_receive_buffer(options: Option<&mut wsx_options>, bytes: usize) -> i32 {
     set(options, |options| options.event_loop.receive_buffer = bytes)

@@ -552,7 +552,7 @@ int32_t wsx_options_set_busy_poll(wsx_options *options,
  */
 int32_t wsx_options_set_threads(wsx_options *options, size_t count);
 
-/** Loop: size of its one receive buffer, in bytes, at least 4 KiB. Default 512 KiB. [any thread] */
+/** Loop: size of its one receive buffer, in bytes, at least 4 KiB. Default 256 KiB. [any thread] */
 int32_t wsx_options_set_receive_buffer(wsx_options *options, size_t bytes);
 
 /* ---- The loop, and everybody on it ---- */

@@ -140,7 +140,7 @@ pub struct LoopOptions {
     pub max_commands: usize,
     /// Most payload bytes in those calls. Default 16 MiB.
     pub max_command_bytes: usize,
-    /// Size of the loop's one receive buffer; at least 4 KiB. Default 512 KiB.
+    /// Size of the loop's one receive buffer; at least 4 KiB. Default 256 KiB.
     pub receive_buffer: usize,
     /// How long the loop stays awake and asks for events before it sleeps, for the shortest latency at the price of a
     /// busy processor; it does so only while that pays. 50 µs suits a busy peer on a fast network. Default zero: it sleeps
@@ -158,7 +158,7 @@ impl Default for LoopOptions {
         Self {
             max_commands: 64 * 1024,
             max_command_bytes: 16 * 1024 * 1024,
-            receive_buffer: 512 * 1024,
+            receive_buffer: 256 * 1024,
             busy_poll: Duration::ZERO,
             threads: 1,
         }
