@@ -5,8 +5,8 @@ mod support;
 use std::io::Write;
 use std::sync::{Arc, Mutex, mpsc};
 
-use support::{BINARY, MASK, RawPeer, Script, Server, frame};
-use wsx_core::{BacklogPolicy, Message, Options};
+use support::{BINARY, CONTINUATION, MASK, RawPeer, Script, Server, TEXT, frame};
+use wsx_core::{BacklogPolicy, LoopOptions, Message, Options};
 
 const LARGE: usize = 12 * 1024 * 1024;
 
@@ -111,4 +111,21 @@ fn a_connection_that_ends_in_the_callback_waits_for_nothing() {
     peer.write(&frame(0x80 | BINARY, &payload(2, LARGE), Some(MASK)));
     assert_eq!(server.events.closed_of(connection).code, 1006);
     server.expect_connections(0);
+}
+
+#[test]
+fn what_comes_behind_a_large_last_fragment_is_told_whatever_the_receive_buffer_is() {
+    let mut loop_options = LoopOptions::default();
+    loop_options.receive_buffer = 4096;
+    let server = Server::start_with(&loop_options, &Options::default(), Script::echo());
+    let (mut peer, _) = server.open();
+    // The fragments before leave more room in the message's buffer than the last one needs.
+    let mut bytes = frame(BINARY, &[0; 3000], Some(MASK));
+    (1..5).for_each(|_| bytes.extend(frame(CONTINUATION, &[1; 3000], Some(MASK))));
+    bytes.extend(frame(0x80 | CONTINUATION, &[2; 22_000], Some(MASK)));
+    let behind = |n| format!("behind {n} {}", "x".repeat(50));
+    (0..400).for_each(|n| bytes.extend(frame(0x80 | TEXT, behind(n).as_bytes(), Some(MASK))));
+    server.meanwhile(|| peer.write(&bytes));
+    assert_eq!(peer.read_frame().payload.len(), 5 * 3000 + 22_000);
+    (0..400).for_each(|n| peer.expect_text(&behind(n)));
 }

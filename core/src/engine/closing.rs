@@ -389,7 +389,7 @@ impl State {
         }
         if let Some(group) = self.groups.get_mut(group) {
             group.members.swap_remove(member as usize);
-            group.open.fetch_sub(1, Ordering::Relaxed);
+            group.everywhere.open.fetch_sub(1, Ordering::Relaxed);
             if let Some(moved) = group.members.get(member as usize).copied()
                 && let Some(moved) = self.connections.get_mut(moved)
             {

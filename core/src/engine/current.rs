@@ -27,6 +27,8 @@ const GATHERED_AT_MOST: usize = 256 * 1024;
 const MAX_KEPT: usize = 1024 * 1024;
 
 struct Gathered {
+    /// The loop that gathers, as long as its state says so.
+    owner: Option<u16>,
     /// The connection whose callback runs; 0 for none.
     current: u64,
     /// How long `bytes` may become.
@@ -39,7 +41,7 @@ struct Gathered {
 
 thread_local! {
     static GATHERED: RefCell<Gathered> =
-        const { RefCell::new(Gathered { current: 0, room: 0, bytes: Vec::new(), parts: Vec::new() }) };
+        const { RefCell::new(Gathered { owner: None, current: 0, room: 0, bytes: Vec::new(), parts: Vec::new() }) };
 }
 
 /// Sends a small message to the current connection. False for any other: it goes by the state.
@@ -72,10 +74,10 @@ pub(super) fn begin(id: u64, record: &Record, least_backlog_limit: usize) -> boo
     }
     let begin = |gathered: &RefCell<Gathered>| {
         let gathered = &mut *gathered.borrow_mut();
-        let is_free = gathered.current == 0
-            && gathered.parts.first().is_none_or(|(other, _)| loop_index(*other) == loop_index(id));
+        let index = loop_index(id);
+        let is_free = gathered.current == 0 && gathered.owner.is_none_or(|owner| owner == index);
         if is_free {
-            gathered.current = id;
+            (gathered.owner, gathered.current) = (Some(index), id);
             gathered.room = gathered.bytes.len() + least_backlog_limit.min(MAX_WRITE);
         }
         is_free
@@ -93,6 +95,8 @@ impl Gathered {
     #[inline]
     fn end_part(&mut self) -> bool {
         let (current, end) = (take(&mut self.current), self.bytes.len());
+        // 0 is a number that a program can send to.
+        self.room = 0;
         if current != 0 && end > self.parts.last().map_or(0, |(_, end)| *end) {
             self.parts.push((current, end));
         }
@@ -115,6 +119,7 @@ impl State {
                 }
                 begin = end;
             }
+            gathered.owner = None;
             gathered.parts.clear();
             gathered.bytes.clear();
             if gathered.bytes.capacity() > MAX_KEPT {
@@ -128,14 +133,16 @@ impl State {
         self.with_gathered(|state, slot, bytes| {
             let Some(record) = state.connections.get_mut(slot) else { return };
             let Some(transport) = &record.transport else { return };
-            let written = match transport.write(&[IoSlice::new(bytes)]) {
-                Ok(count) if count == bytes.len() => return,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(error) => return state.transport_failed(slot, "cannot write to the peer", &error),
-            };
+            let written = transport.write(&[IoSlice::new(bytes)]);
+            if written.as_ref().is_ok_and(|count| *count == bytes.len()) {
+                return;
+            }
             record.outbox.append(&mut state.spares, |out| out.extend_from_slice(bytes));
-            record.outbox.advance(written, &mut state.spares);
+            match written {
+                Ok(count) => record.outbox.advance(count, &mut state.spares),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return state.transport_failed(slot, "cannot write to the peer", &error),
+            }
             state.blocked(slot);
         });
     }

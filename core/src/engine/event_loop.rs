@@ -104,7 +104,11 @@ impl EventLoop {
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let cell = self.cell()?;
         self.siblings.start()?;
-        exclusively(&cell, || turn(&cell, timeout))
+        let goes_on = exclusively(&cell, || turn(&cell, timeout))?;
+        if !goes_on {
+            self.siblings.finish(&self.handle)?;
+        }
+        Ok(goes_on)
     }
 
     /// Writes what was sent since the last turn. A host that turns the loop inside its own calls this once per tick of

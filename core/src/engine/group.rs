@@ -24,12 +24,20 @@ pub(super) struct Group {
     pub(super) max_connections: usize,
     /// Connections that are open, in no order.
     pub(super) members: Vec<u32>,
-    /// How many connections of this listener are open, on all threads.
-    pub(super) open: Arc<AtomicUsize>,
+    pub(super) everywhere: Arc<Everywhere>,
     /// Records that belong here.
     pub(super) records: usize,
     /// The number that the program knows the listener by: where several threads serve it, that of the first.
     pub(super) listener: Listener,
+}
+
+/// What the threads count together that serve a listener.
+#[derive(Debug, Default)]
+pub(super) struct Everywhere {
+    /// Connections that are open.
+    pub(super) open: AtomicUsize,
+    /// All records.
+    pub(super) records: AtomicUsize,
 }
 
 /// The timeouts of a group; 0 for none.
@@ -61,7 +69,7 @@ impl Group {
             acceptor: None,
             max_connections: usize::MAX,
             members: Vec::new(),
-            open: Arc::default(),
+            everywhere: Arc::default(),
             records: 0,
             listener: Listener(0),
         }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::current;
 use super::group::OwnedHandler;
 use super::registry;
-use super::shared::{Command, Cost, Shared, now, now_beside, now_or_later, with_state, with_state_beside};
+use super::shared::{
+    Command, Cost, Shared, now, now_beside, now_or_later, settle_here_first, with_state, with_state_beside,
+};
 use super::siblings;
 use super::state::State;
 use super::topics::Target;
@@ -356,8 +358,13 @@ impl Handle {
     /// Ends in order: stops accepting, closes every connection with 1001, waits up to `grace`, cuts what is left, and
     /// makes `run` return. Each open connection hears its one `on_close`. [any thread]
     pub fn shutdown(&self, grace: Duration) -> Result<()> {
+        settle_here_first();
         for sibling in self.shared.siblings() {
-            shutdown(&sibling, grace)?;
+            match shutdown(&sibling, grace) {
+                // One that has ended already has nothing to wait for.
+                Ok(()) | Err(Error::Closed | Error::LoopGone) => {}
+                Err(error) => return Err(error),
+            }
         }
         self.outcome(shutdown(&self.shared, grace))
     }

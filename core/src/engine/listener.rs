@@ -7,12 +7,11 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use mio::{Interest, Token};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::group::{Group, OwnedHandler};
+use super::group::{Everywhere, Group, OwnedHandler};
 use super::record::{Phase, Record};
 use super::shared::{Command, Cost};
 use super::state::{News, State};
@@ -181,9 +180,9 @@ impl State {
         acceptor.another(options).map_err(|source| Error::io("listen on another thread", source))
     }
 
-    /// How many connections a listener has open, for its siblings to count as well.
-    pub(super) fn open_counter(&self, listener: Listener) -> Result<Arc<AtomicUsize>> {
-        self.groups.get(self.listener_slot(listener)?).map(|group| group.open.clone()).ok_or(Error::Closed)
+    /// What a listener counts together with its siblings.
+    pub(super) fn counted_everywhere(&self, listener: Listener) -> Result<Arc<Everywhere>> {
+        self.groups.get(self.listener_slot(listener)?).map(|group| group.everywhere.clone()).ok_or(Error::Closed)
     }
 
     /// Takes a share of the connections of a listener that another loop has begun.
@@ -193,13 +192,18 @@ impl State {
         socket: AcceptorSocket,
         options: &Options,
         handler: Box<dyn Handler>,
-        open: Arc<AtomicUsize>,
+        everywhere: Arc<Everywhere>,
     ) -> Result<()> {
-        self.check_alive()?;
+        if let Err(error) = self.check_alive() {
+            // The handler's own drop may call anything: not while this state is borrowed.
+            let slot = self.insert_group(Group::new(options, Some(handler)))?;
+            self.news.push_back(News::IdleGroup(slot));
+            return Err(error);
+        }
         let here = self.add_listener(socket, options, &mut Some(handler))?;
         let slot = self.listener_slot(here)?;
         if let Some(group) = self.groups.get_mut(slot) {
-            (group.listener, group.open) = (listener, open);
+            (group.listener, group.everywhere) = (listener, everywhere);
             self.shared_listeners.insert(listener, slot);
         }
         Ok(())

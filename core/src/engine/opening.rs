@@ -164,7 +164,7 @@ impl State {
         let Some(group) = self.groups.get(record.group) else { return Ok(None) };
         let parsed = http::parse_request(head, &mut storage[..max_headers(&group.options)])?;
         let key = check_request(&parsed)?;
-        if group.records > group.max_connections {
+        if group.everywhere.records.load(Ordering::Relaxed) > group.max_connections {
             return Err(HttpError::new(503, "the server is full (max_connections): try again later"));
         }
         if key.is_some() {
@@ -280,7 +280,7 @@ impl State {
         if record.protocol.role() == Role::Server {
             record.member = group.members.len() as u32;
             group.members.push(slot);
-            group.open.fetch_add(1, Ordering::Relaxed);
+            group.everywhere.open.fetch_add(1, Ordering::Relaxed);
         }
         // The handshake's timer is void: an idle loop must not wake for it.
         record.timer_at = 0;

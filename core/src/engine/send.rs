@@ -305,7 +305,11 @@ impl State {
                 record.outbox.push_shared(frames);
                 self.blocked(slot);
             }
-            Err(error) => self.transport_failed(slot, "cannot write to the peer", &error),
+            Err(error) => {
+                // Told as unsent.
+                record.outbox.push_shared(frames);
+                self.transport_failed(slot, "cannot write to the peer", &error);
+            }
         }
     }
 

@@ -99,7 +99,7 @@ fn with_state_of<R>(is_it: impl Fn(&LoopCell) -> bool, call: impl FnOnce(&mut St
 }
 
 /// What this thread has published to siblings must not be overtaken by what it now asks of them.
-fn settle_here_first() {
+pub(super) fn settle_here_first() {
     let settle = |cell: &Rc<LoopCell>| {
         let mut state = cell.state();
         if state.shared.has_siblings() {
@@ -172,6 +172,7 @@ pub(super) struct Shared {
     commands: Mutex<Commands>,
     /// What `commands` holds, to be looked at without the lock.
     waiting_bytes: AtomicUsize,
+    waiting_commands: AtomicUsize,
     max_commands: usize,
     max_command_bytes: usize,
     descriptor: RawFd,
@@ -197,6 +198,7 @@ impl Shared {
             family: OnceLock::new(),
             is_ending: AtomicBool::new(false),
             waiting_bytes: AtomicUsize::new(0),
+            waiting_commands: AtomicUsize::new(0),
             parked: Mutex::new(None),
             started: AtomicBool::new(false),
             commands: Mutex::default(),
@@ -235,7 +237,8 @@ impl Shared {
     /// Whether commands of so many bytes more can wait; a single one always can.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         let waiting = self.waiting_bytes.load(Ordering::Relaxed);
-        waiting == 0 || waiting.saturating_add(bytes) <= self.max_command_bytes
+        (waiting == 0 || waiting.saturating_add(bytes) <= self.max_command_bytes)
+            && self.waiting_commands.load(Ordering::Relaxed) < self.max_commands
     }
 
     /// The epoll descriptor.
@@ -274,6 +277,7 @@ impl Shared {
             commands.bytes += bytes;
             self.waiting_bytes.store(commands.bytes, Ordering::Relaxed);
             commands.queue.push_back(command);
+            self.waiting_commands.store(commands.queue.len(), Ordering::Relaxed);
         }
         self.wake()
     }
@@ -304,6 +308,7 @@ impl Shared {
         let mut commands = lock(&self.commands);
         commands.bytes = 0;
         self.waiting_bytes.store(0, Ordering::Relaxed);
+        self.waiting_commands.store(0, Ordering::Relaxed);
         (std::mem::take(&mut commands.queue), std::mem::take(&mut commands.requests))
     }
 

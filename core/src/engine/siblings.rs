@@ -109,15 +109,16 @@ pub(super) fn listen(
     })?;
     let mut options = options.clone();
     options.reuse_port = true;
-    options.max_connections = options.max_connections.div_ceil(1 + siblings.len());
-    let (listener, open) = now(first.shared.index, |state| {
-        let listener = begin(state, &options, &mut Some(handler))?;
-        Ok((listener, state.open_counter(listener)?))
+    // Where it is not taken it is dropped here, outside of every lock and borrow.
+    let mut handler = Some(handler);
+    let (listener, everywhere) = now(first.shared.index, |state| {
+        let listener = begin(state, &options, &mut handler)?;
+        Ok((listener, state.counted_everywhere(listener)?))
     })?;
     for (sibling, handler) in siblings.iter().zip(handlers) {
         let joined = now(first.shared.index, |state| state.another_socket(listener, &options)).and_then(|socket| {
-            let (options, open) = (options.clone(), open.clone());
-            let join = move |state: &mut State| state.join_listener(listener, socket, &options, handler, open);
+            let (options, everywhere) = (options.clone(), everywhere.clone());
+            let join = move |state: &mut State| state.join_listener(listener, socket, &options, handler, everywhere);
             now_or_later(sibling.index, Cost::Granted(0), join, None)
         });
         if let Err(error) = joined {

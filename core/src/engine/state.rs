@@ -178,6 +178,7 @@ impl State {
             .map_err(|_| Error::invalid("too many connections on one event loop (8,388,608)"))?;
         if let Some(group) = self.groups.get_mut(group) {
             group.records += 1;
+            group.everywhere.records.fetch_add(1, Ordering::Relaxed);
         }
         Ok(slot)
     }
@@ -188,6 +189,7 @@ impl State {
         self.timers.look_again();
         if let Some(group) = self.groups.get_mut(record.group) {
             group.records -= 1;
+            group.everywhere.records.fetch_sub(1, Ordering::Relaxed);
             if group.records == 0 && group.acceptor.is_none() {
                 self.news.push_back(News::IdleGroup(record.group));
             }
@@ -302,7 +304,8 @@ impl State {
     }
 
     pub(super) fn connection_count(&self, listener: Option<Listener>) -> Result<usize> {
-        self.audience_groups(listener).map(|groups| groups.map(|group| group.open.load(Ordering::Relaxed)).sum())
+        self.audience_groups(listener)
+            .map(|groups| groups.map(|group| group.everywhere.open.load(Ordering::Relaxed)).sum())
     }
 
     pub(super) fn connections(&self, listener: Option<Listener>) -> Result<Vec<Connection>> {

@@ -235,7 +235,12 @@ impl State {
     fn audience(&self, target: Target<'_>) -> Result<Option<Audience>> {
         Ok(match target {
             Target::All => Some(Audience::Loop),
-            Target::Listener(listener) => Some(Audience::Group(self.group_slot(listener)?)),
+            Target::Listener(listener) => match self.group_slot(listener) {
+                Ok(group) => Some(Audience::Group(group)),
+                // Siblings may have connections of it.
+                Err(_) if self.shared.has_siblings() => None,
+                Err(error) => return Err(error),
+            },
             Target::Topic(name) => self.topics.by_name.get(name).copied().map(Audience::Topic),
         })
     }

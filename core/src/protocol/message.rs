@@ -171,7 +171,8 @@ impl Receiver {
         // what has come, not with what was announced.
         let room = left.min(bytes.len().saturating_mul(3).max(FIRST_ROOM) as u64) as usize;
         bytes.reserve_exact(room + BEHIND);
-        Some(bytes)
+        // Earlier fragments may have left more room than what comes behind this one may take.
+        ((bytes.capacity() - bytes.len()) as u64 <= left + BEHIND as u64).then_some(bytes)
     }
 
     /// Takes note of what was received into the buffer of [`direct`](Self::direct), behind its first `held` bytes. What
