@@ -75,7 +75,14 @@ function release() {
 
 // --- In: events
 
+// A Buffer over memory that is known, in a third of the time of `subarray`, which asks for that memory first.
+const View = Buffer[Symbol.species];
+const view = View?.prototype === Buffer.prototype
+  ? (memory, start, length) => new View(memory, start, length)
+  : (memory, start, length) => Buffer.from(memory, start, length);
+
 let batch = null;                   // a copy of this batch's payloads, made when the first one is wanted
+let batchStart = 0;                 // where in its memory
 
 /** A payload as a Buffer of its own: a view of one copy per batch. */
 function payload(at) {
@@ -84,10 +91,12 @@ function payload(at) {
   const length = inIndex[at + 3];
   if (length === 0) return Buffer.alloc(0);
   if (batch === null) {
-    batch = Buffer.allocUnsafe(control[IN_BYTES]);
-    inSlab.copy(batch, 0, 0, batch.length);
+    const copy = Buffer.allocUnsafe(control[IN_BYTES]);
+    inSlab.copy(copy, 0, 0, copy.length);
+    batch = copy.buffer;
+    batchStart = copy.byteOffset;
   }
-  return batch.subarray(start, start + length);
+  return view(batch, batchStart + start, length);
 }
 
 /** A payload as text whose characters are its bytes. */
@@ -149,12 +158,12 @@ function put(kind, index, length, extra) {
 function write(data, used) {
   if (typeof data === 'string') return outSlab.utf8Write(data, used);
   outSlab.set(data, used);
-  return data.byteLength;
+  return data.length;                 // of bytes; `byteLength` takes thrice as long to ask for
 }
 
 /** The most bytes that a message can have. */
 function most(data) {
-  return typeof data === 'string' ? data.length * 3 : data.byteLength;
+  return typeof data === 'string' ? data.length * 3 : data.length;
 }
 
 function bytesOf(data) {

@@ -313,11 +313,9 @@ class WebSocket extends EventEmitter {
   /** A message is at this place of the batch. */
   _receive(isBinary, at) {
     if (this._held !== null) this._held.push([isBinary ? EVENT.BINARY : EVENT.TEXT, 0, payload(at)]);
-    else if (this._state === OPEN && this._hears()) this._message(payload(at), isBinary);
-  }
-
-  _hears() {
-    return this._handlers?.message !== undefined || this.listenerCount('message') !== 0;
+    else if (this._state === OPEN && (this._handlers?.message !== undefined || this.listenerCount('message') !== 0)) {
+      this._message(payload(at), isBinary);
+    }
   }
 
   _message(bytes, isBinary) {
@@ -325,7 +323,7 @@ class WebSocket extends EventEmitter {
     try {
       this._handlers?.message?.(this, data, isBinary);
     } finally {
-      this.emit('message', data, isBinary);
+      if (this.listenerCount('message') !== 0) this.emit('message', data, isBinary);
     }
   }
 

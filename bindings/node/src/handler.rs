@@ -21,6 +21,8 @@ pub struct Events {
     listening: Option<(u32, Rc<Listening>)>,
     /// Whether the engine chooses the subprotocol, from a list of its own.
     chooses: bool,
+    /// The connection of the last message, and its index: the next one is often the same.
+    last: (Connection, i32),
     /// So many bytes of messages at most wait for JavaScript, so that their replies cannot pass what `pause` allows.
     most: usize,
 }
@@ -38,16 +40,26 @@ impl Events {
         chooses: bool,
         options: &Options,
     ) -> Self {
-        Self { engine, listening: Some((number, listening)), chooses, most: most(options) }
+        Self {
+            engine,
+            listening: Some((number, listening)),
+            chooses,
+            last: (Connection::from_id(0), -1),
+            most: most(options),
+        }
     }
 
     /// The handler of a client.
     pub fn of_client(engine: Rc<Engine>, options: &Options) -> Self {
-        Self { engine, listening: None, chooses: true, most: most(options) }
+        Self { engine, listening: None, chooses: true, last: (Connection::from_id(0), -1), most: most(options) }
     }
 
-    fn message(&self, kind: i32, connection: Connection, payload: &[u8]) {
-        if !self.engine.append_message(kind, index_of(connection), payload) {
+    #[inline]
+    fn message(&mut self, kind: i32, connection: Connection, payload: &[u8]) {
+        if self.last.0 != connection {
+            self.last = (connection, index_of(connection));
+        }
+        if !self.engine.append_message(kind, self.last.1, payload) {
             let _ = connection.close(wsx_core::close::TOO_BIG, "no memory for the message");
         }
         if self.engine.waiting() > self.most {

@@ -53,6 +53,8 @@ pub(crate) struct Door {
     /// It has been told.
     scheduled: AtomicBool,
     schedule: Mutex<Option<Py<PyAny>>>,
+    /// This turn has woken a coroutine, which the host runs after it.
+    has_woken: AtomicBool,
     /// One object for each connection that Python has heard of.
     connections: Mutex<Connections>,
     /// The callbacks of every listener and client, for the garbage collector.
@@ -120,6 +122,21 @@ impl Door {
         }
         let schedule = lock(&self.schedule).as_ref().map(|schedule| schedule.clone_ref(py));
         schedule.map_or(Ok(()), |schedule| schedule.call0(py).map(drop))
+    }
+
+    /// A coroutine was woken.
+    pub(crate) fn wakes(&self) {
+        self.has_woken.store(true, Ordering::Relaxed);
+    }
+
+    /// A turn is over. What the coroutines that it has woken send is flushed right behind them: were it scheduled by the
+    /// first that sends, it would take one more tick of the host.
+    pub(crate) fn turned(&self, py: Python<'_>) -> PyResult<()> {
+        if self.has_woken.load(Ordering::Relaxed) {
+            self.has_woken.store(false, Ordering::Relaxed);
+            return self.touched(py);
+        }
+        Ok(())
     }
 
     /// The object of a connection that has asked for something, and may come to nothing.

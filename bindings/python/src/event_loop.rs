@@ -86,6 +86,7 @@ impl EventLoop {
         if let Some(error) = pending {
             return Err(error);
         }
+        self.door.turned(py)?;
         Ok((result.raise(py)? && !ended, was_busy))
     }
 

@@ -112,10 +112,12 @@ impl Bridge {
         Python::attach(|py| {
             let delivered = self.door.keep(py, number).and_then(|connection| match connection.get().inbox(py) {
                 Some(inbox) => inbox.get().deliver(py, from_message(py, message).unbind()),
-                None => Ok(()),
+                None => Ok(false),
             });
-            if let Err(error) = delivered {
-                self.raised(py, "on_message", error);
+            match delivered {
+                Ok(true) => self.door.wakes(),
+                Ok(false) => {}
+                Err(error) => self.raised(py, "on_message", error),
             }
         });
     }

@@ -75,21 +75,23 @@ pub(crate) fn wait(
     signals: Option<&Signals>,
     timeout: impl FnOnce() -> PyResult<Option<Duration>>,
 ) -> PyResult<()> {
-    if let Some(signals) = signals {
-        signals.hand_on();
-        py.check_signals()?;
-    }
+    py.check_signals()?;
     let timeout = timeout()?;
     if timeout == Some(Duration::ZERO) {
         return Ok(());
     }
     let told = signals.map_or(-1, |signals| signals.reader.as_raw_fd());
-    py.detach(|| poll(descriptor, told, timeout));
+    if py.detach(|| poll(descriptor, told, timeout))
+        && let Some(signals) = signals
+    {
+        signals.hand_on();
+        py.check_signals()?;
+    }
     Ok(())
 }
 
-/// An interruption is as good as an event: the caller looks again.
-fn poll(descriptor: RawFd, told: RawFd, timeout: Option<Duration>) {
+/// Answers whether a signal was told. An interruption is as good as an event: the caller looks again.
+fn poll(descriptor: RawFd, told: RawFd, timeout: Option<Duration>) -> bool {
     let watch = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     // A negative descriptor is not looked at.
     let mut watched = [watch(descriptor), watch(told)];
@@ -98,5 +100,6 @@ fn poll(descriptor: RawFd, told: RawFd, timeout: Option<Duration>) {
         millis.min(i32::MAX as u128) as i32
     });
     // SAFETY: the pointer and the count are those of the array above.
-    unsafe { libc::poll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, timeout) };
+    let events = unsafe { libc::poll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, timeout) };
+    events > 0 && watched[1].revents != 0
 }
