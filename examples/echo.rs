@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! echo [--host HOST] [--port PORT] [--broadcast] [--max-message BYTES] [--max-fragments N] [--origin any]
+//!      [--threads N] [--busy-poll MICROSECONDS]
 //! ```
 //!
 //! It pauses a peer that does not read its echoes, and ends in order on SIGINT and SIGTERM.
@@ -12,8 +13,9 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use wsx_core::{BacklogPolicy, Connection, EventLoop, Handle, Handler, Message, Options, Origins};
+use wsx_core::{BacklogPolicy, Connection, EventLoop, Handle, Handler, LoopOptions, Message, Options, Origins};
 
+#[derive(Clone)]
 struct Echo;
 
 impl Handler for Echo {
@@ -21,13 +23,22 @@ impl Handler for Echo {
         // An error means that the connection is closing; its on_close tells why.
         let _ = connection.send(message);
     }
+
+    fn for_another_thread(&self) -> Option<Box<dyn Handler>> {
+        Some(Box::new(self.clone()))
+    }
 }
 
+#[derive(Clone)]
 struct Broadcast(Handle);
 
 impl Handler for Broadcast {
     fn on_message(&mut self, connection: Connection, message: Message<'_>) {
         let _ = self.0.broadcast(message, Some(connection));
+    }
+
+    fn for_another_thread(&self) -> Option<Box<dyn Handler>> {
+        Some(Box::new(self.clone()))
     }
 }
 
@@ -35,6 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut host, mut port, mut broadcast) = ("127.0.0.1".to_owned(), 9001, false);
     let mut options = Options::default();
     options.backlog_policy = BacklogPolicy::Pause;
+    let mut loop_options = LoopOptions::default();
     let mut arguments = std::env::args().skip(1);
     while let Some(option) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{option} needs a value"));
@@ -44,6 +56,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--port" => port = value()?.parse::<u16>()?,
             "--max-message" => options.max_message = value()?.parse()?,
             "--max-fragments" => options.max_fragments = value()?.parse()?,
+            "--threads" => loop_options.threads = value()?.parse()?,
+            "--busy-poll" => loop_options.busy_poll = Duration::from_micros(value()?.parse()?),
             "--origin" if value()? == "any" => options.origins = Origins::Any,
             _ => return Err(format!("unknown option {option}").into()),
         }
@@ -54,7 +68,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: descriptors.maximum, ..descriptors });
 
-    let mut event_loop = EventLoop::new()?;
+    let mut event_loop = EventLoop::with_options(&loop_options)?;
     let handler: Box<dyn Handler> = if broadcast { Box::new(Broadcast(event_loop.handle())) } else { Box::new(Echo) };
     let listener = event_loop.listen_boxed(&format!("{host}:{port}"), &options, handler)?;
     let handle = event_loop.handle();

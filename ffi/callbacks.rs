@@ -144,7 +144,8 @@ pub struct wsx_close_info {
 /// The callbacks of a listener or of a client connection. Any may be NULL: on_request then accepts, the others ignore.
 ///
 /// Set size to sizeof(wsx_callbacks) and what is not used to NULL; the table is copied where it is registered. All
-/// callbacks run on the loop's thread, one at a time, and never inside another call. They may call everything but
+/// callbacks run on the loop's thread, one at a time, and never inside another call; on a loop with several threads
+/// that holds for each of them, and those of one connection always run on the same. They may call everything but
 /// wsx_loop_run, _turn, _flush, _next_timeout and _free, and must return: no longjmp, no C++ exception. The pointers
 /// they are given are borrowed until they return; payloads are not NUL-terminated, and are never NULL. Each gets the
 /// user pointer of its registration.

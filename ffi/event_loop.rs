@@ -14,7 +14,8 @@ use crate::options::wsx_options;
 use crate::status;
 
 /// An event loop: sockets, timers and callbacks of one thread, the first one to run, turn or flush it, or to ask for
-/// its timeout. A program may have several.
+/// its timeout; and of further ones that it starts itself (wsx_options_set_threads()). A program may have several
+/// loops.
 pub struct wsx_loop {
     /// What every call goes through: usable from any thread, whatever the loop does.
     pub(crate) handle: Handle,
@@ -93,10 +94,11 @@ pub extern "C" fn wsx_loop_new(
     })
 }
 
-/// Frees a loop: each open connection hears its on_close, each drop function is called. NULL is fine. Inside a callback
-/// it is WSX_ERR_REENTRANT, and on a thread that is not the loop's WSX_ERR_WRONG_THREAD; nothing is freed then. Once
-/// the loop's thread has ended, which ends its connections without callbacks, any thread may free it. Nobody may use
-/// the pointer any more; numbers of connections and listeners stay safe to use. [loop thread]
+/// Frees a loop: each open connection hears its on_close, each drop function is called, and threads that the loop has
+/// started are waited for. NULL is fine. Inside a callback it is WSX_ERR_REENTRANT, and on a thread that is not the
+/// loop's WSX_ERR_WRONG_THREAD; nothing is freed then. Once the loop's thread has ended, which ends its connections
+/// without callbacks, any thread may free it. Nobody may use the pointer any more; numbers of connections and listeners
+/// stay safe to use. [loop thread]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_loop_free(event_loop: *mut wsx_loop) -> i32 {
     // SAFETY: NULL, or from `wsx_loop_new` and not freed yet.
@@ -169,9 +171,9 @@ pub extern "C" fn wsx_loop_next_timeout(
     })
 }
 
-/// Calls a function on the loop's thread, in its next turn. The drop function, which may be NULL, is called with the
-/// user pointer exactly once: after the function, or without it where the call fails or the loop ends. It must not call
-/// the library. [any thread]
+/// Calls a function on the loop's thread (of several: the first), in its next turn. The drop function, which may be
+/// NULL, is called with the user pointer exactly once: after the function, or without it where the call fails or the
+/// loop ends. It must not call the library. [any thread]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_loop_post(
     event_loop: Option<&wsx_loop>,
@@ -186,8 +188,8 @@ pub unsafe extern "C" fn wsx_loop_post(
     })
 }
 
-/// Calls a function on the loop's thread once, after so many milliseconds, and writes the timer's number, which may go
-/// to NULL. The drop function is called as with wsx_loop_post(). [loop thread]
+/// Calls a function on this thread of the loop once, after so many milliseconds, and writes the timer's number, which
+/// may go to NULL. The drop function is called as with wsx_loop_post(). [loop thread]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_loop_set_timer(
     event_loop: Option<&wsx_loop>,
@@ -275,7 +277,8 @@ pub unsafe extern "C" fn wsx_publish(
     })
 }
 
-/// Writes how many connections subscribe to a topic. [loop thread]
+/// Writes how many connections subscribe to a topic; of a loop with several threads, those of this one.
+/// [loop thread]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_subscriber_count(
     event_loop: Option<&wsx_loop>,
@@ -291,7 +294,8 @@ pub unsafe extern "C" fn wsx_subscriber_count(
     })
 }
 
-/// Writes how many connections of a listener, or of every listener of the loop where it is 0, are open. [loop thread]
+/// Writes how many connections of a listener, or of every listener of the loop where it is 0, are open, on all threads.
+/// [loop thread]
 #[unsafe(no_mangle)]
 pub extern "C" fn wsx_connection_count(
     event_loop: Option<&wsx_loop>,
@@ -309,7 +313,8 @@ pub extern "C" fn wsx_connection_count(
 }
 
 /// Writes the numbers of those open connections into an array, as many as fit, and how many there are in all, so that a
-/// capacity of 0 (the array may be NULL then) just asks. [loop thread]
+/// capacity of 0 (the array may be NULL then) just asks; of a loop with several threads, those of this one.
+/// [loop thread]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_connections(
     event_loop: Option<&wsx_loop>,

@@ -33,6 +33,8 @@
  * Threads. A loop belongs to the thread that first drives it, and all its callbacks run there. [any thread] may be
  * called everywhere, also inside callbacks. [loop thread] may be called on that thread, and on any thread before the
  * loop's first turn; elsewhere the answer is WSX_ERR_WRONG_THREAD. wsx_loop_post() takes work to the loop's thread.
+ * After wsx_options_set_threads() a loop has several, and [loop thread] is one of them: for a connection or a timer the
+ * one that has it; to listen, to drive and to free the first; else any.
  *
  * Memory. Payloads are a pointer and a length, and need no NUL. Texts that a program passes (const char *) are UTF-8
  * with a NUL at their end. What is passed to a function is copied before it returns; what is passed to a callback is
@@ -228,7 +230,8 @@
 
 /**
  * An event loop: sockets, timers and callbacks of one thread, the first one to run, turn or flush it, or to ask for
- * its timeout. A program may have several.
+ * its timeout; and of further ones that it starts itself (wsx_options_set_threads()). A program may have several
+ * loops.
  */
 typedef struct wsx_loop wsx_loop;
 
@@ -329,7 +332,8 @@ typedef struct wsx_close_info {
  * The callbacks of a listener or of a client connection. Any may be NULL: on_request then accepts, the others ignore.
  *
  * Set size to sizeof(wsx_callbacks) and what is not used to NULL; the table is copied where it is registered. All
- * callbacks run on the loop's thread, one at a time, and never inside another call. They may call everything but
+ * callbacks run on the loop's thread, one at a time, and never inside another call; on a loop with several threads
+ * that holds for each of them, and those of one connection always run on the same. They may call everything but
  * wsx_loop_run, _turn, _flush, _next_timeout and _free, and must return: no longjmp, no C++ exception. The pointers
  * they are given are borrowed until they return; payloads are not NUL-terminated, and are never NULL. Each gets the
  * user pointer of its registration.
@@ -561,10 +565,11 @@ int32_t wsx_options_set_receive_buffer(wsx_options *options, size_t bytes);
 int32_t wsx_loop_new(const wsx_options *options, wsx_loop **new_loop);
 
 /**
- * Frees a loop: each open connection hears its on_close, each drop function is called. NULL is fine. Inside a callback
- * it is WSX_ERR_REENTRANT, and on a thread that is not the loop's WSX_ERR_WRONG_THREAD; nothing is freed then. Once
- * the loop's thread has ended, which ends its connections without callbacks, any thread may free it. Nobody may use
- * the pointer any more; numbers of connections and listeners stay safe to use. [loop thread]
+ * Frees a loop: each open connection hears its on_close, each drop function is called, and threads that the loop has
+ * started are waited for. NULL is fine. Inside a callback it is WSX_ERR_REENTRANT, and on a thread that is not the
+ * loop's WSX_ERR_WRONG_THREAD; nothing is freed then. Once the loop's thread has ended, which ends its connections
+ * without callbacks, any thread may free it. Nobody may use the pointer any more; numbers of connections and listeners
+ * stay safe to use. [loop thread]
  */
 int32_t wsx_loop_free(wsx_loop *event_loop);
 
@@ -595,15 +600,15 @@ int32_t wsx_loop_fd(wsx_loop *event_loop);
 int32_t wsx_loop_next_timeout(wsx_loop *event_loop, int32_t *timeout_ms);
 
 /**
- * Calls a function on the loop's thread, in its next turn. The drop function, which may be NULL, is called with the
- * user pointer exactly once: after the function, or without it where the call fails or the loop ends. It must not call
- * the library. [any thread]
+ * Calls a function on the loop's thread (of several: the first), in its next turn. The drop function, which may be
+ * NULL, is called with the user pointer exactly once: after the function, or without it where the call fails or the
+ * loop ends. It must not call the library. [any thread]
  */
 int32_t wsx_loop_post(wsx_loop *event_loop, wsx_function function, void *user, wsx_function drop);
 
 /**
- * Calls a function on the loop's thread once, after so many milliseconds, and writes the timer's number, which may go
- * to NULL. The drop function is called as with wsx_loop_post(). [loop thread]
+ * Calls a function on this thread of the loop once, after so many milliseconds, and writes the timer's number, which
+ * may go to NULL. The drop function is called as with wsx_loop_post(). [loop thread]
  */
 int32_t wsx_loop_set_timer(wsx_loop *event_loop,
                            uint64_t after_ms,
@@ -650,17 +655,22 @@ int32_t wsx_publish(wsx_loop *event_loop,
                     size_t length,
                     wsx_connection except);
 
-/** Writes how many connections subscribe to a topic. [loop thread] */
+/**
+ * Writes how many connections subscribe to a topic; of a loop with several threads, those of this one.
+ * [loop thread]
+ */
 int32_t wsx_subscriber_count(wsx_loop *event_loop, const char *topic, size_t *total);
 
 /**
- * Writes how many connections of a listener, or of every listener of the loop where it is 0, are open. [loop thread]
+ * Writes how many connections of a listener, or of every listener of the loop where it is 0, are open, on all threads.
+ * [loop thread]
  */
 int32_t wsx_connection_count(wsx_loop *event_loop, wsx_listener listener, size_t *total);
 
 /**
  * Writes the numbers of those open connections into an array, as many as fit, and how many there are in all, so that a
- * capacity of 0 (the array may be NULL then) just asks. [loop thread]
+ * capacity of 0 (the array may be NULL then) just asks; of a loop with several threads, those of this one.
+ * [loop thread]
  */
 int32_t wsx_connections(wsx_loop *event_loop,
                         wsx_listener listener,

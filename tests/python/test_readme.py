@@ -57,7 +57,9 @@ def in_node(program, folder):
     return ["node", "--input-type=module", "--eval", program]   # finds libwsx from the working directory
 
 
-ECHOES = {"c": in_c, "rust,no_run": in_rust, "python": in_python, "js": in_node}
+RUN = {"c": in_c, "rust,no_run": in_rust, "python": in_python, "js": in_node}
+# Each answers a message with the same: the echoes, and the rooms of several threads.
+PROGRAMS = [*((language, 0) for language in RUN), ("c", 1), ("rust,no_run", 1)]
 
 
 async def talk(url, program):
@@ -76,10 +78,10 @@ async def talk(url, program):
                 assert await client.recv() == message
 
 
-@pytest.mark.parametrize("language", ECHOES)
-def test_the_ten_lines_echo(language, tmp_path):
-    (program, *_), port = blocks(language)
-    command = ECHOES[language](program, tmp_path)
+@pytest.mark.parametrize("language, index", PROGRAMS)
+def test_the_program_answers(language, index, tmp_path):
+    programs, port = blocks(language)
+    command = RUN[language](programs[index], tmp_path)
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
         try:
             asyncio.run(talk(f"ws://127.0.0.1:{port}", running))
@@ -97,4 +99,5 @@ def test_the_coroutines_talk_to_each_other():
 
 def test_no_program_is_left_out():
     found = re.findall(r"^```(\S+)$", (ROOT / "README.md").read_text(), re.M)
-    assert sorted(found) == sorted([*ECHOES, "python", *["sh"] * found.count("sh")])
+    run = [language for language, _ in PROGRAMS]
+    assert sorted(found) == sorted([*run, "python", *["sh"] * found.count("sh")])

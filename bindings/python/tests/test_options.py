@@ -22,11 +22,15 @@ VALUES = {
     "headers": {"X-A": "1"},
 }
 
+# What this door does not offer: callbacks hold the interpreter, so further threads would only wait for it (a process per
+# core and `reuse_port` is what helps here); and it waits in the host's own loop, not in the engine's.
+LEFT_OUT = {"threads", "busy_poll"}
+
 
 def fields(struct):
-    """The public fields of a struct in config.rs."""
+    """The public fields of a struct in config.rs that this door has."""
     body = re.search(rf"pub struct {struct} {{(.*?)\n}}", CONFIG, re.S)[1]
-    return re.findall(r"^    pub (\w+):", body, re.M)
+    return [name for name in re.findall(r"^    pub (\w+):", body, re.M) if name not in LEFT_OUT]
 
 
 @pytest.mark.parametrize("struct", STUB_NAMES)

@@ -75,4 +75,4 @@ class LoopOptions(TypedDict, total=False):
     max_command_bytes: int
     """Most payload bytes in those calls. Default 16 MiB."""
     receive_buffer: int
-    """Size of the loop's one receive buffer; at least 4 KiB. Default 512 KiB."""
+    """Size of the loop's one receive buffer; at least 4 KiB. Default 256 KiB."""
