@@ -275,6 +275,19 @@ fn a_unix_socket_is_served_by_several_threads() {
 }
 
 #[test]
+fn an_address_that_is_taken_is_not_shared_by_mistake() {
+    let server = Several::start(2);
+    let event_loop = EventLoop::with_options(&options(2)).unwrap();
+    let chat = Chat { seen: Arc::default(), handle: Arc::default(), gate: Arc::default() };
+    let address = server.address.to_string();
+    let taken = event_loop.listen(&address, &Options::default(), chat.clone()).unwrap_err();
+    assert!(taken.to_string().contains(&address), "{taken}");
+    let mut shared = Options::default();
+    shared.reuse_port = true;
+    event_loop.listen(&address, &shared, chat).unwrap();
+}
+
+#[test]
 fn a_handler_for_one_thread_is_refused_with_a_hint() {
     struct Alone;
     impl Handler for Alone {}

@@ -413,3 +413,30 @@ fn a_message_to_another_thread_does_not_overtake_what_was_published_before() {
         }
     }
 }
+
+#[test]
+fn except_is_heeded_on_whatever_thread_it_is() {
+    let door = Arc::new(Mutex::new(None::<(Handle, Connection)>));
+    let known = door.clone();
+    let server = Several::start(&threads(2), &Options::default(), move |_, _| {
+        let (handle, except) = known.lock().unwrap().clone().unwrap();
+        handle.publish("all", "for the others", Some(except)).unwrap();
+        handle.publish("all", "for all", None).unwrap();
+    });
+    let (mut here, mut elsewhere) = server.open(1);
+    let except = *server.threads.lock().unwrap().iter().find(|(_, thread)| **thread != server.first).unwrap().0;
+    *door.lock().unwrap() = Some((server.handle.clone(), except));
+    here[0].send_text("begin");
+    let heard_both = elsewhere.iter_mut().filter_map(|peer| match &*peer.read_frame().text() {
+        "for the others" => {
+            peer.expect_text("for all");
+            Some(())
+        }
+        text => {
+            assert_eq!(text, "for all");
+            None
+        }
+    });
+    let heard_both = heard_both.count();
+    assert_eq!(heard_both, elsewhere.len() - 1);
+}

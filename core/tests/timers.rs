@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use support::{DEADLINE, RawPeer, Script, Server};
-use wsx_core::{EventLoop, Options};
+use wsx_core::{Address, EventLoop, Handler, Options};
 
 /// Turns a loop until something holds.
 #[track_caller]
@@ -144,4 +144,28 @@ fn no_part_of_a_millisecond_is_lost() {
         };
         assert!(after >= Duration::from_millis(2), "{after:?}");
     }
+}
+
+struct Nothing;
+impl Handler for Nothing {}
+
+#[test]
+fn the_deadline_of_a_connection_that_is_gone_is_nobodys() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let listener = event_loop.listen("127.0.0.1:0", &Options::default(), Nothing).unwrap();
+    let Address::Tcp(address) = listener.local_address().unwrap() else { panic!("no TCP address") };
+    let opening = std::thread::spawn(move || RawPeer::open(address));
+    while !opening.is_finished() {
+        event_loop.turn(Some(Duration::from_millis(1))).unwrap();
+    }
+    let peer = opening.join().unwrap();
+    while event_loop.connection_count().unwrap() != 1 {
+        event_loop.turn(Some(Duration::from_millis(1))).unwrap();
+    }
+    assert!(event_loop.next_deadline().unwrap().is_some(), "the heartbeat");
+    peer.reset();
+    while event_loop.connection_count().unwrap() != 0 {
+        event_loop.turn(Some(Duration::from_millis(1))).unwrap();
+    }
+    assert_eq!(event_loop.next_deadline().unwrap(), None);
 }

@@ -137,6 +137,7 @@ impl State {
             if written.as_ref().is_ok_and(|count| *count == bytes.len()) {
                 return;
             }
+            debug_assert!(record.outbox.is_empty(), "what waits already goes first, by the state");
             record.outbox.append(&mut state.spares, |out| out.extend_from_slice(bytes));
             match written {
                 Ok(count) => record.outbox.advance(count, &mut state.spares),

@@ -118,3 +118,18 @@ fn earliest(one: Option<Millis>, other: Option<Millis>) -> Option<Millis> {
         (one, other) => one.or(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_together_is_never_early_and_hardly_late() {
+        for interval in [1, 31, 32, 1_000, 25_000, u64::MAX / 4] {
+            for at in [1, 2, 255, 256, 257, 1_000_003, u64::MAX / 4 + 20_000] {
+                let put = together(at, interval);
+                assert!(put >= at && put - at < (interval / 32).clamp(1, 256), "{at} {interval}: {put}");
+            }
+        }
+    }
+}

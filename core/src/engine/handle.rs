@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::current;
 use super::group::OwnedHandler;
+use super::listener::check_free;
 use super::registry;
 use super::shared::{
-    Command, Cost, Shared, now, now_beside, now_or_later, settle_here_first, with_state, with_state_beside,
+    Command, Cost, Shared, look, now, now_beside, now_or_later, settle_here_first, with_state, with_state_beside,
 };
 use super::siblings;
 use super::state::State;
@@ -46,8 +47,8 @@ impl Connection {
 
     /// Sends a message, copied before this returns. [any thread]
     ///
-    /// On the loop's thread it is encoded straight into the connection's outbox, and leaves with everything else at the
-    /// end of the turn. From another thread `Ok` means accepted: what is lost later is told in `lost_messages` of the
+    /// On the loop's thread it is encoded straight into what is to be written, and leaves with everything else at the end
+    /// of the turn. From another thread `Ok` means accepted: what is lost later is told in `lost_messages` of the
     /// connection's Close.
     ///
     /// # Errors
@@ -149,7 +150,7 @@ impl Connection {
 
     /// The state; a stale number is `Closed`. From a thread that is not the loop's: [`Error::WrongThread`].
     pub fn ready_state(self) -> Result<ReadyState> {
-        match now(self.index(), |state| Ok(state.ready_state(self))) {
+        match look(self.index(), |state| Ok(state.ready_state(self))) {
             Err(Error::Closed) => Ok(ReadyState::Closed),
             answer => answer,
         }
@@ -157,22 +158,22 @@ impl Connection {
 
     /// The subprotocol agreed on. [loop thread]
     pub fn subprotocol(self) -> Result<Option<String>> {
-        now(self.index(), |state| state.subprotocol(self))
+        look(self.index(), |state| state.subprotocol(self))
     }
 
     /// Where the peer is; still known inside `on_close`. [loop thread]
     pub fn peer_address(self) -> Result<Address> {
-        now(self.index(), |state| state.peer_address(self))
+        look(self.index(), |state| state.peer_address(self))
     }
 
     /// The program's own number for this connection; 0 until it is set. Still known inside `on_close`. [loop thread]
     pub fn user_data(self) -> Result<u64> {
-        now(self.index(), |state| state.user_data(self))
+        look(self.index(), |state| state.user_data(self))
     }
 
     /// Keeps a number of the program's with the connection: an index, or a pointer. [loop thread]
     pub fn set_user_data(self, user_data: u64) -> Result<()> {
-        now(self.index(), |state| state.set_user_data(self, user_data))
+        look(self.index(), |state| state.set_user_data(self, user_data))
     }
 }
 
@@ -262,6 +263,9 @@ impl Handle {
 
     /// [`listen`](Self::listen) with a handler that is boxed already.
     pub fn listen_boxed(&self, address: &str, options: &Options, handler: Box<dyn Handler>) -> Result<Listener> {
+        if self.shared.has_siblings() && !options.reuse_port {
+            check_free(address, options)?;
+        }
         let begin = |state: &mut State, options: &Options, handler: &mut _| state.listen(address, options, handler);
         self.listen_with(options, handler, begin)
     }

@@ -374,6 +374,15 @@ fn listen_tcp(address: &str, options: &Options) -> io::Result<mio::net::TcpListe
     Err(last)
 }
 
+/// Whether an address can be listened on. The sockets of several threads share theirs, and would share it with those of
+/// another program as well, which is rarely meant: so it is tried without sharing first.
+pub(super) fn check_free(address: &str, options: &Options) -> Result<()> {
+    if unix_path(address).is_some() || !address.contains(':') {
+        return Ok(());
+    }
+    listen_tcp(address, options).map(drop).map_err(|source| Error::io(format!("listen on {address}"), source))
+}
+
 fn bind_tcp(address: SocketAddr, options: &Options) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;

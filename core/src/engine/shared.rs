@@ -368,6 +368,14 @@ pub(super) fn now<R>(index: u16, call: impl FnOnce(&mut State) -> Result<R>) -> 
     }
 }
 
+/// As [`now`], for what does not concern output: what is gathered stays so.
+pub(super) fn look<R>(index: u16, call: impl FnOnce(&mut State) -> Result<R>) -> Result<R> {
+    match here(index) {
+        Some(cell) => call(&mut cell.state_while_gathering()),
+        None => now(index, call),
+    }
+}
+
 /// As [`now`], for the loop of this thread that serves together with the first one of this index.
 pub(super) fn now_beside<R>(first: u16, call: impl FnOnce(&mut State) -> Result<R>) -> Result<R> {
     match HERE.try_with(|loops| loops.borrow().iter().find(|cell| cell.first == first).cloned()).ok().flatten() {

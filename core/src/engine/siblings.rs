@@ -147,12 +147,17 @@ pub(super) fn publish_from_elsewhere(
         _ if loops.iter().all(|one| one.has_room(cost)) => Cost::Granted(cost),
         _ => return Err(Error::Full),
     };
+    let mut result = Err(Error::Closed);
     for index in loops.iter().map(|one| one.index) {
         let (target, frames) = (target.to_owned(), frames.clone());
         let take_in = move |state: &mut State| state.enqueue_encoded(target.borrow(), &frames, 1, except);
-        now_or_later(index, cost, take_in, None)?;
+        // A loop that is gone has nobody to send to.
+        result = match (now_or_later(index, cost, take_in, None), result) {
+            (Err(Error::Closed), result) => result,
+            (taken, _) => taken,
+        };
     }
-    Ok(())
+    result
 }
 
 impl State {
