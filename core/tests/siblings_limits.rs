@@ -113,10 +113,8 @@ fn threads(count: usize) -> LoopOptions {
 fn max_commands_counts_what_is_published_to_a_thread_that_stands_still() {
     let mut loop_options = threads(2);
     loop_options.max_commands = 100;
-    let gate = Arc::new(Mutex::new(()));
-    let closed = gate.clone();
-    let waits = Arc::new(AtomicBool::new(false));
-    let waiting = waits.clone();
+    let (gate, waits) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
+    let (closed, waiting) = (gate.clone(), waits.clone());
     let server = Several::start(&loop_options, &Options::default(), move |_, _| {
         waiting.store(true, Ordering::SeqCst);
         drop(closed.lock());
@@ -134,10 +132,8 @@ fn max_commands_counts_what_is_published_to_a_thread_that_stands_still() {
 fn max_commands_counts_what_one_thread_passes_on_to_another() {
     let mut loop_options = threads(2);
     loop_options.max_commands = 100;
-    let gate = Arc::new(Mutex::new(()));
-    let closed = gate.clone();
-    let waits = Arc::new(AtomicBool::new(false));
-    let waiting = waits.clone();
+    let (gate, waits) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
+    let (closed, waiting) = (gate.clone(), waits.clone());
     let door = Arc::new(Mutex::new(None::<Handle>));
     let handle = door.clone();
     let server = Several::start(&loop_options, &Options::default(), move |_, message| {

@@ -52,17 +52,13 @@ impl Spares {
         self.0.pop().unwrap_or_default()
     }
 
-    #[inline]
-    fn take_back(&mut self, mut bytes: Vec<u8>) {
-        if bytes.capacity() <= MAX_SPARE && self.0.len() < MAX_SPARES {
+    fn give_back(&mut self, chunk: Chunk) {
+        if let Chunk::Own(mut bytes) = chunk
+            && bytes.capacity() <= MAX_SPARE
+            && self.0.len() < MAX_SPARES
+        {
             bytes.clear();
             self.0.push(bytes);
-        }
-    }
-
-    fn give_back(&mut self, chunk: Chunk) {
-        if let Chunk::Own(bytes) = chunk {
-            self.take_back(bytes);
         }
     }
 }
@@ -149,23 +145,7 @@ impl Outbox {
     }
 
     /// Writes once, and forgets what the kernel took: false if that is less than was offered.
-    #[inline]
     pub(super) fn write(&mut self, transport: &Transport, spares: &mut Spares) -> io::Result<bool> {
-        // What nearly always waits: answers in one buffer, which the kernel takes whole.
-        if let (Some(Chunk::Own(bytes)), None) = (&mut self.front, &self.more)
-            && bytes.len() <= MAX_WRITE
-            && self.written == 0
-        {
-            let count = transport.write(&[IoSlice::new(bytes)])?;
-            let is_all = count == bytes.len();
-            if is_all {
-                spares.take_back(std::mem::take(bytes));
-                (self.front, self.len) = (None, 0);
-            } else {
-                self.advance(count, spares);
-            }
-            return Ok(is_all);
-        }
         let (offered, count) =
             self.with_slices(|slices| (slices.iter().map(|slice| slice.len()).sum::<usize>(), transport.write(slices)));
         let count = count?;

@@ -75,7 +75,11 @@ thread_local! {
 
 /// The loop of this index, if this is its thread.
 pub(super) fn here(index: u16) -> Option<Rc<LoopCell>> {
-    HERE.try_with(|loops| loops.borrow().iter().find(|cell| cell.index == index).cloned()).ok().flatten()
+    here_where(|cell| cell.index == index)
+}
+
+fn here_where(is_it: impl Fn(&LoopCell) -> bool) -> Option<Rc<LoopCell>> {
+    HERE.try_with(|loops| loops.borrow().iter().find(|cell| is_it(cell)).cloned()).ok().flatten()
 }
 
 /// Does something with the state of the loop of this index, if this is its thread. What is done never calls the program.
@@ -351,6 +355,7 @@ pub(super) fn retire(index: u16, next_generation: u32) {
     }
 }
 
+/// The thread-safe door of a loop that is there.
 pub(super) fn shared(index: u16) -> Option<Arc<Shared>> {
     LOOPS.read().unwrap_or_else(PoisonError::into_inner).get(usize::from(index))?.0.upgrade()
 }
@@ -378,7 +383,7 @@ pub(super) fn look<R>(index: u16, call: impl FnOnce(&mut State) -> Result<R>) ->
 
 /// As [`now`], for the loop of this thread that serves together with the first one of this index.
 pub(super) fn now_beside<R>(first: u16, call: impl FnOnce(&mut State) -> Result<R>) -> Result<R> {
-    match HERE.try_with(|loops| loops.borrow().iter().find(|cell| cell.first == first).cloned()).ok().flatten() {
+    match here_where(|cell| cell.first == first) {
         Some(cell) => call(&mut cell.state()),
         None => now(first, call),
     }
