@@ -50,7 +50,7 @@ fn headers(criterion: &mut Criterion) {
     for size in SIZES {
         let (bytes, _) = frame::encode_header(OpCode::Binary, true, size, Some(KEY));
         group.bench_function(BenchmarkId::new("parse", size), |bench| {
-            bench.iter(|| frame::parse(black_box(&bytes), Role::Server));
+            bench.iter(|| frame::parse(black_box(&bytes), Role::Server, false));
         });
         group.bench_function(BenchmarkId::new("encode", size), |bench| {
             bench.iter(|| frame::encode_header(OpCode::Binary, true, black_box(size), None));
@@ -83,7 +83,7 @@ fn receive(frames: &mut [u8], read: usize, role: Role, limits: &Limits, messages
     let mut received = 0;
     for mut bytes in frames.chunks_mut(read) {
         while !bytes.is_empty() {
-            let (event, rest) = receiver.receive(bytes, role, limits).expect("the frames are valid");
+            let (event, rest) = receiver.receive(bytes, role, limits, None).expect("the frames are valid");
             received += usize::from(matches!(event, Some(Received::Message(_) | Received::Assembled(_))));
             black_box(&event);
             bytes = rest;
@@ -193,7 +193,7 @@ fn opening(criterion: &mut Criterion) {
     group.bench_function("answer", |bench| {
         bench.iter(|| {
             out.clear();
-            handshake::write_accept(&mut out, black_box("dGhlIHNhbXBsZSBub25jZQ=="), Some("chat"), &[]);
+            handshake::write_accept(&mut out, black_box("dGhlIHNhbXBsZSBub25jZQ=="), Some("chat"), None, &[]);
         });
     });
     group.finish();

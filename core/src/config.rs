@@ -84,6 +84,9 @@ pub struct Options {
     pub subprotocols: Vec<String>,
     /// Most topics one connection may subscribe to. Beyond it the call is refused. Default 128.
     pub max_topics: usize,
+    /// Compress messages by permessage-deflate (RFC 7692) with peers that agree. Default none: neither answered nor
+    /// offered. A build without the feature `deflate` refuses it.
+    pub compression: Option<Compression>,
     /// Set TCP_NODELAY. Default true.
     pub no_delay: bool,
 
@@ -120,6 +123,7 @@ impl Default for Options {
             backlog_policy: BacklogPolicy::Close,
             subprotocols: Vec::new(),
             max_topics: 128,
+            compression: None,
             no_delay: true,
             origins: Origins::SameHost,
             path: None,
@@ -127,6 +131,59 @@ impl Default for Options {
             listen_backlog: 1024,
             reuse_port: false,
             headers: Vec::new(),
+        }
+    }
+}
+
+/// Compression by permessage-deflate (RFC 7692), as [`Options::compression`] asks for it.
+///
+/// A server agrees to the first offer of a client that it can keep, within what is said here; a client offers what is said
+/// here, and the server may decline, which opens the connection without compression. What came of it is told by
+/// [`Connection::extensions`](crate::Connection::extensions). [`Options::max_message`] counts what a message inflates to.
+///
+/// A context is what one message leaves to the next one: the last 32 KiB, to be referred to. It makes small messages that
+/// resemble each other much smaller, and costs each connection memory for as long as it is open: about 45 KiB to inflate,
+/// and to compress about 135 KiB plus 5 KiB for each KiB of the window (300 KiB with 15 bits). Without contexts, which is
+/// the default, that memory belongs to the event loop, and a connection has none but while a compressed message of its
+/// peer is coming in.
+///
+/// ```
+/// let mut options = wsx_core::Options::default();
+/// options.compression = Some(wsx_core::Compression::default());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Compression {
+    /// How hard to try: 1 (fast) to 9 (small). Default 6.
+    pub level: u8,
+    /// Messages of fewer bytes are sent as they are: compressing them saves little or nothing. Default 1 KiB; 0: all are
+    /// compressed.
+    pub threshold: usize,
+    /// The server keeps no context, so that neither the server's compressor nor the client's inflater lives between
+    /// messages. A server answers it, asked or not; a client asks for it, and fails a connection where the server does not
+    /// grant it. Default true.
+    pub server_no_context_takeover: bool,
+    /// The client keeps no context, so that neither the client's compressor nor the server's inflater lives between
+    /// messages. A server demands it; a client says so and does so. Default true.
+    pub client_no_context_takeover: bool,
+    /// The size of the window that the server compresses with, as a power of two: 9 (512 bytes) to 15 (32 KiB). A server
+    /// uses no more, whatever is asked for; a client with less than 15 asks for it, and fails a connection where the server
+    /// does not grant it. Default 15.
+    pub server_max_window_bits: u8,
+    /// The same for what the client compresses. A server with less than 15 demands it from each client that lets itself be
+    /// told; others use 15. A client uses no more, whatever is demanded. Default 15.
+    pub client_max_window_bits: u8,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self {
+            level: 6,
+            threshold: 1024,
+            server_no_context_takeover: true,
+            client_no_context_takeover: true,
+            server_max_window_bits: 15,
+            client_max_window_bits: 15,
         }
     }
 }

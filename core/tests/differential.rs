@@ -111,7 +111,7 @@ fn ours(stream: &[u8], role: Role, deliver_fragments: bool, cut: &str, random: &
         let mut read = read.to_vec();
         let mut input = &mut read[..];
         loop {
-            let Ok((received, rest)) = receiver.receive(input, role, &limits) else {
+            let Ok((received, rest)) = receiver.receive(input, role, &limits, None) else {
                 events.push(Event::Failed);
                 return events;
             };
@@ -123,6 +123,7 @@ fn ours(stream: &[u8], role: Role, deliver_fragments: bool, cut: &str, random: &
             match received {
                 Received::Message(message) => events.push(message_event(message)),
                 Received::Assembled(assembled) => events.push(message_event(assembled.message())),
+                Received::Inflated(inflated) => unreachable!("none was permitted: {inflated:?}"),
                 Received::Fragment { is_text, is_first, is_last, payload } => {
                     assert!(deliver_fragments && is_first == fragments.is_empty());
                     fragments.push(payload.into_owned());

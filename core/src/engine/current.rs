@@ -14,7 +14,6 @@ use std::mem::take;
 use super::outbox::MAX_WRITE;
 use super::record::Record;
 use super::registry::loop_index;
-use super::send::WRITE_AT_ONCE;
 use super::state::State;
 use crate::event::{Connection, Message};
 use crate::protocol::connection::message_opcode;
@@ -33,6 +32,8 @@ struct Gathered {
     current: u64,
     /// How long `bytes` may become.
     room: usize,
+    /// Messages of this size and more go by the state.
+    largest: usize,
     /// Whole frames.
     bytes: Vec<u8>,
     /// Whose they are, and where each one's part ends.
@@ -40,8 +41,7 @@ struct Gathered {
 }
 
 thread_local! {
-    static GATHERED: RefCell<Gathered> =
-        const { RefCell::new(Gathered { owner: None, current: 0, room: 0, bytes: Vec::new(), parts: Vec::new() }) };
+    static GATHERED: RefCell<Gathered> = const { RefCell::new(Gathered::NOTHING) };
 }
 
 /// Sends a small message to the current connection. False for any other: it goes by the state.
@@ -56,7 +56,7 @@ pub(super) fn send(connection: Connection, message: Message<'_>) -> bool {
 fn gather(gathered: &RefCell<Gathered>, connection: Connection, opcode: OpCode, payload: &[u8]) -> bool {
     let gathered = &mut *gathered.borrow_mut();
     let fits = gathered.current == connection.0
-        && payload.len() < WRITE_AT_ONCE
+        && payload.len() < gathered.largest
         && gathered.bytes.len() + payload.len() + frame::MAX_HEADER <= gathered.room;
     if fits {
         frame::append(&mut gathered.bytes, opcode, true, payload, None);
@@ -64,11 +64,11 @@ fn gather(gathered: &RefCell<Gathered>, connection: Connection, opcode: OpCode, 
     fits
 }
 
-/// Makes a server's connection that is open and read the current one, unless something waits for it already, or another
-/// loop gathers on this thread (one that a callback of this loop turns, or the reverse). No batch may be pending, which
-/// would have to go first.
+/// Makes a server's connection that is open and read the current one, for messages below `largest` bytes, unless
+/// something waits for it already, or another loop gathers on this thread (one that a callback of this loop turns, or the
+/// reverse). No batch may be pending, which would have to go first.
 #[inline]
-pub(super) fn begin(id: u64, record: &Record, least_backlog_limit: usize) -> bool {
+pub(super) fn begin(id: u64, record: &Record, least_backlog_limit: usize, largest: usize) -> bool {
     if record.protocol.role() == Role::Client || !record.outbox.is_empty() {
         return false;
     }
@@ -79,6 +79,7 @@ pub(super) fn begin(id: u64, record: &Record, least_backlog_limit: usize) -> boo
         if is_free {
             (gathered.owner, gathered.current) = (Some(index), id);
             gathered.room = gathered.bytes.len() + least_backlog_limit.min(MAX_WRITE);
+            gathered.largest = largest;
         }
         is_free
     };
@@ -92,6 +93,8 @@ pub(super) fn end() -> bool {
 }
 
 impl Gathered {
+    const NOTHING: Self = Self { owner: None, current: 0, room: 0, largest: 0, bytes: Vec::new(), parts: Vec::new() };
+
     #[inline]
     fn end_part(&mut self) -> bool {
         let (current, end) = (take(&mut self.current), self.bytes.len());

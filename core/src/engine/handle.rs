@@ -161,6 +161,12 @@ impl Connection {
         look(self.index(), |state| state.subprotocol(self))
     }
 
+    /// The extensions agreed on, as the header of the answer says it: `permessage-deflate; server_no_context_takeover`;
+    /// empty for none. [loop thread]
+    pub fn extensions(self) -> Result<String> {
+        look(self.index(), |state| state.extensions(self))
+    }
+
     /// Where the peer is; still known inside `on_close`. [loop thread]
     pub fn peer_address(self) -> Result<Address> {
         look(self.index(), |state| state.peer_address(self))

@@ -20,6 +20,7 @@ use super::transport::Transport;
 use crate::config::Options;
 use crate::error::{Error, Failure, Result, Stage};
 use crate::event::{Address, Handler, Listener};
+use crate::protocol::deflate;
 use crate::protocol::frame::Role;
 use crate::protocol::handshake::check_subprotocols;
 
@@ -128,7 +129,7 @@ pub(super) fn check_options(options: &Options) -> Result<()> {
     if options.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
         return Err(Error::invalid("the option path begins with a slash"));
     }
-    Ok(())
+    options.compression.as_ref().map_or(Ok(()), deflate::check)
 }
 
 impl State {

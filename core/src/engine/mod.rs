@@ -5,6 +5,7 @@
 //! receive      bytes in: frames to callbacks        opening   bytes in: HTTP heads to callbacks
 //! send         messages out: backlog, flush         current   the short way out of a callback
 //! topics       broadcast and publish             handover  a large message passed on without a copy
+//! compressing  messages out where that was agreed on
 //! closing      close, fail, end, reap               deadlines, timers   every timeout of the loop
 //! listener     accept                               connector, resolver   connect
 //! siblings     several threads that serve as one     wait      asleep, or awake for a while
@@ -14,6 +15,7 @@
 
 mod callback;
 mod closing;
+mod compressing;
 mod connector;
 mod current;
 mod deadlines;

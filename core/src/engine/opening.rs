@@ -13,8 +13,9 @@ use crate::close::{self, Side};
 use crate::config::Options;
 use crate::error::{Failure, FailureKind, Stage};
 use crate::event::{Connection, Headers, Opening, Request, Response, ResponseKind};
+use crate::protocol::deflate::{self, Agreement};
 use crate::protocol::frame::Role;
-use crate::protocol::handshake::{self, check_origin, check_request, choose_subprotocol, write_accept};
+use crate::protocol::handshake::{self, Agreed, check_origin, check_request, choose_subprotocol, write_accept};
 use crate::protocol::http::{self, Body, HttpError};
 
 /// The most that `max_headers` can be.
@@ -98,11 +99,11 @@ pub(super) fn receive_response(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
 fn take_answer(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
     let mut storage: Storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let checked = cell.state().check_answer(slot, head, &mut storage);
-    let (headers, subprotocol) = match checked {
+    let (headers, Agreed { subprotocol, compression }) = match checked {
         Ok(checked) => checked,
         Err(failure) => return cell.state().fail(slot, close::ABNORMAL, Side::Us, failure),
     };
-    let Some((connection, group)) = cell.state().open(slot, subprotocol.as_deref()) else { return };
+    let Some((connection, group)) = cell.state().open(slot, subprotocol.as_deref(), compression) else { return };
     let opening = Opening { request: None, headers: Headers(headers), subprotocol: subprotocol.as_deref() };
     opened(cell, slot, group, |handler| handler.on_open(connection, &opening));
     frames(cell, cell.state(), slot, rest);
@@ -216,10 +217,12 @@ impl State {
                     Some(chosen) => Some(chosen),
                     None => choose_subprotocol(request.headers, &group.options.subprotocols).map(str::to_owned),
                 };
+                let compression = group.options.compression.as_ref();
+                let compression = compression.and_then(|options| deflate::accept(request.headers.0, options));
                 record.outbox.append(&mut self.spares, |out| {
-                    write_accept(out, key, subprotocol.as_deref(), &response.headers);
+                    write_accept(out, key, subprotocol.as_deref(), compression, &response.headers);
                 });
-                self.open(slot, subprotocol.as_deref())?;
+                self.open(slot, subprotocol.as_deref(), compression)?;
                 Some(subprotocol)
             }
             (ResponseKind::Whole, _) => {
@@ -260,7 +263,12 @@ impl State {
     }
 
     /// Makes a connection OPEN.
-    fn open(&mut self, slot: u32, subprotocol: Option<&str>) -> Option<(Connection, u32)> {
+    fn open(
+        &mut self,
+        slot: u32,
+        subprotocol: Option<&str>,
+        compression: Option<Agreement>,
+    ) -> Option<(Connection, u32)> {
         self.settle();
         let connection = Connection(self.connections.id(slot));
         let record = self.connections.get_mut(slot)?;
@@ -273,7 +281,7 @@ impl State {
         }
         record.announced = true;
         record.phase = Phase::WebSocket;
-        record.protocol.open();
+        record.protocol.open(compression);
         record.since = 0;
         let group_slot = record.group;
         let group = self.groups.get_mut(group_slot)?;
@@ -331,14 +339,14 @@ impl State {
         slot: u32,
         head: &'b [u8],
         storage: &'h mut Storage<'b>,
-    ) -> Result<(&'h [httparse::Header<'b>], Option<String>), Failure> {
+    ) -> Result<(&'h [httparse::Header<'b>], Agreed), Failure> {
         let bad = |message: std::borrow::Cow<'static, str>| Failure::new(Stage::Http, FailureKind::Protocol, message);
         let gone = || bad("the connection is gone".into());
         let record = self.connections.get(slot).ok_or_else(gone)?;
         let group = self.groups.get(record.group).ok_or_else(gone)?;
         let dial = record.extra.as_ref().and_then(|extra| extra.dial.as_ref()).ok_or_else(gone)?;
         let parsed = http::parse_response(head, &mut storage[..max_headers(&group.options)]).map_err(bad)?;
-        let subprotocol = handshake::check_response(&parsed, &dial.key, &group.options.subprotocols)?;
-        Ok((parsed.headers, subprotocol))
+        let agreed = handshake::check_response(&parsed, &dial.key, &group.options)?;
+        Ok((parsed.headers, agreed))
     }
 }

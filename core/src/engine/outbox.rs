@@ -220,14 +220,8 @@ impl Outbox {
 }
 
 /// How many of these whole frames are messages, which are never sent in fragments.
-fn count_messages(mut frames: &[u8], sender: Role) -> u32 {
-    let mut count = 0;
-    while let Ok(Some((header, size))) = frame::parse(frames, receiver_of(sender)) {
-        count += u32::from(!header.opcode.is_control());
-        let Some(rest) = frames.get(size + header.length as usize..) else { break };
-        frames = rest;
-    }
-    count
+fn count_messages(frames: &[u8], sender: Role) -> u32 {
+    frame::whole_frames(frames, receiver_of(sender)).filter(|(header, ..)| !header.opcode.is_control()).count() as u32
 }
 
 fn receiver_of(sender: Role) -> Role {
@@ -239,12 +233,13 @@ fn receiver_of(sender: Role) -> Role {
 
 /// Where the frame that `position` is inside of ends; `position` itself where it is between frames.
 fn frame_end(frames: &[u8], position: usize, sender: Role) -> usize {
+    let mut frames_left = frame::whole_frames(frames, receiver_of(sender));
     let mut end = 0;
     while end < position {
-        match frame::parse(&frames[end..], receiver_of(sender)) {
-            Ok(Some((header, size))) => end += size + header.length as usize,
+        match frames_left.next() {
+            Some((.., frame)) => end += frame.len(),
             // These are our own frames, so this cannot be; keeping everything is safe.
-            _ => return frames.len(),
+            None => return frames.len(),
         }
     }
     end

@@ -8,12 +8,13 @@ use super::current;
 use super::handover::tell_owned;
 use super::opening;
 use super::record::{Phase, Record};
-use super::send::HEARTBEAT;
+use super::send::{HEARTBEAT, WRITE_AT_ONCE};
 use super::shared::LoopCell;
 use super::state::State;
 use crate::close::Side;
 use crate::error::{Failure, Stage};
 use crate::event::{Connection, Fragment, Handler, Message, ReadyState};
+use crate::protocol::deflate::{Agreement, Inflation};
 use crate::protocol::frame::Role;
 use crate::protocol::message::{Assembled, Limits, Received, Receiver, Violation};
 
@@ -48,6 +49,10 @@ enum Flow {
     Stop,
 }
 
+/// How much a connection may have inflated of what one receive brought: a thousandth of it may have come over the wire, and
+/// others wait.
+const INFLATED_AT_ONCE: usize = 4 * 1024 * 1024;
+
 /// What is taken out of the state while frames are told: the callbacks may use the state.
 struct Lent {
     receiver: Receiver,
@@ -55,6 +60,9 @@ struct Lent {
     group: u32,
     limits: Limits,
     role: Role,
+    compression: Option<Agreement>,
+    /// Bytes that this receive has inflated to.
+    inflated: usize,
     connection: Connection,
     /// Its answers are gathered, and nothing has changed since.
     is_current: bool,
@@ -73,7 +81,13 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
             }
             Some(Ok(_)) => {}
             Some(Err(violation)) => violated(cell, slot, &mut lent, violation),
-            None => bytes = one_event(cell, slot, &mut lent, bytes, flow),
+            None => {
+                bytes = one_event(cell, slot, &mut lent, bytes, flow);
+                if lent.inflated >= INFLATED_AT_ONCE {
+                    flow = cell.state_while_gathering().flow(slot);
+                    break;
+                }
+            }
         }
         if !(lent.is_current && cell.gathers()) {
             lent.is_current = false;
@@ -88,8 +102,12 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
     if let Some(group) = state.groups.get_mut(lent.group) {
         group.handler = Some(lent.handler);
     }
-    if flow == Flow::Hold && !bytes.is_empty() {
+    // Left over is what may not be told, or not now.
+    if flow != Flow::Stop && !bytes.is_empty() {
         state.carry_over(slot, bytes);
+        if flow != Flow::Hold {
+            state.read_again(slot);
+        }
     }
     if writes_early {
         state.write_gathered();
@@ -99,7 +117,15 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
 /// Parses and tells what is not a short message; returns the bytes behind it.
 #[inline(never)]
 fn one_event<'b>(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &'b mut [u8], flow: Flow) -> &'b mut [u8] {
-    match lent.receiver.receive(bytes, lent.role, &lent.limits) {
+    let received = match lent.compression {
+        None => lent.receiver.receive(bytes, lent.role, &lent.limits, None),
+        Some(agreement) => {
+            let pool = &mut *cell.inflaters.borrow_mut();
+            let inflation = Inflation { pool, keeps_context: agreement.keeps_received(lent.role) };
+            lent.receiver.receive(bytes, lent.role, &lent.limits, Some(inflation))
+        }
+    };
+    match received {
         Ok((received, rest)) => {
             if let Some(received) = received {
                 tell(cell, slot, lent, received, flow);
@@ -139,7 +165,18 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flo
             tell_owned(cell, payload, |payload| guarded(|| handler.on_message(connection, Message::Binary(payload))))
         }
         Received::Assembled(message) => guarded(|| handler.on_message(connection, message.message())),
+        Received::Inflated(inflated) => {
+            let told = match inflated.message() {
+                Ok(message) => guarded(|| handler.on_message(connection, message)),
+                Err(violation) => return violated(cell, slot, lent, violation),
+            };
+            let payload = inflated.into_payload();
+            lent.inflated += payload.len();
+            cell.inflaters.borrow_mut().take_back_buffer(payload);
+            told
+        }
         Received::Fragment { is_text, is_first, is_last, payload } => {
+            lent.inflated += if lent.compression.is_some() { payload.len() } else { 0 };
             let fragment = Fragment { payload: &payload, is_text, is_first, is_last };
             guarded(|| handler.on_fragment(connection, fragment))
         }
@@ -284,16 +321,22 @@ impl State {
         let (id, record) = self.connections.get_with_id(slot)?;
         let group = self.groups.get_mut(record.group)?;
         let flow = flow_of(record);
+        let compression = record.protocol.compression;
+        let options = compression.and(group.options.compression.as_ref());
+        // What is compressed is not gathered.
+        let largest = options.map_or(WRITE_AT_ONCE, |options| options.threshold.min(WRITE_AT_ONCE));
         let lent = Lent {
             handler: group.handler.take()?,
             receiver: std::mem::take(&mut record.protocol.receiver),
             group: record.group,
             limits: group.limits,
             role: record.protocol.role(),
+            compression,
+            inflated: 0,
             connection: Connection(id),
             is_current: flow == Flow::Deliver
                 && self.batch.is_none()
-                && current::begin(id, record, self.least_backlog_limit),
+                && current::begin(id, record, self.least_backlog_limit, largest),
         };
         self.gathers |= lent.is_current;
         Some((lent, flow))

@@ -12,6 +12,7 @@ use crate::close::Side;
 use crate::error::Failure;
 use crate::event::{Address, ReadyState};
 use crate::protocol::connection::Protocol;
+use crate::protocol::deflate::Compressor;
 use crate::protocol::frame::Role;
 
 /// Where a connection is on its way; the WebSocket part of it is told in detail by `Record::protocol`.
@@ -59,6 +60,8 @@ pub(super) struct Extra {
     pub(super) dial: Option<Box<Dial>>,
     pub(super) subprotocol: Option<Box<str>>,
     pub(super) unix_path: Option<PathBuf>,
+    /// What this connection has sent, for later messages to refer to.
+    pub(super) compressor: Option<Compressor>,
     pub(super) ending: Option<Box<Ending>>,
     pub(super) lost_messages: u32,
     /// Bytes of messages that the backlog's limit dropped before they were begun.

@@ -20,7 +20,7 @@ pub(super) const HEARTBEAT: &[u8] = b"wsx heartbeat";
 
 /// What to do with a message, after a look at the backlog.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Room {
+pub(super) enum Room {
     Take,
     Drop,
 }
@@ -50,6 +50,7 @@ impl State {
         if waiting + payload.len() + frame::MAX_HEADER <= self.least_backlog_limit.min(MAX_WRITE)
             && payload.len() < WRITE_AT_ONCE
             && record.protocol.role() == Role::Server
+            && record.protocol.compression.is_none()
         {
             let protocol = &record.protocol;
             record.outbox.append(&mut self.spares, |out| protocol.send(out, message, None));
@@ -62,8 +63,11 @@ impl State {
         self.send_carefully(connection, slot, message)
     }
 
-    /// A message of a client, a large one, or one that joins a large backlog.
+    /// A message of a client, a large one, one that joins a large backlog, or one that may be compressed.
     fn send_carefully(&mut self, connection: Connection, slot: u32, message: Message<'_>) -> Result<()> {
+        if self.send_compressed(connection, slot, message)? {
+            return Ok(());
+        }
         let payload = message.payload();
         let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
         let role = record.protocol.role();
@@ -173,7 +177,7 @@ impl State {
 
     /// Something was put into the outbox: it leaves at the end of the turn, or now if it is much.
     #[inline]
-    fn staged(&mut self, slot: u32) {
+    pub(super) fn staged(&mut self, slot: u32) {
         self.touch(slot);
         if let Some(record) = self.connections.get(slot)
             && record.outbox.len() >= MAX_WRITE
@@ -185,7 +189,7 @@ impl State {
 
     /// Looks at the backlog before a message of `size` bytes joins output that waits already. What was staged in this
     /// turn is written first: only what the kernel does not take is a backlog.
-    fn room(&mut self, slot: u32, size: usize) -> Result<Room> {
+    pub(super) fn room(&mut self, slot: u32, size: usize) -> Result<Room> {
         let Some(group) = self.group_of(slot) else { return Err(Error::Closed) };
         let (limit, policy) = (group.backlog_limit(), group.options.backlog_policy);
         let fits = |backlog: usize| backlog == 0 || backlog.saturating_add(size) <= limit;
@@ -268,21 +272,23 @@ impl State {
 
     /// Adds frames that many connections send to the outbox of one, within its backlog's limit.
     pub(super) fn push_shared(&mut self, slot: u32, frames: &Arc<Vec<u8>>, messages: u32) {
-        let is_idle = self.connections.get(slot).is_none_or(|record| record.outbox.is_empty());
-        match if is_idle { Ok(Room::Take) } else { self.room(slot, frames.len()) } {
-            Ok(Room::Take) => {
-                if let Some(record) = self.connections.get_mut(slot) {
-                    record.outbox.push_shared(frames);
-                    self.staged(slot);
-                }
-            }
-            Ok(Room::Drop) | Err(_) => {
-                if let Some(record) = self.connections.get_mut(slot) {
-                    let extra = record.extra();
-                    extra.lost_messages = extra.lost_messages.saturating_add(messages);
-                }
-            }
+        if self.takes_shared(slot, frames.len(), messages)
+            && let Some(record) = self.connections.get_mut(slot)
+        {
+            record.outbox.push_shared(frames);
+            self.staged(slot);
         }
+    }
+
+    /// Whether the backlog of a connection takes so many bytes that many send; else these messages are counted as lost.
+    pub(super) fn takes_shared(&mut self, slot: u32, size: usize, messages: u32) -> bool {
+        let is_idle = self.connections.get(slot).is_none_or(|record| record.outbox.is_empty());
+        let takes = is_idle || matches!(self.room(slot, size), Ok(Room::Take));
+        if !takes && let Some(record) = self.connections.get_mut(slot) {
+            let extra = record.extra();
+            extra.lost_messages = extra.lost_messages.saturating_add(messages);
+        }
+        takes
     }
 
     /// Writes frames that many connections send to one of them, straight from where they are; only what the kernel does

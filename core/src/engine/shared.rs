@@ -18,6 +18,7 @@ use super::state::State;
 use crate::config::LoopOptions;
 use crate::error::{Error, Result};
 use crate::event::Connection;
+use crate::protocol::deflate::Inflaters;
 
 /// A loop on the thread that turns it. While a callback runs nobody holds a borrow of the state.
 pub(super) struct LoopCell {
@@ -27,6 +28,8 @@ pub(super) struct LoopCell {
     pub(super) turning: Cell<bool>,
     state: RefCell<State>,
     pub(super) scratch: RefCell<Scratch>,
+    /// Never borrowed while the program is called.
+    pub(super) inflaters: RefCell<Inflaters>,
 }
 
 /// What a turn works with, beside the state.
@@ -122,6 +125,7 @@ pub(super) fn settle_here(index: u16, state: State) -> Rc<LoopCell> {
         turning: Cell::new(false),
         state: RefCell::new(state),
         scratch: RefCell::new(scratch),
+        inflaters: RefCell::default(),
     });
     HERE.with(|loops| loops.borrow_mut().push(cell.clone()));
     cell

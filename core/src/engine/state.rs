@@ -26,6 +26,7 @@ use super::wait::Waiting;
 use crate::config::LoopOptions;
 use crate::error::{Error, Failure, Result};
 use crate::event::{Address, Connection, Listener, ReadyState, Timer};
+use crate::protocol::deflate::Compressors;
 use crate::protocol::frame::Role;
 
 /// What waits to be told.
@@ -56,6 +57,9 @@ pub(super) struct State {
     pub(super) timers: Timers,
     pub(super) resolver: Resolver,
     pub(super) spares: Spares,
+    pub(super) compressors: Compressors,
+    /// Some group has asked for compression.
+    pub(super) may_compress: bool,
     pub(super) touched: Vec<u32>,
     pub(super) ready: Vec<u32>,
     pub(super) ready_listeners: Vec<u32>,
@@ -97,6 +101,8 @@ impl State {
             timers: Timers::default(),
             resolver: Resolver::default(),
             spares: Spares::default(),
+            compressors: Compressors::default(),
+            may_compress: false,
             touched: Vec::new(),
             ready: Vec::new(),
             ready_listeners: Vec::new(),
@@ -164,6 +170,7 @@ impl State {
     /// Puts a group in the table.
     pub(super) fn insert_group(&mut self, group: Group) -> Result<u32> {
         self.least_backlog_limit = self.least_backlog_limit.min(group.backlog_limit());
+        self.may_compress |= group.options.compression.is_some();
         self.groups
             .insert(group)
             .map_err(|_| Error::invalid("too many listeners and clients on one event loop (8,388,608)"))
@@ -267,6 +274,11 @@ impl State {
     pub(super) fn subprotocol(&self, connection: Connection) -> Result<Option<String>> {
         let extra = self.record(connection)?.extra.as_ref();
         Ok(extra.and_then(|extra| extra.subprotocol.as_deref()).map(str::to_owned))
+    }
+
+    pub(super) fn extensions(&self, connection: Connection) -> Result<String> {
+        let compression = self.record(connection)?.protocol.compression;
+        Ok(compression.map(|compression| compression.to_string()).unwrap_or_default())
     }
 
     pub(super) fn peer_address(&self, connection: Connection) -> Result<Address> {

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::compressing::Variants;
 use super::outbox::MAX_WRITE;
 use super::record::Phase;
 use super::state::State;
@@ -294,23 +295,23 @@ impl State {
             self.pass_on(target.borrow(), &frames, messages, except);
         }
         let except = except.and_then(|connection| self.connections.slot(connection.0));
+        let mut variants = Variants::default();
+        let mut give = |state: &mut Self, slot| state.give_in_its_way(slot, &frames, messages, &mut variants, &give);
         match audience {
             None => {}
             Some(Audience::Loop) => {
                 for group in self.groups.slots() {
-                    self.settle_list(Audience::Group(group), except, |state, slot| {
-                        give(state, slot, &frames, messages)
-                    });
+                    self.settle_list(Audience::Group(group), except, &mut give);
                 }
             }
-            Some(one) => self.settle_list(one, except, |state, slot| give(state, slot, &frames, messages)),
+            Some(one) => self.settle_list(one, except, give),
         }
     }
 
     /// Walks the receivers by index, for closing a slow one changes the list: its place is taken by the last one, which
     /// is looked at there.
     #[inline]
-    fn settle_list(&mut self, audience: Audience, except: Option<u32>, give: impl Fn(&mut Self, u32)) {
+    fn settle_list(&mut self, audience: Audience, except: Option<u32>, mut give: impl FnMut(&mut Self, u32)) {
         let mut index = 0;
         while let Some(slot) = self.receiver(audience, index) {
             if Some(slot) != except {

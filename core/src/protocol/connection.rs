@@ -7,6 +7,7 @@
 //! The closing handshake is complete when a Close was both sent and received. After ours no message leaves and none is
 //! delivered; after the peer's nothing it sends is looked at.
 
+use super::deflate::Agreement;
 use super::frame::{self, OpCode, Role};
 use super::message::Receiver;
 use crate::close;
@@ -20,6 +21,8 @@ use crate::event::{Message, ReadyState};
 pub struct Protocol {
     /// Where received bytes go.
     pub receiver: Receiver,
+    /// How messages may be compressed; none where that was not agreed on.
+    pub compression: Option<Agreement>,
     role: Role,
     state: ReadyState,
     sent_close: bool,
@@ -31,6 +34,7 @@ impl Protocol {
     pub fn new(role: Role) -> Self {
         Self {
             receiver: Receiver::default(),
+            compression: None,
             role,
             state: ReadyState::Connecting,
             sent_close: false,
@@ -50,8 +54,9 @@ impl Protocol {
         self.state
     }
 
-    /// The opening handshake is done.
-    pub fn open(&mut self) {
+    /// The opening handshake is done, and this was agreed on.
+    pub fn open(&mut self, compression: Option<Agreement>) {
+        self.compression = compression;
         self.state = ReadyState::Open;
     }
 
@@ -160,7 +165,7 @@ mod tests {
     fn the_closing_handshake_is_complete_when_both_have_closed() {
         let mut protocol = Protocol::new(Role::Server);
         assert!(matches!(protocol.check_open(), Err(Error::NotOpen)));
-        protocol.open();
+        protocol.open(None);
         assert!(protocol.check_open().is_ok() && protocol.is_receiving());
         let mut out = Vec::new();
         protocol.send_close(&mut out, Some(1000), "bye", None);

@@ -44,6 +44,9 @@ pub enum Role {
     Server,
 }
 
+/// The first reserved bit of a frame's first byte: the message is compressed (RFC 7692 section 6).
+const COMPRESSED: u8 = 0x40;
+
 /// Length of the longest header: two bytes, a 64-bit length, a mask.
 pub const MAX_HEADER: usize = 14;
 
@@ -54,6 +57,8 @@ pub struct FrameHeader {
     pub fin: bool,
     /// What the frame carries.
     pub opcode: OpCode,
+    /// It begins a message that is compressed (RFC 7692 section 6).
+    pub compressed: bool,
     /// The key, in frames from a client.
     pub mask: Option<[u8; 4]>,
     /// Bytes of payload that follow; below 2^63.
@@ -62,15 +67,16 @@ pub struct FrameHeader {
 
 /// Reads the header at the begin of `input`, and how long it is; `None` where it does not end there.
 ///
-/// `role` is ours: a server requires masks, a client forbids them. A length that is not written in the shortest way is
-/// taken, as most implementations do, though RFC 6455 section 5.2 asks senders for the shortest.
+/// `role` is ours: a server requires masks, a client forbids them. `deflates` permits messages that are compressed. A
+/// length that is not written in the shortest way is taken, as most implementations do, though RFC 6455 section 5.2 asks
+/// senders for the shortest.
 #[inline]
-pub fn parse(input: &[u8], role: Role) -> Result<Option<(FrameHeader, usize)>, Violation> {
+pub fn parse(input: &[u8], role: Role, deflates: bool) -> Result<Option<(FrameHeader, usize)>, Violation> {
     let [first, second, rest @ ..] = input else {
         // One byte shows reserved bits and opcodes already.
         return match input.first() {
-            Some(&first) if opcode_of(first).is_none() || is_fragmented_control(first) => {
-                Err(explain(first, None, role))
+            Some(&first) if kind_of(first, deflates).is_none() || is_fragmented_control(first) => {
+                Err(explain(first, None, role, deflates))
             }
             _ => Ok(None),
         };
@@ -78,10 +84,12 @@ pub fn parse(input: &[u8], role: Role) -> Result<Option<(FrameHeader, usize)>, V
     let (first, second) = (*first, *second);
     let is_masked = second & 0x80 != 0;
     let short = second & 0x7f;
-    let Some(opcode) = opcode_of(first) else { return Err(explain(first, Some(second), role)) };
+    let Some((opcode, compressed)) = kind_of(first, deflates) else {
+        return Err(explain(first, Some(second), role, deflates));
+    };
     let fin = first & 0x80 != 0;
     if is_masked != (role == Role::Server) || (opcode.is_control() && (!fin || short > 125)) {
-        return Err(explain(first, Some(second), role));
+        return Err(explain(first, Some(second), role, deflates));
     }
     let (length, after, start) = match short {
         126 => {
@@ -102,10 +110,10 @@ pub fn parse(input: &[u8], role: Role) -> Result<Option<(FrameHeader, usize)>, V
         _ => (u64::from(short), rest, 2),
     };
     if role == Role::Client {
-        return Ok(Some((FrameHeader { fin, opcode, mask: None, length }, start)));
+        return Ok(Some((FrameHeader { fin, opcode, compressed, mask: None, length }, start)));
     }
     match after.first_chunk() {
-        Some(mask) => Ok(Some((FrameHeader { fin, opcode, mask: Some(*mask), length }, start + 4))),
+        Some(mask) => Ok(Some((FrameHeader { fin, opcode, compressed, mask: Some(*mask), length }, start + 4))),
         None => Ok(None),
     }
 }
@@ -151,6 +159,20 @@ fn opcode_of(first: u8) -> Option<OpCode> {
     }
 }
 
+/// The same, and whether a compressed message begins: the first reserved bit says so (RFC 7692 section 6), in the first
+/// frame of a message only, and where that was agreed on.
+#[inline]
+fn kind_of(first: u8, deflates: bool) -> Option<(OpCode, bool)> {
+    match opcode_of(first) {
+        Some(opcode) => Some((opcode, false)),
+        None if !deflates || first & COMPRESSED == 0 => None,
+        None => match opcode_of(first & !COMPRESSED) {
+            Some(opcode @ (OpCode::Text | OpCode::Binary)) => Some((opcode, true)),
+            _ => None,
+        },
+    }
+}
+
 #[inline]
 fn is_fragmented_control(first: u8) -> bool {
     first & 0x88 == 0x08
@@ -159,13 +181,21 @@ fn is_fragmented_control(first: u8) -> bool {
 /// What is wrong with the first one or two bytes of a header.
 #[cold]
 #[inline(never)]
-fn explain(first: u8, second: Option<u8>, role: Role) -> Violation {
+fn explain(first: u8, second: Option<u8>, role: Role, deflates: bool) -> Violation {
     let is_masked = second.is_some_and(|second| second & 0x80 != 0);
-    if first & 0x70 != 0 {
-        let bits = first & 0x70;
-        return violation(format!("reserved bits {bits:#04x} are set in a frame, and no extension was agreed on"));
+    match first & 0x70 {
+        COMPRESSED if deflates && kind_of(first, deflates).is_some() => {}
+        COMPRESSED if deflates => {
+            return violation("RSV1, which says compressed, is set in a frame that begins no message");
+        }
+        0 => {}
+        bits => {
+            return violation(format!(
+                "reserved bits {bits:#04x} are set, and no extension was agreed on that uses them"
+            ));
+        }
     }
-    match opcode_of(first) {
+    match opcode_of(first & !COMPRESSED) {
         None => violation(format!("a frame has the reserved opcode {}", first & 0x0f)),
         Some(_) if is_fragmented_control(first) => violation("a control frame is fragmented"),
         Some(_) if role == Role::Server && !is_masked => violation("a frame from a client is not masked"),
@@ -238,27 +268,46 @@ fn append_any(out: &mut Vec<u8>, opcode: OpCode, fin: bool, payload: &[u8], mask
     }
 }
 
+/// Appends a whole message whose payload is compressed.
+pub fn append_compressed(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], mask: Option<[u8; 4]>) {
+    let start = out.len();
+    append(out, opcode, true, payload, mask);
+    out[start] |= COMPRESSED;
+}
+
+/// Frames of our own that are there whole: each one's header, how long that is, and the frame. `role` is that of their
+/// receiver.
+pub fn whole_frames(mut frames: &[u8], role: Role) -> impl Iterator<Item = (FrameHeader, usize, &[u8])> {
+    std::iter::from_fn(move || {
+        let (header, start) = parse(frames, role, true).ok()??;
+        let (frame, rest) = frames.split_at_checked(start + header.length as usize)?;
+        frames = rest;
+        Some((header, start, frame))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn message(input: &[u8], role: Role) -> String {
-        let violation = parse(input, role).expect_err("must be refused");
+        let violation = parse(input, role, false).expect_err("must be refused");
         assert_eq!(violation.code, 1002);
         violation.message.into_owned()
     }
 
     #[test]
     fn the_examples_of_rfc_6455_section_5_7_are_read() {
-        let (header, start) = parse(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", Role::Server).unwrap().unwrap();
+        let (header, start) =
+            parse(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", Role::Server, false).unwrap().unwrap();
         let mask = Some([0x37, 0xfa, 0x21, 0x3d]);
-        assert_eq!(header, FrameHeader { fin: true, opcode: OpCode::Text, mask, length: 5 });
+        assert_eq!(header, FrameHeader { fin: true, opcode: OpCode::Text, compressed: false, mask, length: 5 });
         assert_eq!(start, 6);
-        let (header, start) = parse(b"\x01\x03Hel", Role::Client).unwrap().unwrap();
+        let (header, start) = parse(b"\x01\x03Hel", Role::Client, false).unwrap().unwrap();
         assert_eq!((header.fin, header.opcode, header.length, start), (false, OpCode::Text, 3, 2));
-        let (header, start) = parse(b"\x82\x7e\x01\x00", Role::Client).unwrap().unwrap();
+        let (header, start) = parse(b"\x82\x7e\x01\x00", Role::Client, false).unwrap().unwrap();
         assert_eq!((header.opcode, header.length, start), (OpCode::Binary, 256, 4));
-        let (header, start) = parse(b"\x82\x7f\0\0\0\0\0\x01\0\0", Role::Client).unwrap().unwrap();
+        let (header, start) = parse(b"\x82\x7f\0\0\0\0\0\x01\0\0", Role::Client, false).unwrap().unwrap();
         assert_eq!((header.length, start), (65536, 10));
     }
 
@@ -268,9 +317,9 @@ mod tests {
             [&b"\x81\x85\x01\x02\x03\x04"[..], b"\x82\xfe\x01\0\x01\x02\x03\x04", b"\x82\xff\0\0\0\0\0\x01\0\0abcd"]
         {
             for cut in 0..header.len() {
-                assert_eq!(parse(&header[..cut], Role::Server).unwrap(), None);
+                assert_eq!(parse(&header[..cut], Role::Server, false).unwrap(), None);
             }
-            assert_eq!(parse(header, Role::Server).unwrap().unwrap().1, header.len());
+            assert_eq!(parse(header, Role::Server, false).unwrap().unwrap().1, header.len());
         }
     }
 
@@ -279,8 +328,11 @@ mod tests {
         for length in [0, 1, 125, 126, 127, 65535, 65536, 1 << 20] {
             for (mask, role) in [(None, Role::Client), (Some([1, 2, 3, 4]), Role::Server)] {
                 let (header, end) = encode_header(OpCode::Binary, false, length, mask);
-                let (parsed, start) = parse(&header[..end], role).unwrap().unwrap();
-                assert_eq!(parsed, FrameHeader { fin: false, opcode: OpCode::Binary, mask, length: length as u64 });
+                let (parsed, start) = parse(&header[..end], role, false).unwrap().unwrap();
+                assert_eq!(
+                    parsed,
+                    FrameHeader { fin: false, opcode: OpCode::Binary, compressed: false, mask, length: length as u64 }
+                );
                 assert_eq!(start, end);
                 let payload = vec![b'x'; length];
                 let mut frame = b"before".to_vec();
@@ -310,6 +362,40 @@ mod tests {
     }
 
     #[test]
+    fn hostile_28_rsv1_begins_a_compressed_message_where_that_was_agreed_on_and_nothing_else() {
+        for (first, opcode) in [(0xc1, OpCode::Text), (0xc2, OpCode::Binary), (0x41, OpCode::Text)] {
+            let (header, _) = parse(&[first, 0], Role::Client, true).unwrap().unwrap();
+            assert_eq!((header.opcode, header.compressed, header.fin), (opcode, true, first & 0x80 != 0));
+            assert!(parse(&[first], Role::Client, true).unwrap().is_none());
+        }
+        assert!(!parse(b"\x81\x00", Role::Client, true).unwrap().unwrap().0.compressed);
+        for first in [0xc0, 0x40, 0xc8, 0xc9, 0xca, 0xc3, 0xcb] {
+            for bytes in [&[first][..], &[first, 0]] {
+                assert!(parse(bytes, Role::Client, true).unwrap_err().message.contains("RSV1"), "{first:x}");
+            }
+        }
+        for first in [0xa1, 0x91, 0xe1, 0xd2, 0xf1] {
+            assert!(parse(&[first, 0], Role::Client, true).unwrap_err().message.contains("reserved bits"), "{first:x}");
+        }
+        assert!(parse(b"\xc1\x80", Role::Client, true).unwrap_err().message.contains("is masked"));
+    }
+
+    #[test]
+    fn whole_frames_are_walked() {
+        let mut out = Vec::new();
+        append(&mut out, OpCode::Text, true, b"abc", None);
+        append_compressed(&mut out, OpCode::Binary, &[7; 300], None);
+        append(&mut out, OpCode::Ping, true, b"", None);
+        let end = out.len();
+        out.extend(b"\x82\x05cut");
+        let found: Vec<_> = whole_frames(&out, Role::Client).collect();
+        let kinds: Vec<_> = found.iter().map(|(header, ..)| (header.opcode, header.compressed)).collect();
+        assert_eq!(kinds, [(OpCode::Text, false), (OpCode::Binary, true), (OpCode::Ping, false)]);
+        assert_eq!(found[1].2[found[1].1..], [7; 300]);
+        assert_eq!(found.iter().map(|(.., frame)| frame.len()).sum::<usize>(), end);
+    }
+
+    #[test]
     fn reserved_opcodes_are_refused_at_the_first_byte() {
         for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
             assert!(message(&[0x80 | opcode], Role::Client).contains("reserved opcode"));
@@ -329,12 +415,12 @@ mod tests {
         assert!(message(b"\x09\x00", Role::Client).contains("fragmented"));
         assert!(message(b"\x89\x7e", Role::Client).contains("125"));
         assert!(message(b"\x88\xff", Role::Server).contains("125"));
-        assert!(parse(b"\x89\x7d", Role::Client).is_ok());
+        assert!(parse(b"\x89\x7d", Role::Client, false).is_ok());
     }
 
     #[test]
     fn a_length_that_is_not_the_shortest_is_taken() {
-        assert_eq!(parse(b"\x82\x7e\0\x05", Role::Client).unwrap().unwrap().0.length, 5);
-        assert_eq!(parse(b"\x82\x7f\0\0\0\0\0\0\0\x05", Role::Client).unwrap().unwrap().0.length, 5);
+        assert_eq!(parse(b"\x82\x7e\0\x05", Role::Client, false).unwrap().unwrap().0.length, 5);
+        assert_eq!(parse(b"\x82\x7f\0\0\0\0\0\0\0\x05", Role::Client, false).unwrap().unwrap().0.length, 5);
     }
 }

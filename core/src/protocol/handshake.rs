@@ -10,6 +10,7 @@ use tungstenite::http::Uri;
 use crate::config::{Options, Origins};
 use crate::error::{Error, Failure, FailureKind, Stage};
 use crate::event::{Headers, check_header, is_token};
+use crate::protocol::deflate::{self, Agreement};
 use crate::protocol::http::{self, Body, HttpError, RequestHead, ResponseHead};
 
 /// What a request asks for: `Some` is the key of a valid request for a WebSocket, `None` a plain GET or HEAD, one with
@@ -160,13 +161,22 @@ pub fn choose_subprotocol<'o>(headers: Headers<'_>, supported: &'o [String]) -> 
 }
 
 /// Appends the answer that opens a WebSocket. The further headers have been checked by [`check_header`].
-pub fn write_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>, headers: &[(String, String)]) {
+pub fn write_accept(
+    out: &mut Vec<u8>,
+    key: &str,
+    subprotocol: Option<&str>,
+    compression: Option<Agreement>,
+    headers: &[(String, String)],
+) {
     const BEGIN: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
     out.reserve(256);
     out.extend_from_slice(BEGIN);
     http::write_header(out, "Sec-WebSocket-Accept", &derive_accept_key(key.as_bytes()));
     if let Some(subprotocol) = subprotocol {
         http::write_header(out, "Sec-WebSocket-Protocol", subprotocol);
+    }
+    if let Some(compression) = compression {
+        http::write_header(out, "Sec-WebSocket-Extensions", &compression.to_string());
     }
     http::write_headers(out, headers);
     out.extend_from_slice(b"\r\n");
@@ -278,6 +288,9 @@ pub fn write_request(out: &mut Vec<u8>, url: &Url, key: &str, options: &Options)
     if !options.subprotocols.is_empty() {
         http::write_header(out, "Sec-WebSocket-Protocol", &options.subprotocols.join(", "));
     }
+    if let Some(compression) = &options.compression {
+        http::write_header(out, "Sec-WebSocket-Extensions", &deflate::offer(compression));
+    }
     http::write_headers(out, &options.headers);
     out.extend_from_slice(b"\r\n");
     Ok(())
@@ -296,12 +309,20 @@ pub fn check_subprotocols(names: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks the server's answer to a request with this key (RFC 6455 section 4.1), and returns the subprotocol agreed on,
-/// if any: a server may leave the choice out.
+/// What a server's answer agrees to, if anything: it may leave each choice out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// The subprotocol.
+    pub subprotocol: Option<String>,
+    /// How messages may be compressed.
+    pub compression: Option<Agreement>,
+}
+
+/// Checks the server's answer to a request with this key (RFC 6455 section 4.1), and returns what was agreed on.
 ///
 /// # Errors
 /// What is wrong with the answer, and its status.
-pub fn check_response(head: &ResponseHead<'_, '_>, key: &str, offered: &[String]) -> Result<Option<String>, Failure> {
+pub fn check_response(head: &ResponseHead<'_, '_>, key: &str, options: &Options) -> Result<Agreed, Failure> {
     let fail = |kind, message: Cow<'static, str>| {
         let mut failure = Failure::new(Stage::Http, kind, message);
         failure.http_status = Some(head.status);
@@ -312,6 +333,7 @@ pub fn check_response(head: &ResponseHead<'_, '_>, key: &str, offered: &[String]
         return Err(fail(FailureKind::Refused, message.into()));
     }
     let broken = |message: &'static str| Err(fail(FailureKind::Protocol, message.into()));
+    let offered = &options.subprotocols;
     let headers = Headers(head.headers);
     if head.version < 1 {
         return broken("the server's answer is not HTTP/1.1");
@@ -327,16 +349,15 @@ pub fn check_response(head: &ResponseHead<'_, '_>, key: &str, offered: &[String]
         Ok(None) => return broken("the server's answer has no header Sec-WebSocket-Accept"),
         _ => return broken("the server's Sec-WebSocket-Accept does not belong to our key"),
     }
-    if http::values(head.headers, "sec-websocket-extensions").any(|value| !value.is_empty()) {
-        return broken("the server's answer names an extension that was not offered");
-    }
+    let compression = deflate::check_answer(head.headers, options.compression.as_ref())
+        .map_err(|why| fail(FailureKind::Protocol, format!("the server's answer {why}").into()))?;
     let Ok(subprotocol) = only(head.headers, "sec-websocket-protocol") else {
         return broken("the server's answer names more than one subprotocol");
     };
     match subprotocol {
-        None => Ok(None),
+        None => Ok(Agreed { subprotocol: None, compression }),
         Some(name) => match offered.iter().find(|offer| offer.as_bytes() == name) {
-            Some(name) => Ok(Some(name.clone())),
+            Some(name) => Ok(Agreed { subprotocol: Some(name.clone()), compression }),
             None => {
                 let name = String::from_utf8_lossy(name);
                 let message = format!("the server chose the subprotocol {name:?}, which was not offered");

@@ -10,9 +10,11 @@ use crate::close;
 use crate::config::Options;
 use crate::error::FailureKind;
 use crate::event::Message;
+use crate::protocol::deflate::{Inflater, Inflation};
 use crate::protocol::frame::{self, FrameHeader, MAX_HEADER, OpCode, Role, SHORT_HEADER};
 use crate::protocol::unmask::{unmask, unmask_from};
 
+mod inflating;
 mod utf8;
 
 use utf8::Utf8;
@@ -68,6 +70,8 @@ pub enum Received<'b> {
     Message(Message<'b>),
     /// A message that spanned reads or frames.
     Assembled(Assembled),
+    /// A message that was compressed.
+    Inflated(Inflated),
     /// A frame of a fragmented message, with [`Limits::deliver_fragments`] only.
     Fragment {
         /// The message is text; this part of it may be cut inside a character.
@@ -119,6 +123,28 @@ impl Assembled {
     }
 }
 
+/// A message that was compressed. Text is not validated before it is asked for, so that it is done once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Inflated {
+    is_text: bool,
+    payload: Vec<u8>,
+}
+
+impl Inflated {
+    /// The message, as programs hear it.
+    ///
+    /// # Errors
+    /// 1007 for a text that is not UTF-8.
+    pub fn message(&self) -> Result<Message<'_>, Violation> {
+        if self.is_text { text(&self.payload) } else { Ok(Message::Binary(&self.payload)) }
+    }
+
+    /// The buffer it was inflated into.
+    pub fn into_payload(self) -> Vec<u8> {
+        self.payload
+    }
+}
+
 /// Where less than this is missing of a frame, it is received with everything else.
 const DIRECT: u64 = 16 * 1024;
 /// How much is made room for at first.
@@ -126,7 +152,8 @@ const FIRST_ROOM: usize = 64 * 1024;
 /// How much of what follows a frame may come with its end.
 pub const BEHIND: usize = 1024;
 
-/// The receiving half of one connection. Between whole messages it owns nothing.
+/// The receiving half of one connection. Between whole messages it owns nothing but the context of a peer whose
+/// compressed messages may refer to earlier ones.
 #[derive(Debug, Default)]
 pub struct Receiver {
     partial: Option<Box<Partial>>,
@@ -163,7 +190,10 @@ impl Receiver {
             return None;
         };
         let left = frame.left();
-        if left < DIRECT || (limits.deliver_fragments && !(frame.header.fin && message.fragments == 1)) {
+        if message.is_compressed
+            || left < DIRECT
+            || (limits.deliver_fragments && !(frame.header.fin && message.fragments == 1))
+        {
             return None;
         }
         let Assembled::Binary(bytes) = &mut message.assembled else { return None };
@@ -203,7 +233,8 @@ impl Receiver {
         self.partial.as_ref().and_then(|partial| partial.message.as_ref()).is_some_and(|message| message.is_complete)
     }
 
-    /// Takes at most one event off `input`, and returns what is left of it.
+    /// Takes at most one event off `input`, and returns what is left of it. Compressed messages are permitted where there is
+    /// an `inflation`.
     ///
     /// `(None, [])` says that more bytes are needed: what was there has been consumed. After a violation, and after a
     /// Close, the receiver must not be asked again.
@@ -213,13 +244,15 @@ impl Receiver {
         mut input: &'b mut [u8],
         role: Role,
         limits: &Limits,
+        inflation: Option<Inflation<'_>>,
     ) -> Result<(Option<Received<'b>>, &'b mut [u8]), Violation> {
         if let Some(message) = self.receive_short(&mut input, role, limits) {
             return message.map(|message| (Some(Received::Message(message)), input));
         }
         if self.partial.is_none()
-            && let Some((header, start)) = frame::parse(input, role)?
+            && let Some((header, start)) = frame::parse(input, role, inflation.is_some())?
             && header.fin
+            && !header.compressed
             && header.opcode != OpCode::Continuation
             && header.length <= (input.len() - start) as u64
         {
@@ -232,10 +265,10 @@ impl Receiver {
             unmask_part(payload, header.mask, 0);
             return Ok((Some(whole(header.opcode, payload)?), rest));
         }
-        self.receive_part(input, role, limits)
+        self.receive_part(input, role, limits, inflation)
     }
 
-    /// Whether part of a frame or of a message is held.
+    /// Whether part of a frame or of a message is held, or a context.
     pub fn is_partial(&self) -> bool {
         self.partial.is_some()
     }
@@ -246,35 +279,43 @@ impl Receiver {
         mut input: &'b mut [u8],
         role: Role,
         limits: &Limits,
+        mut inflation: Option<Inflation<'_>>,
     ) -> Result<(Option<Received<'b>>, &'b mut [u8]), Violation> {
-        if self.is_ready() {
-            let message = self.partial.take().and_then(|partial| partial.message);
+        if self.is_ready()
+            && let Some(mut partial) = self.partial.take()
+        {
+            let message = partial.message.take();
+            self.keep(partial);
             return Ok((message.map(|message| Received::Assembled(message.assembled)), input));
         }
         if input.is_empty() {
             return Ok((None, input));
         }
         let mut partial = self.partial.take().unwrap_or_default();
-        while let Some(mut frame) = partial.next_frame(&mut input, role, limits)? {
+        while let Some(mut frame) = partial.next_frame(&mut input, role, limits, inflation.is_some())? {
             let left = frame.header.length - frame.received;
             let here = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
             let (bytes, rest) = input.split_at_mut(here);
             input = rest;
-            let received = partial.take_payload(&mut frame, bytes, limits)?;
+            let received = partial.take_payload(&mut frame, bytes, limits, inflation.as_mut())?;
             if frame.received < frame.header.length {
                 partial.frame = Some(frame);
                 break;
             }
             if received.is_some() {
-                if partial.is_needed() {
-                    self.partial = Some(partial);
-                }
+                self.keep(partial);
                 return Ok((received, input));
             }
         }
         // The input is used up, and cannot have ended between messages: that end would have been an event.
         self.partial = Some(partial);
         Ok((None, input))
+    }
+
+    fn keep(&mut self, partial: Box<Partial>) {
+        if partial.is_needed() {
+            self.partial = Some(partial);
+        }
     }
 }
 
@@ -346,6 +387,12 @@ impl Limits {
     fn largest(&self) -> u64 {
         self.max_message.min(isize::MAX as u64)
     }
+
+    /// No message within the limit is longer when it is compressed, however badly.
+    fn largest_compressed(&self) -> u64 {
+        let largest = self.largest();
+        largest + largest / 4 + 1024
+    }
 }
 
 /// What a connection holds in the middle of a frame or message.
@@ -360,6 +407,8 @@ struct Partial {
     control: Vec<u8>,
     /// The message whose frames are arriving.
     message: Option<Assembly>,
+    /// What the peer's next compressed message may refer to.
+    context: Option<Inflater>,
 }
 
 #[derive(Debug)]
@@ -388,22 +437,33 @@ struct Assembly {
     utf8: Utf8,
     /// The last frame was received directly to its end.
     is_complete: bool,
+    is_compressed: bool,
+    /// Of a compressed message that has begun to come.
+    inflater: Option<Inflater>,
+    /// What earlier fragments of it that were delivered have inflated to.
+    delivered: u64,
 }
 
 impl Partial {
     fn is_needed(&self) -> bool {
-        self.message.is_some() || self.frame.is_some() || self.header_length > 0
+        self.message.is_some() || self.frame.is_some() || self.header_length > 0 || self.context.is_some()
     }
 
     /// The frame in progress, or the next one if its header ends in `input`; takes the header off.
-    fn next_frame(&mut self, input: &mut &mut [u8], role: Role, limits: &Limits) -> Result<Option<Frame>, Violation> {
+    fn next_frame(
+        &mut self,
+        input: &mut &mut [u8],
+        role: Role,
+        limits: &Limits,
+        deflates: bool,
+    ) -> Result<Option<Frame>, Violation> {
         if let Some(frame) = self.frame.take() {
             return Ok(Some(frame));
         }
         let held = usize::from(self.header_length);
         let taken = (MAX_HEADER - held).min(input.len());
         self.header[held..held + taken].copy_from_slice(&input[..taken]);
-        let (header, used) = match frame::parse(&self.header[..held + taken], role)? {
+        let (header, used) = match frame::parse(&self.header[..held + taken], role, deflates)? {
             Some((header, length)) => {
                 self.header_length = 0;
                 // What was held did not make a header, so its end is in this input.
@@ -433,7 +493,7 @@ impl Partial {
                 let message = "a new message begins inside a fragmented one";
                 return Err(Violation::protocol(close::PROTOCOL_ERROR, message));
             }
-            (None, opcode) => self.message.insert(Assembly::new(opcode == OpCode::Text)),
+            (None, opcode) => self.message.insert(Assembly::new(opcode == OpCode::Text, header.compressed)),
         };
         message.fragments = message.fragments.saturating_add(1);
         if message.fragments > limits.max_fragments {
@@ -444,7 +504,8 @@ impl Partial {
             ));
         }
         message.announced = message.announced.saturating_add(header.length);
-        if message.announced > limits.largest() {
+        let most = if message.is_compressed { limits.largest_compressed() } else { limits.largest() };
+        if message.announced > most {
             return Err(too_big(message.announced, limits));
         }
         Ok(())
@@ -456,8 +517,9 @@ impl Partial {
         frame: &mut Frame,
         bytes: &'b mut [u8],
         limits: &Limits,
+        inflation: Option<&mut Inflation<'_>>,
     ) -> Result<Option<Received<'b>>, Violation> {
-        let FrameHeader { fin, opcode, mask, length } = frame.header;
+        let FrameHeader { fin, opcode, mask, length, .. } = frame.header;
         let left = length - frame.received;
         let is_whole = bytes.len() as u64 == length;
         let ends = bytes.len() as u64 == left;
@@ -475,6 +537,15 @@ impl Partial {
         };
 
         let is_fragmented = !fin || message.fragments > 1;
+        if let Some(inflation) = inflation
+            && message.is_compressed
+        {
+            unmask_part(bytes, mask, phase);
+            let is_all = is_whole && !is_fragmented;
+            let delivers = is_fragmented && limits.deliver_fragments;
+            message.inflate(bytes, is_all, delivers, limits, inflation, &mut self.context)?;
+            return if ends { self.end_compressed(fin, delivers, inflation) } else { Ok(None) };
+        }
         if is_whole && !is_fragmented {
             // Only its header was cut.
             unmask_part(bytes, mask, phase);
@@ -505,8 +576,9 @@ impl Partial {
 }
 
 impl Assembly {
-    fn new(is_text: bool) -> Self {
-        let assembled = if is_text { Assembled::Text(String::new()) } else { Assembled::Binary(Vec::new()) };
+    fn new(is_text: bool, is_compressed: bool) -> Self {
+        let is_string = is_text && !is_compressed;
+        let assembled = if is_string { Assembled::Text(String::new()) } else { Assembled::Binary(Vec::new()) };
         Self {
             is_text,
             fragments: 0,
@@ -515,6 +587,9 @@ impl Assembly {
             fragment: Vec::new(),
             utf8: Utf8::default(),
             is_complete: false,
+            is_compressed,
+            inflater: None,
+            delivered: 0,
         }
     }
 

@@ -191,7 +191,7 @@ fn the_first_supported_subprotocol_that_is_offered_is_chosen() {
 #[test]
 fn the_answer_of_rfc_6455_section_1_3_is_written() {
     let mut out = Vec::new();
-    write_accept(&mut out, KEY, Some("chat"), &[("X-Server".into(), "wsx".into())]);
+    write_accept(&mut out, KEY, Some("chat"), None, &[("X-Server".into(), "wsx".into())]);
     let expected = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {ACCEPT}\r\nSec-WebSocket-Protocol: chat\r\nX-Server: wsx\r\n\r\n"
@@ -298,8 +298,9 @@ fn hostile_44_nothing_is_written_where_a_header_or_subprotocol_cannot_be_sent() 
 fn response(head: &str, offered: &[&str]) -> Result<Option<String>, (FailureKind, Option<u16>, String)> {
     let mut storage = [MaybeUninit::uninit(); 20];
     let head = http::parse_response(head.as_bytes(), &mut storage).unwrap();
-    let offered: Vec<String> = offered.iter().map(|&name| name.into()).collect();
-    check_response(&head, KEY, &offered)
+    let subprotocols = offered.iter().map(|&name| name.into()).collect();
+    check_response(&head, KEY, &Options { subprotocols, ..Options::default() })
+        .map(|agreed| agreed.subprotocol)
         .map_err(|failure| (failure.kind, failure.http_status, failure.message.into_owned()))
 }
 

@@ -23,6 +23,11 @@ fn own(received: Received<'_>) -> Event {
         Received::Message(Message::Binary(bytes)) => Event::Binary(bytes.into()),
         Received::Assembled(Assembled::Text(text)) => Event::Text(text),
         Received::Assembled(Assembled::Binary(bytes)) => Event::Binary(bytes),
+        Received::Inflated(inflated) => match inflated.message() {
+            Ok(Message::Text(text)) => Event::Text(text.into()),
+            Ok(Message::Binary(bytes)) => Event::Binary(bytes.into()),
+            Err(violation) => Event::Failed(violation.code, violation.kind),
+        },
         Received::Fragment { is_text, is_first, is_last, payload } => {
             Event::Fragment(is_text, is_first, is_last, payload.into_owned())
         }
@@ -39,7 +44,7 @@ fn feed(receiver: &mut Receiver, reads: &[&[u8]], role: Role, limits: &Limits) -
         let mut buffer = read.to_vec();
         let mut input = &mut buffer[..];
         loop {
-            match receiver.receive(input, role, limits) {
+            match receiver.receive(input, role, limits, None) {
                 Ok((Some(received), rest)) => {
                     events.push(own(received));
                     input = rest;
@@ -80,7 +85,7 @@ fn with(bytes: &[u8], limits: &Limits) -> Vec<Event> {
 /// The same frames, as a client would send them; `None` where they are not whole frames.
 fn mask_all(mut bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
     while !bytes.is_empty() {
-        let (header, start) = frame::parse(bytes, Role::Client).ok()??;
+        let (header, start) = frame::parse(bytes, Role::Client, false).ok()??;
         let end = start + usize::try_from(header.length).ok()?;
         frame::append(out, header.opcode, header.fin, bytes.get(start..end)?, Some(KEY));
         bytes = &bytes[end..];
@@ -109,18 +114,18 @@ fn a_message_that_is_there_whole_is_lent_and_nothing_is_held() {
     let mut receiver = Receiver::default();
     let mut input = *b"\x82\x03abc\x81\x00\x89\x00\x82\x01";
     let start = input.as_ptr() as usize;
-    let (received, rest) = receiver.receive(&mut input, Role::Client, &LIMITS).unwrap();
+    let (received, rest) = receiver.receive(&mut input, Role::Client, &LIMITS, None).unwrap();
     let Some(Received::Message(Message::Binary(payload))) = received else { panic!("{received:?}") };
     assert_eq!((payload, payload.as_ptr() as usize - start), (&b"abc"[..], 2));
-    let (received, rest) = receiver.receive(rest, Role::Client, &LIMITS).unwrap();
+    let (received, rest) = receiver.receive(rest, Role::Client, &LIMITS, None).unwrap();
     assert!(matches!(received, Some(Received::Message(Message::Text("")))));
-    let (received, rest) = receiver.receive(rest, Role::Client, &LIMITS).unwrap();
+    let (received, rest) = receiver.receive(rest, Role::Client, &LIMITS, None).unwrap();
     assert!(matches!(received, Some(Received::Ping(Cow::Borrowed(b"")))));
     assert!(!receiver.is_partial());
-    let (received, rest) = receiver.receive(rest, Role::Client, &LIMITS).unwrap();
+    let (received, rest) = receiver.receive(rest, Role::Client, &LIMITS, None).unwrap();
     assert!(received.is_none() && rest.is_empty() && receiver.is_partial());
     let mut last = [7];
-    let (received, _) = receiver.receive(&mut last, Role::Client, &LIMITS).unwrap();
+    let (received, _) = receiver.receive(&mut last, Role::Client, &LIMITS, None).unwrap();
     // Its header was cut, its payload is whole: it is still lent.
     assert!(matches!(received, Some(Received::Message(Message::Binary(&[7])))));
     assert!(!receiver.is_partial());
@@ -130,7 +135,7 @@ fn a_message_that_is_there_whole_is_lent_and_nothing_is_held() {
 #[test]
 fn nothing_in_is_nothing_out() {
     let mut receiver = Receiver::default();
-    assert!(matches!(receiver.receive(&mut [], Role::Server, &LIMITS), Ok((None, []))));
+    assert!(matches!(receiver.receive(&mut [], Role::Server, &LIMITS, None), Ok((None, []))));
     assert!(!receiver.is_partial());
 }
 
@@ -317,7 +322,7 @@ fn hostile_25_byte_by_byte_costs_bounded_bookkeeping() {
     let mut receiver = Receiver::default();
     let (last, all) = frame.split_last().unwrap();
     for byte in all {
-        assert!(matches!(receiver.receive(&mut [*byte], Role::Server, &LIMITS), Ok((None, []))));
+        assert!(matches!(receiver.receive(&mut [*byte], Role::Server, &LIMITS, None), Ok((None, []))));
     }
     assert!(held_by(&receiver) <= text.len());
     assert_eq!(feed(&mut receiver, &[&[*last]], Role::Server, &LIMITS), [Event::Text(text)]);
