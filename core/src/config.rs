@@ -3,6 +3,8 @@
 //! Sizes are bytes. A size or count of 0 means "no limit", a [`Duration`] of zero means "off", unless a field says
 //! otherwise. Options are read when a listener or a connection is made; changing them later has no effect on it.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What a connection does with a message that finds too much output waiting (see [`Options::backlog_limit`]).
@@ -35,6 +37,98 @@ pub enum Origins {
     List(Vec<String>),
     /// Any origin; the request hook may still reject.
     Any,
+}
+
+/// A text in PEM (RFC 7468): in a file, or here.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Pem {
+    /// The file is read when a listener or a connection is made, or TLS is [reloaded](crate::Handle::reload_tls).
+    File(PathBuf),
+    /// The text itself.
+    Bytes(Vec<u8>),
+}
+
+impl fmt::Debug for Pem {
+    /// A private key is never shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+        }
+    }
+}
+
+impl From<&str> for Pem {
+    /// The path of a file.
+    fn from(path: &str) -> Self {
+        Self::File(path.into())
+    }
+}
+
+impl From<PathBuf> for Pem {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl From<Vec<u8>> for Pem {
+    /// The text itself.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+/// A certificate and its private key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The certificate, then those of its issuers, up to one that the peer knows.
+    pub chain: Pem,
+    /// The key in PKCS#8, PKCS#1 or SEC 1 (`PRIVATE KEY`, `RSA PRIVATE KEY`, `EC PRIVATE KEY`), not encrypted.
+    pub key: Pem,
+}
+
+/// Whether a server asks clients for a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// It does not ask.
+    #[default]
+    None,
+    /// It asks. A client without one is served; one that shows a certificate that is not from an issuer in
+    /// [`Tls::ca`] is refused.
+    Optional,
+    /// It asks, and refuses a client without a certificate from an issuer in [`Tls::ca`].
+    Required,
+}
+
+/// The choices for TLS 1.2 and 1.3 (RFC 5246, RFC 8446). A [`Pem`] is read, and an error in it told, when a listener or a
+/// connection is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tls {
+    /// Server: at least one. The first that is valid for the name the client asks for (SNI, RFC 6066 section 3), and has
+    /// a kind of key that the client takes, is shown; the first of all where none is. Client: the first is shown when
+    /// the server asks for one. Default none.
+    pub certificates: Vec<Certificate>,
+    /// Client: certificates of the issuers to trust, instead of the system's. Server: those of the issuers of
+    /// acceptable client certificates, for `client_auth`. Default none.
+    pub ca: Option<Pem>,
+    /// Server: whether clients are asked for a certificate. Default [`ClientAuth::None`].
+    pub client_auth: ClientAuth,
+    /// Client: the name to ask for, and to find in the server's certificate, instead of the URL's host. Default none.
+    pub server_name: Option<String>,
+    /// The protocols to agree on (ALPN, RFC 7301), in order of preference, each of 1 to 255 bytes. A peer that offers
+    /// only others is refused; one that offers none is served. Default empty: `http/1.1`.
+    pub alpn: Vec<String>,
+    /// Client: take any certificate, of anybody, for any name, also an expired one. The connection is encrypted then, but
+    /// to whom is unknown: whoever is on the way can read and change everything. For tests. Default false.
+    pub danger_accept_invalid_certificates: bool,
+}
+
+impl Tls {
+    /// The choices of a server with this certificate chain and key: paths of files, or bytes.
+    pub fn server(chain: impl Into<Pem>, key: impl Into<Pem>) -> Self {
+        Self { certificates: vec![Certificate { chain: chain.into(), key: key.into() }], ..Self::default() }
+    }
 }
 
 /// The options of a listener or of a client connection.
@@ -89,6 +183,10 @@ pub struct Options {
     pub compression: Option<Compression>,
     /// Set TCP_NODELAY. Default true.
     pub no_delay: bool,
+    /// TLS. Server: every connection speaks it; none: plain. Client: the choices for `wss://`, which speaks TLS in any case;
+    /// without effect on `ws://`. Default none: a client then trusts the issuers that the system trusts, as they are when
+    /// the process first needs them (the environment variables SSL_CERT_FILE and SSL_CERT_DIR name others).
+    pub tls: Option<Tls>,
 
     /// Server: which web pages may connect. Default [`Origins::SameHost`].
     pub origins: Origins,
@@ -125,6 +223,7 @@ impl Default for Options {
             max_topics: 128,
             compression: None,
             no_delay: true,
+            tls: None,
             origins: Origins::SameHost,
             path: None,
             max_connections: 0,

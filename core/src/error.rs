@@ -95,6 +95,9 @@ pub enum Stage {
     Resolve,
     /// Opening the transport, or accepting it.
     Connect,
+    /// The TLS handshake, and what TLS itself reports until the connection is open: in TLS 1.3 a server may refuse a
+    /// client's certificate after the client is done.
+    Tls,
     /// The HTTP part of the opening handshake, or a plain HTTP answer.
     Http,
     /// Open, or closing.
@@ -142,7 +145,13 @@ impl Failure {
         Self { stage, kind, os_error: None, http_status: None, message: message.into() }
     }
 
+    /// What failed while `doing`; an error that carries a failure tells that one.
     pub(crate) fn transport(stage: Stage, doing: &str, source: &io::Error) -> Self {
+        if let Some(told) = source.get_ref().and_then(|inner| inner.downcast_ref::<Self>()) {
+            // Only TLS tells so much, and the HTTP above it has not begun to matter.
+            let stage = if stage == Stage::Http { Stage::Tls } else { stage };
+            return Self { stage, ..told.clone() };
+        }
         Self {
             os_error: source.raw_os_error(),
             ..Self::new(stage, FailureKind::Transport, format!("{doing}: {source}"))

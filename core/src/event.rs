@@ -197,6 +197,14 @@ pub struct Request<'a> {
     pub(crate) target: &'a str,
     pub(crate) headers: Headers<'a>,
     pub(crate) is_upgrade: bool,
+    pub(crate) secured: Option<&'a Secured>,
+}
+
+/// What the TLS handshake has told of a client.
+#[derive(Debug, Default)]
+pub(crate) struct Secured {
+    pub(crate) certificates: Vec<Vec<u8>>,
+    pub(crate) server_name: Option<String>,
 }
 
 impl<'a> Request<'a> {
@@ -243,6 +251,24 @@ impl<'a> Request<'a> {
     /// Whether this is a valid request for a WebSocket, rather than a plain HTTP request.
     pub fn is_upgrade(&self) -> bool {
         self.is_upgrade
+    }
+
+    /// Whether the request came over TLS that ends here, rather than at a proxy.
+    pub fn is_secure(&self) -> bool {
+        self.secured.is_some()
+    }
+
+    /// The client's certificate and those of its issuers that it sent, in DER, the client's own first. It is verified: from
+    /// an issuer in [`Tls::ca`](crate::Tls::ca), valid now, and the client has its key. Empty where it showed none, or was
+    /// not asked (see [`Tls::client_auth`](crate::Tls::client_auth)).
+    pub fn peer_certificates(&self) -> &'a [Vec<u8>] {
+        self.secured.map_or(&[], |secured| &secured.certificates)
+    }
+
+    /// The name that the client asked for in the TLS handshake (SNI, RFC 6066 section 3), in lower case; none without TLS,
+    /// and for an address.
+    pub fn server_name(&self) -> Option<&'a str> {
+        self.secured.and_then(|secured| secured.server_name.as_deref())
     }
 }
 

@@ -41,7 +41,7 @@ pub mod event;
 pub mod protocol;
 
 pub use close::{Close, Side};
-pub use config::{BacklogPolicy, Compression, LoopOptions, Options, Origins};
+pub use config::{BacklogPolicy, Certificate, ClientAuth, Compression, LoopOptions, Options, Origins, Pem, Tls};
 pub use engine::event_loop::EventLoop;
 pub use engine::handle::Handle;
 pub use error::{Error, Failure, FailureKind, Result, Stage};

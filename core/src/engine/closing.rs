@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::record::{Ending, NO_MEMBER, Phase};
+use super::record::{Ending, NO_MEMBER, Phase, Record};
 use super::state::{News, State};
 use super::timers::{TimerKey, millis};
 use crate::close::{self, Side};
@@ -34,6 +34,7 @@ impl Phase {
         match self {
             Self::Resolving => Stage::Resolve,
             Self::Dialing => Stage::Connect,
+            Self::Securing => Stage::Tls,
             Self::Request | Self::Response | Self::Stream => Stage::Http,
             Self::WebSocket | Self::Ending | Self::Dead => Stage::WebSocket,
         }
@@ -59,12 +60,12 @@ impl State {
                 }
                 self.end(slot, Ending::orderly(code, reason, Side::Us, true));
             }
-            Phase::Resolving | Phase::Dialing | Phase::Response => {
+            // Of a server's only the request hook sees such a number, and its answer decides.
+            Phase::Request | Phase::Securing if !record.announced => return Err(Error::NotOpen),
+            Phase::Request | Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Response => {
                 self.set_ending(slot, Ending::orderly(close::ABNORMAL, "", Side::Us, false));
                 self.finish(slot);
             }
-            // Only the request hook sees such a number, and its answer decides.
-            Phase::Request => return Err(Error::NotOpen),
             Phase::Ending | Phase::Dead => return Err(Error::Closed),
         }
         Ok(())
@@ -74,9 +75,9 @@ impl State {
     pub(super) fn terminate(&mut self, connection: Connection) -> Result<()> {
         let slot = self.slot(connection)?;
         self.settle();
-        match self.connections.get(slot).map(|record| record.phase) {
-            None | Some(Phase::Dead) => return Err(Error::Closed),
-            Some(Phase::Request) => return Err(Error::NotOpen),
+        match self.connections.get(slot).map(|record| (record.phase, record.announced)) {
+            None | Some((Phase::Dead, _)) => return Err(Error::Closed),
+            Some((Phase::Request | Phase::Securing, false)) => return Err(Error::NotOpen),
             Some(_) => {}
         }
         // What has failed, or was closed by the peer, is told as such.
@@ -173,7 +174,8 @@ impl State {
         let Some(record) = self.connections.get_mut(slot) else { return };
         let stage = record.phase.stage();
         if record.phase == Phase::WebSocket {
-            let (bytes, messages) = record.outbox.drop_unbegun(record.protocol.role());
+            let committed = record.transport.as_ref().map_or(0, |transport| transport.committed());
+            let (bytes, messages) = record.outbox.drop_unbegun(record.protocol.role(), committed);
             let extra = record.extra();
             extra.pong = None;
             extra.lost_messages = extra.lost_messages.saturating_add(messages);
@@ -237,6 +239,10 @@ impl State {
                     Failure::new(stage, kind, "the peer ended the TCP connection without answering our Close");
                 self.fail(slot, close::ABNORMAL, Side::Us, failure);
             }
+            Phase::Securing if record.protocol.role() == Role::Client => {
+                let failure = Failure::new(stage, kind, "the server ended the TCP connection in the TLS handshake");
+                self.fail(slot, close::ABNORMAL, Side::Peer, failure);
+            }
             Phase::Response => {
                 let failure = Failure::new(stage, kind, "the server ended the TCP connection before it answered");
                 self.fail(slot, close::ABNORMAL, Side::Peer, failure);
@@ -253,6 +259,7 @@ impl State {
         let Some(record) = self.connections.get_mut(slot) else { return };
         match record.phase {
             Phase::WebSocket if record.protocol.is_close_complete() => self.finish(slot),
+            Phase::Securing if record.protocol.role() == Role::Server => self.securing_failed(slot),
             phase => {
                 let by = if record.protocol.state() == ReadyState::Closing { Side::Us } else { Side::Peer };
                 let failure = Failure::transport(phase.stage(), doing, error);
@@ -281,10 +288,12 @@ impl State {
                 self.dial_failed(slot, error);
             }
             Phase::Request => self.request_timed_out(slot, handshake),
-            Phase::Resolving | Phase::Dialing | Phase::Response => {
+            Phase::Securing if record.protocol.role() == Role::Server => self.finish(slot),
+            Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Response => {
                 let what = match record.phase {
                     Phase::Resolving => "the host name was not resolved",
                     Phase::Dialing => "no TCP connection came about",
+                    Phase::Securing => "the TLS handshake was not done",
                     _ => "the server did not answer the opening handshake",
                 };
                 let failure = failed(record.phase.stage(), format!("{what} within {handshake:?} (handshake_timeout)"));
@@ -352,10 +361,15 @@ impl State {
     /// reads slowly may have made some.
     fn gets_on(&mut self, slot: u32) -> bool {
         let Some(record) = self.connections.get_mut(slot) else { return false };
-        let before = record.outbox.len();
+        // With TLS what waits is reported as written in pieces, and the peer may have taken less than one.
+        let waiting = |record: &Record| {
+            let unsent = record.transport.as_ref().map_or(0, |transport| transport.unsent());
+            (record.outbox.len(), unsent)
+        };
+        let (before, unsent_before) = waiting(record);
         record.blocked_at = 0;
         self.flush_connection(slot);
-        self.connections.get(slot).is_none_or(|record| record.outbox.len() < before)
+        self.connections.get(slot).map(waiting).is_none_or(|(now, unsent)| now < before || unsent < unsent_before)
     }
 
     pub(super) fn set_ending(&mut self, slot: u32, ending: Ending) {
@@ -412,7 +426,8 @@ impl State {
             let Some(record) = self.connections.get(slot) else { continue };
             match record.phase {
                 Phase::Request => self.finish(slot),
-                Phase::Resolving | Phase::Dialing | Phase::Response => {
+                Phase::Securing if !record.announced => self.finish(slot),
+                Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Response => {
                     let failure =
                         Failure::new(record.phase.stage(), FailureKind::Shutdown, "the event loop shuts down");
                     self.fail(slot, close::ABNORMAL, Side::Us, failure);

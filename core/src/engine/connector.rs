@@ -10,6 +10,7 @@ use super::group::{Group, OwnedHandler};
 use super::record::{Phase, Record};
 use super::state::{News, State};
 use super::timers::Millis;
+use super::tls::{ClientSetup, Session};
 use super::transport::Transport;
 use crate::close::{self, Side};
 use crate::config::Options;
@@ -21,8 +22,10 @@ use crate::protocol::handshake::{self, Url};
 /// What a client needs until its connection is open.
 #[derive(Debug)]
 pub(super) struct Dial {
-    /// The request, written when TCP is there.
+    /// The request, written when TCP is there, and TLS.
     request: Vec<u8>,
+    /// What TLS begins with, for wss.
+    tls: Option<ClientSetup>,
     /// The key that the answer is checked against.
     pub(super) key: String,
     /// For people: who is dialed.
@@ -39,11 +42,13 @@ impl State {
         self.check_alive()?;
         super::listener::check_options(options)?;
         let url = handshake::parse_url(url)?;
+        let tls = if url.secure { Some(ClientSetup::new(options.tls.as_ref(), &url.host)?) } else { None };
         let key = tungstenite::handshake::client::generate_key();
         let mut request = Vec::new();
         handshake::write_request(&mut request, &url, &key, options)?;
         let dial = Dial {
             request,
+            tls,
             key,
             authority: url.authority.clone(),
             addresses: VecDeque::new(),
@@ -155,7 +160,7 @@ impl State {
         }
         if let Some(record) = self.connections.get_mut(slot) {
             record.transport = Some(Transport::new(socket));
-            record.peer = address.as_socket();
+            record.peer = address.as_socket().into();
             record.phase = Phase::Dialing;
         }
         self.watch(slot)
@@ -172,16 +177,35 @@ impl State {
         self.dial_next(slot, error);
     }
 
-    /// The socket that was dialed is writable: TCP is there, or has failed. Then the request is sent.
+    /// The socket that was dialed is writable: TCP is there, or has failed. Then TLS begins, or the request is sent.
     pub(super) fn dialed(&mut self, slot: u32) {
         let Some(record) = self.connections.get_mut(slot) else { return };
-        let Some(transport) = &record.transport else { return };
+        let Some(transport) = &mut record.transport else { return };
         match transport.take_error() {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return self.dial_failed(slot, error),
         }
         let Some(dial) = record.extra.as_mut().and_then(|extra| extra.dial.as_mut()) else { return };
         dial.give_up_at = None;
+        let Some(setup) = dial.tls.take() else { return self.send_request(slot) };
+        match Session::client(setup) {
+            Ok(session) => {
+                transport.secure(session);
+                record.phase = Phase::Securing;
+                self.touch(slot);
+                self.schedule(slot);
+            }
+            Err(error) => {
+                let failure = Failure::transport(Stage::Tls, "cannot begin TLS", &error);
+                self.fail(slot, close::ABNORMAL, Side::Us, failure);
+            }
+        }
+    }
+
+    /// Whatever the request needs is there.
+    pub(super) fn send_request(&mut self, slot: u32) {
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        let Some(dial) = record.extra.as_mut().and_then(|extra| extra.dial.as_mut()) else { return };
         let request = std::mem::take(&mut dial.request);
         record.outbox.append(&mut self.spares, |out| out.extend(request));
         record.phase = Phase::Response;

@@ -135,7 +135,7 @@ impl State {
     pub(super) fn write_gathered(&mut self) {
         self.with_gathered(|state, slot, bytes| {
             let Some(record) = state.connections.get_mut(slot) else { return };
-            let Some(transport) = &record.transport else { return };
+            let Some(transport) = &mut record.transport else { return };
             let written = transport.write(&[IoSlice::new(bytes)]);
             if written.as_ref().is_ok_and(|count| *count == bytes.len()) {
                 return;

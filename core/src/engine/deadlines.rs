@@ -13,7 +13,9 @@ impl State {
         let times = &self.groups.get(record.group)?.times;
         let after = |since: Millis, timeout: Millis| (timeout != 0).then_some(since + timeout);
         match record.phase {
-            Phase::Resolving | Phase::Request | Phase::Response => after(record.since, times.handshake),
+            Phase::Resolving | Phase::Securing | Phase::Request | Phase::Response => {
+                after(record.since, times.handshake)
+            }
             Phase::Dialing => {
                 let attempt = record.extra.as_ref().and_then(|extra| extra.dial.as_ref()?.give_up_at);
                 earliest(after(record.since, times.handshake), attempt)
@@ -74,7 +76,7 @@ impl State {
     /// Whether what is overdue is something that the peer should have sent.
     pub(super) fn is_waiting_for_peer(&self, slot: u32) -> bool {
         self.connections.get(slot).is_some_and(|record| match record.phase {
-            Phase::Request | Phase::Response | Phase::Ending => true,
+            Phase::Securing | Phase::Request | Phase::Response | Phase::Ending => true,
             Phase::WebSocket if record.protocol.state() == ReadyState::Open => record.heard_at < record.since,
             Phase::WebSocket => true,
             Phase::Resolving | Phase::Dialing | Phase::Stream | Phase::Dead => false,

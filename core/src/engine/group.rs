@@ -1,10 +1,11 @@
 //! What connections share: a listener's own, or the one of a client.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::listener::Acceptor;
 use super::timers::{Millis, millis};
+use super::tls::ServerSetup;
 use crate::config::Options;
 use crate::event::{Handler, Listener};
 use crate::protocol::message::Limits;
@@ -31,13 +32,33 @@ pub(super) struct Group {
     pub(super) listener: Listener,
 }
 
-/// What the threads count together that serve a listener.
+/// What the threads share that serve a listener.
 #[derive(Debug, Default)]
 pub(super) struct Everywhere {
     /// Connections that are open.
     pub(super) open: AtomicUsize,
     /// All records.
     pub(super) records: AtomicUsize,
+    /// What new connections begin TLS with; not set for a plain listener.
+    tls: Option<RwLock<ServerSetup>>,
+}
+
+impl Everywhere {
+    pub(super) fn new(tls: Option<ServerSetup>) -> Self {
+        Self { tls: tls.map(RwLock::new), ..Self::default() }
+    }
+
+    /// What a new connection begins TLS with; none where the listener is plain.
+    pub(super) fn tls(&self) -> Option<ServerSetup> {
+        self.tls.as_ref().map(|tls| tls.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Replaces it, for all threads; false where the listener is plain.
+    pub(super) fn reload_tls(&self, setup: ServerSetup) -> bool {
+        let Some(tls) = &self.tls else { return false };
+        *tls.write().unwrap_or_else(PoisonError::into_inner) = setup;
+        true
+    }
 }
 
 /// The timeouts of a group; 0 for none.

@@ -14,8 +14,9 @@ use super::shared::{
 };
 use super::siblings;
 use super::state::State;
+use super::tls::ServerSetup;
 use super::topics::Target;
-use crate::config::Options;
+use crate::config::{Options, Tls};
 use crate::error::{Error, Result};
 use crate::event::{Address, Connection, Handler, Listener, Message, ReadyState, Timer};
 
@@ -198,6 +199,18 @@ impl Listener {
         now_or_later(self.index(), Cost::Limited(0), move |state| state.close_listener(self), None)
     }
 
+    /// Begins TLS anew with these choices, on every thread that serves this listener: a renewed certificate, say. Files
+    /// are read here and now. Connections that are open, or in the handshake, go on with the choices they began with.
+    /// [any thread]
+    ///
+    /// # Errors
+    /// What [`Handle::listen`] says of the choices, and [`Error::InvalidArgument`] where the listener is plain; then
+    /// nothing has changed. From another thread `Ok` means that the choices are good, and accepted.
+    pub fn reload_tls(self, tls: &Tls) -> Result<()> {
+        let setup = ServerSetup::new(tls)?;
+        now_or_later(self.index(), Cost::Limited(0), move |state| state.reload_tls(self, setup), None)
+    }
+
     /// Sends a message to every open connection of this listener but `except`, encoded once. [any thread]
     pub fn broadcast<'m>(self, message: impl Into<Message<'m>>, except: Option<Connection>) -> Result<()> {
         publish(self.index(), Target::Listener(self), message.into(), except)
@@ -299,7 +312,12 @@ impl Handle {
         self.outcome(now(self.index(), |state| begin(state, options, &mut handler)))
     }
 
-    /// Connects to `ws://HOST[:PORT]/PATH` or `ws+unix:PATH:/TARGET`. [loop thread]
+    /// [`Listener::reload_tls`]. [any thread]
+    pub fn reload_tls(&self, listener: Listener, tls: &Tls) -> Result<()> {
+        self.outcome(listener.reload_tls(tls))
+    }
+
+    /// Connects to `ws://HOST[:PORT]/PATH`, `wss://HOST[:PORT]/PATH` or `ws+unix:PATH:/TARGET`. [loop thread]
     ///
     /// The number is known at once; `on_open` tells when it may be sent to. Names are looked up off the loop's thread,
     /// and all addresses of a name are tried. What fails is told by `on_error`, then `on_close`.

@@ -16,6 +16,7 @@ use super::record::{Phase, Record};
 use super::shared::{Command, Cost};
 use super::state::{News, State};
 use super::timers::TimerKey;
+use super::tls::{ServerSetup, Session};
 use super::transport::Transport;
 use crate::config::Options;
 use crate::error::{Error, Failure, Result, Stage};
@@ -137,6 +138,7 @@ impl State {
     pub(super) fn listen(&mut self, address: &str, options: &Options, handler: &mut OwnedHandler) -> Result<Listener> {
         self.check_alive()?;
         check_options(options)?;
+        let tls = server_setup(options)?;
         let failed = |source| Error::io(format!("listen on {address}"), source);
         let socket = match unix_path(address) {
             Some(path) => AcceptorSocket::Unix(
@@ -148,13 +150,14 @@ impl State {
             }
             None => AcceptorSocket::Tcp(listen_tcp(address, options).map_err(failed)?),
         };
-        self.add_listener(socket, options, handler)
+        self.add_listener(socket, options, handler, Everywhere::new(tls).into())
     }
 
     /// Adopts; takes `handler` as [`listen`](Self::listen) does.
     pub(super) fn adopt(&mut self, fd: OwnedFd, options: &Options, handler: &mut OwnedHandler) -> Result<Listener> {
         self.check_alive()?;
         check_options(options)?;
+        let tls = server_setup(options)?;
         let failed = |source| Error::io("adopt the socket", source);
         let socket = Socket::from(fd);
         let address = socket.local_addr().map_err(failed)?;
@@ -171,7 +174,7 @@ impl State {
         } else {
             AcceptorSocket::Tcp(non_blocking_tcp(socket, options).map_err(failed)?)
         };
-        self.add_listener(socket, options, handler)
+        self.add_listener(socket, options, handler, Everywhere::new(tls).into())
     }
 
     /// A further socket for the address of a listener: for a sibling of this loop.
@@ -201,10 +204,10 @@ impl State {
             self.news.push_back(News::IdleGroup(slot));
             return Err(error);
         }
-        let here = self.add_listener(socket, options, &mut Some(handler))?;
+        let here = self.add_listener(socket, options, &mut Some(handler), everywhere)?;
         let slot = self.listener_slot(here)?;
         if let Some(group) = self.groups.get_mut(slot) {
-            (group.listener, group.everywhere) = (listener, everywhere);
+            group.listener = listener;
             self.shared_listeners.insert(listener, slot);
         }
         Ok(())
@@ -215,8 +218,10 @@ impl State {
         socket: AcceptorSocket,
         options: &Options,
         handler: &mut OwnedHandler,
+        everywhere: Arc<Everywhere>,
     ) -> Result<Listener> {
         let mut group = Group::new(options, handler.take());
+        group.everywhere = everywhere;
         group.max_connections = match options.max_connections {
             0 => descriptor_limit().saturating_sub(RESERVE).max(1),
             limit => limit,
@@ -233,6 +238,16 @@ impl State {
             (group.acceptor, group.listener) = (Some(acceptor), listener);
         }
         Ok(listener)
+    }
+
+    /// Has new connections begin TLS with this.
+    pub(super) fn reload_tls(&mut self, listener: Listener, setup: ServerSetup) -> Result<()> {
+        let group = self.groups.get(self.listener_slot(listener)?).ok_or(Error::Closed)?;
+        if group.everywhere.reload_tls(setup) {
+            Ok(())
+        } else {
+            Err(Error::invalid("the listener is plain: it was begun without the option tls"))
+        }
     }
 
     pub(super) fn listener_address(&self, listener: Listener) -> Result<Address> {
@@ -312,10 +327,19 @@ impl State {
 
     fn accepted(&mut self, group: u32, socket: Socket, peer: Option<SocketAddr>) {
         let mut record = Record::new(group, Role::Server, Phase::Request, self.now);
-        record.peer = peer;
-        record.transport = Some(Transport::new(socket));
+        record.peer = peer.into();
+        let mut transport = Transport::new(socket);
+        let setup = self.groups.get(group).and_then(|group| group.everywhere.tls());
+        let session = setup.as_ref().map(Session::server).transpose();
+        let begun = session.map(|session| {
+            if let Some(session) = session {
+                transport.secure(session);
+                record.phase = Phase::Securing;
+            }
+        });
+        record.transport = Some(transport);
         let Ok(slot) = self.insert(record) else { return };
-        match self.watch(slot) {
+        match begun.and_then(|()| self.watch(slot)) {
             Ok(()) => self.schedule(slot),
             Err(error) => {
                 let failure = Failure::transport(Stage::Connect, "cannot watch an accepted connection", &error);
@@ -335,6 +359,11 @@ impl State {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut source, Token(slot as usize), interest)
     }
+}
+
+/// What the connections of a listener with these options begin TLS with, if they do.
+fn server_setup(options: &Options) -> Result<Option<ServerSetup>> {
+    options.tls.as_ref().map(ServerSetup::new).transpose()
 }
 
 /// Errors that Linux passes on from the connection that is accepted (accept(2)).

@@ -8,6 +8,7 @@
 //! compressing  messages out where that was agreed on
 //! closing      close, fail, end, reap               deadlines, timers   every timeout of the loop
 //! listener     accept                               connector, resolver   connect
+//! transport    a socket, plain or with TLS           tls, securing   TLS, and its handshake
 //! siblings     several threads that serve as one     wait      asleep, or awake for a while
 //! state        what a loop owns      registry   numbers to connections      outbox   what waits to be written
 //! record       one connection        group      a listener's connections, or a client's one
@@ -30,11 +31,17 @@ mod receive;
 mod record;
 mod registry;
 mod resolver;
+mod securing;
 mod send;
 mod shared;
 mod siblings;
 mod state;
 mod timers;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls/absent.rs"]
+mod tls;
 mod topics;
 mod transport;
 mod wait;

@@ -12,7 +12,7 @@ use super::state::{News, State};
 use crate::close::{self, Side};
 use crate::config::Options;
 use crate::error::{Failure, FailureKind, Stage};
-use crate::event::{Connection, Headers, Opening, Request, Response, ResponseKind};
+use crate::event::{Address, Connection, Headers, Opening, Request, Response, ResponseKind, Secured};
 use crate::protocol::deflate::{self, Agreement};
 use crate::protocol::frame::Role;
 use crate::protocol::handshake::{self, Agreed, check_origin, check_request, choose_subprotocol, write_accept};
@@ -52,7 +52,7 @@ pub(super) fn receive_request(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
 fn serve(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
     let mut storage: Storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let examined = cell.state().examine(slot, head, &mut storage);
-    let (connection, group, peer, parsed, key) = match examined {
+    let (connection, group, peer, parsed, key, secured) = match examined {
         Ok(Some(examined)) => examined,
         Ok(None) => return,
         Err(error) => return cell.state().refuse(slot, &error),
@@ -64,6 +64,7 @@ fn serve(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
         target: parsed.target,
         headers: Headers(parsed.headers),
         is_upgrade: key.is_some(),
+        secured: secured.as_ref(),
     };
     let response = match with_handler(cell, group, |handler| handler.on_request(&request)) {
         Some(Ok(response)) => response,
@@ -109,8 +110,8 @@ fn take_answer(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
     frames(cell, cell.state(), slot, rest);
 }
 
-/// What a request is served with: its number and group, the peer, the head, and the key of a WebSocket's.
-type Examined<'h, 'b> = (Connection, u32, crate::event::Address, http::RequestHead<'h, 'b>, Option<&'b str>);
+/// What a request is served with: its number and group, the peer, the head, the key of a WebSocket's, and what TLS told.
+type Examined<'h, 'b> = (Connection, u32, Address, http::RequestHead<'h, 'b>, Option<&'b str>, Option<Secured>);
 
 fn or_default(value: usize, default: usize) -> usize {
     if value == 0 { default } else { value }
@@ -165,6 +166,7 @@ impl State {
         let Some(group) = self.groups.get(record.group) else { return Ok(None) };
         let parsed = http::parse_request(head, &mut storage[..max_headers(&group.options)])?;
         let key = check_request(&parsed)?;
+        let secured = record.transport.as_ref().and_then(|transport| transport.secured());
         if group.everywhere.records.load(Ordering::Relaxed) > group.max_connections {
             return Err(HttpError::new(503, "the server is full (max_connections): try again later"));
         }
@@ -173,10 +175,10 @@ impl State {
             if group.options.path.as_deref().is_some_and(|only| path != Some(only)) {
                 return Err(HttpError::new(404, "no WebSocket is served at this path"));
             }
-            check_origin(Headers(parsed.headers), &group.options.origins, false)?;
+            check_origin(Headers(parsed.headers), &group.options.origins, secured.is_some())?;
         }
         let connection = Connection(self.connections.id(slot));
-        Ok(Some((connection, record.group, record.peer_address(), parsed, key)))
+        Ok(Some((connection, record.group, record.peer_address(), parsed, key, secured)))
     }
 
     /// Sends what the request hook answered. `Some` where a WebSocket is open now, with its subprotocol.

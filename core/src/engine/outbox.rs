@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::mem::take;
 use std::sync::Arc;
 
 use super::transport::Transport;
@@ -25,7 +26,7 @@ pub(super) enum Chunk {
     Own(Vec<u8>),
     /// Whole frames that other connections send as well.
     Shared(Arc<Vec<u8>>),
-    /// The rest of a frame that the kernel took in part.
+    /// The rest of a frame that the kernel took in part; or of several, which TLS has encrypted.
     Rest(Vec<u8>),
     /// Such a rest, whose bytes are lent to a callback and come when it returns. Until then nothing is written: it is only
     /// there where the kernel takes no more.
@@ -145,7 +146,7 @@ impl Outbox {
     }
 
     /// Writes once, and forgets what the kernel took: false if that is less than was offered.
-    pub(super) fn write(&mut self, transport: &Transport, spares: &mut Spares) -> io::Result<bool> {
+    pub(super) fn write(&mut self, transport: &mut Transport, spares: &mut Spares) -> io::Result<bool> {
         let (offered, count) =
             self.with_slices(|slices| (slices.iter().map(|slice| slice.len()).sum::<usize>(), transport.write(slices)));
         let count = count?;
@@ -194,28 +195,40 @@ impl Outbox {
         }
     }
 
-    /// Drops every frame that has not begun, and keeps the rest of the one in progress. `sender` is our role. Tells how
-    /// many bytes, and how many messages, were dropped.
-    pub(super) fn drop_unbegun(&mut self, sender: Role) -> (usize, u32) {
-        let before = self.len;
-        let Some(front) = self.front.take() else { return (0, 0) };
+    /// Drops every frame that has not begun, and keeps the rest of the one in progress. `sender` is our role; `committed`
+    /// bytes behind the written ones have begun as well. Tells how many bytes, and how many messages, were dropped.
+    pub(super) fn drop_unbegun(&mut self, sender: Role, committed: usize) -> (usize, u32) {
         let behind = self.more.take().into_iter().flat_map(|more| more.into_iter());
-        let (behind, messages) = behind.fold((0, 0), |(bytes, messages), chunk| {
-            (bytes + chunk.bytes().len(), messages + count_messages(chunk.bytes(), sender))
-        });
-        if matches!(front, Chunk::Rest(_) | Chunk::Promised) {
-            self.front = Some(front);
-            self.len -= behind;
-            return (behind, messages);
+        let mut written = take(&mut self.written);
+        // What has begun ends so many bytes into the chunk that is looked at.
+        let mut begun = written + committed;
+        let (mut bytes, mut messages) = (0, 0);
+        for chunk in self.front.take().into_iter().chain(behind) {
+            // Only the first chunk can be written in part.
+            let (frames, begin) = (chunk.bytes(), take(&mut written));
+            let end = match chunk {
+                Chunk::Promised => {
+                    // Its bytes are elsewhere yet, and all that has begun is among them.
+                    begun = 0;
+                    0
+                }
+                Chunk::Rest(_) => frames.len(),
+                _ if begun >= frames.len() => frames.len(),
+                _ => frame_end(frames, begun, sender),
+            };
+            begun = begun.saturating_sub(frames.len());
+            bytes += frames.len() - end;
+            messages += count_messages(&frames[end..], sender);
+            if end == frames.len() {
+                self.written += begin;
+                self.push(chunk);
+            } else if end > begin {
+                let rest = frames[begin..end].to_vec();
+                self.push(Chunk::Rest(rest));
+            }
         }
-        let end = frame_end(front.bytes(), self.written, sender);
-        let messages = messages + count_messages(&front.bytes()[end..], sender);
-        let rest = front.bytes()[self.written..end].to_vec();
-        *self = Self::default();
-        if !rest.is_empty() {
-            self.push_rest(rest);
-        }
-        (before - self.len, messages)
+        self.len -= bytes;
+        (bytes, messages)
     }
 }
 
@@ -289,7 +302,7 @@ mod tests {
         outbox.append(&mut spares, |out| (0..3).for_each(|_| text(out, b"hello")));
         outbox.push_shared(&Arc::new(b"\x81\x00\x89\x00\x82\x01x".to_vec()));
         outbox.advance(11, &mut spares);
-        assert_eq!(outbox.drop_unbegun(Role::Server), (14, 3), "one of its own and two shared ones; a ping is none");
+        assert_eq!(outbox.drop_unbegun(Role::Server, 0), (14, 3), "one of its own and two shared ones; a ping is none");
         assert_eq!(waiting(&outbox), b"llo");
         outbox.append(&mut spares, |out| text(out, b""));
         assert_eq!(waiting(&outbox), b"llo\x81\x00");
@@ -300,7 +313,7 @@ mod tests {
         let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
         outbox.append(&mut spares, |out| (0..3).for_each(|_| text(out, b"hello")));
         outbox.advance(7, &mut spares);
-        outbox.drop_unbegun(Role::Server);
+        outbox.drop_unbegun(Role::Server, 0);
         assert!(outbox.is_empty());
     }
 
@@ -311,8 +324,43 @@ mod tests {
             outbox.append(&mut spares, |out| frame::append(out, OpCode::Binary, true, &[7; 300], Some([1, 2, 3, 4])));
         }
         outbox.advance(10, &mut spares);
-        outbox.drop_unbegun(Role::Client);
+        outbox.drop_unbegun(Role::Client, 0);
         assert_eq!(outbox.len(), 308 - 10);
+    }
+
+    #[test]
+    fn dropping_keeps_what_is_encrypted_up_to_the_end_of_its_last_frame() {
+        let outbox_of = |spares: &mut Spares| {
+            let mut outbox = Outbox::default();
+            outbox.append(spares, |out| (0..3).for_each(|_| text(out, b"hello")));
+            outbox.push_shared(&Arc::new(b"\x81\x02ab\x81\x02cd".to_vec()));
+            outbox.append(spares, |out| text(out, b"x"));
+            outbox
+        };
+        let all = waiting(&outbox_of(&mut Spares::default()));
+        for (written, committed, end, lost) in [
+            (0, 0, 0, 6),
+            (0, 1, 7, 5),
+            (2, 5, 7, 5),
+            (2, 6, 14, 4),
+            (2, 19, 21, 3),
+            (2, 20, 25, 2),
+            (7, 14, 21, 3),
+            (7, 18, 25, 2),
+            (7, 19, 29, 1),
+            (0, 32, 32, 0),
+        ] {
+            let mut spares = Spares::default();
+            let mut outbox = outbox_of(&mut spares);
+            outbox.advance(written, &mut spares);
+            let what = format!("{written} written, {committed} committed");
+            assert_eq!(outbox.drop_unbegun(Role::Server, committed), (all.len() - end, lost), "{what}");
+            assert_eq!((waiting(&outbox), outbox.len()), (all[written..end].to_vec(), end - written), "{what}");
+            // What has begun stays, however often the rest is dropped.
+            outbox.append(&mut spares, |out| text(out, b"late"));
+            assert_eq!(outbox.drop_unbegun(Role::Server, committed), (6, 1), "{what}");
+            assert_eq!(waiting(&outbox), all[written..end], "{what}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::record::{Phase, Record};
 use super::send::{HEARTBEAT, WRITE_AT_ONCE};
 use super::shared::LoopCell;
 use super::state::State;
+use super::transport::Read;
 use crate::close::Side;
 use crate::error::{Failure, Stage};
 use crate::event::{Connection, Fragment, Handler, Message, ReadyState};
@@ -34,7 +35,7 @@ pub(super) fn receive(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, 
             opening::receive_response(cell, slot, bytes);
         }
         // Nothing a peer may still send is of use.
-        Phase::Resolving | Phase::Dialing | Phase::Stream | Phase::Ending | Phase::Dead => {}
+        Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Stream | Phase::Ending | Phase::Dead => {}
     }
 }
 
@@ -210,25 +211,16 @@ pub(super) fn opened(cell: &LoopCell, slot: u32, group: u32, call: impl FnOnce(&
     }
 }
 
-/// What one receive has brought.
-struct Read {
-    count: usize,
-    /// How much of it is in the loop's buffer.
-    fresh: usize,
-    /// There may be more.
-    is_full: bool,
-}
-
 /// One receive for a connection that is in the middle of a message: if possible to where its payload belongs.
 fn receive_partial(record: &mut Record, limits: &Limits, buffer: &mut [u8]) -> io::Result<Read> {
-    let Some(transport) = &record.transport else { return Err(io::ErrorKind::NotConnected.into()) };
-    let Some(payload) = record.protocol.receiver.direct(limits) else {
-        return transport.read(buffer).map(|count| Read { count, fresh: count, is_full: count == buffer.len() });
-    };
+    let Some(transport) = &mut record.transport else { return Err(io::ErrorKind::NotConnected.into()) };
+    let payload = if transport.is_plain() { record.protocol.receiver.direct(limits) } else { None };
+    let Some(payload) = payload else { return transport.read(buffer) };
     let held = payload.len();
     let count = transport.read_more(payload)?;
-    let is_full = payload.len() == payload.capacity();
-    Ok(Read { count, fresh: record.protocol.receiver.received_directly(held, buffer), is_full })
+    let more = payload.len() == payload.capacity();
+    let fresh = record.protocol.receiver.received_directly(held, buffer);
+    Ok(Read { count: fresh, more, ended: count == 0, is_blocked: false })
 }
 
 #[inline]
@@ -264,29 +256,31 @@ impl State {
             let limits = &self.groups.get(record.group)?.limits;
             receive_partial(record, limits, buffer)
         } else {
-            record.transport.as_ref()?.read(buffer).map(|count| Read {
-                count,
-                fresh: count,
-                is_full: count == buffer.len(),
-            })
+            record.transport.as_mut()?.read(buffer)
         };
         match received {
-            Ok(Read { count: 0, .. }) => {
+            Ok(Read { ended: true, .. }) => {
                 self.peer_ended(slot);
                 None
             }
-            Ok(Read { fresh, is_full, .. }) => {
+            Ok(Read { count, more, is_blocked, .. }) => {
                 let was_awaited = record.heard_at < record.since;
+                // With TLS, it may be the beginning of a record, or the handshake's.
+                let is_nothing = count == 0 && !record.protocol.receiver.is_ready();
                 record.heard_at = self.now;
                 // A short receive means there is no more. Where the peer has ended, no further event will come.
-                if is_full || record.peer_ended {
+                if more || record.peer_ended {
                     self.read_again(slot);
                 }
                 if was_awaited {
                     // The peer lives: the next ping may be due before the answer to this one would have been.
                     self.schedule(slot);
                 }
-                Some((fresh, phase))
+                if is_blocked {
+                    self.blocked(slot);
+                }
+                let phase = if phase == Phase::Securing { self.secure(slot)? } else { phase };
+                if is_nothing { None } else { Some((count, phase)) }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => {

@@ -1,6 +1,6 @@
 //! What the loop keeps of one connection.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
 use super::connector::Dial;
@@ -22,6 +22,8 @@ pub(super) enum Phase {
     Resolving,
     /// Client: TCP is being opened.
     Dialing,
+    /// The handshake of TLS is under way.
+    Securing,
     /// Server: the request has not come, or not all of it.
     Request,
     /// Client: the answer has not come, or not all of it.
@@ -76,7 +78,7 @@ pub(super) struct Record {
     #[expect(clippy::box_collection, reason = "rare, and 16 bytes less in every connection")]
     pub(super) subscriptions: Option<Box<Vec<Subscription>>>,
     pub(super) transport: Option<Transport>,
-    pub(super) peer: Option<SocketAddr>,
+    pub(super) peer: Peer,
     pub(super) user_data: u64,
     /// When the last byte came.
     pub(super) heard_at: Millis,
@@ -124,7 +126,7 @@ impl Record {
             extra: None,
             subscriptions: None,
             transport: None,
-            peer: None,
+            peer: Peer::default(),
             user_data: 0,
             heard_at: now,
             since: now,
@@ -159,9 +161,63 @@ impl Record {
     }
 
     pub(super) fn peer_address(&self) -> Address {
-        match self.peer {
+        match self.peer.address() {
             Some(address) => Address::Tcp(address),
             None => Address::Unix(self.extra.as_ref().and_then(|extra| extra.unix_path.clone())),
         }
+    }
+}
+
+/// A peer's address over TCP, if it has one: in 24 bytes instead of 32.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Peer {
+    ip: [u8; 16],
+    scope_id: u32,
+    port: u16,
+    kind: PeerKind,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum PeerKind {
+    #[default]
+    None,
+    V4,
+    V6,
+}
+
+impl From<Option<SocketAddr>> for Peer {
+    fn from(address: Option<SocketAddr>) -> Self {
+        let Some(address) = address else { return Self::default() };
+        let (ip, kind) = match address.ip() {
+            IpAddr::V4(ip) => (ip.to_ipv6_mapped().octets(), PeerKind::V4),
+            IpAddr::V6(ip) => (ip.octets(), PeerKind::V6),
+        };
+        let scope_id = if let SocketAddr::V6(address) = address { address.scope_id() } else { 0 };
+        Self { ip, scope_id, port: address.port(), kind }
+    }
+}
+
+impl Peer {
+    fn address(self) -> Option<SocketAddr> {
+        let ip = Ipv6Addr::from(self.ip);
+        match self.kind {
+            PeerKind::None => None,
+            PeerKind::V4 => ip.to_ipv4_mapped().map(|ip| (ip, self.port).into()),
+            PeerKind::V6 => Some(SocketAddrV6::new(ip, self.port, 0, self.scope_id).into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peers_address_stays_what_it_was() {
+        for address in ["127.0.0.1:80", "[::1]:65535", "[::ffff:10.0.0.1]:1", "[fe80::1%3]:9001"] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(Peer::from(Some(address)).address(), Some(address));
+        }
+        assert_eq!(Peer::from(None).address(), None);
     }
 }

@@ -229,7 +229,7 @@ impl State {
         let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
         let (header, size) = frame::encode_header(message_opcode(message), true, payload.len(), None);
         let header = &header[..size];
-        let transport = record.transport.as_ref().ok_or(Error::Closed)?;
+        let transport = record.transport.as_mut().ok_or(Error::Closed)?;
         let mut sent = 0;
         let result = loop {
             let (head, body) = (&header[sent.min(size)..], &payload[sent.saturating_sub(size)..]);
@@ -296,7 +296,7 @@ impl State {
     #[inline]
     pub(super) fn write_shared(&mut self, slot: u32, frames: &Arc<Vec<u8>>, messages: u32) {
         let Some(record) = self.connections.get_mut(slot) else { return };
-        let Some(transport) = record.transport.as_ref() else { return };
+        let Some(transport) = record.transport.as_mut() else { return };
         if !record.outbox.is_empty() || frames.len() > MAX_WRITE {
             return self.push_shared(slot, frames, messages);
         }
@@ -350,13 +350,13 @@ impl State {
     pub(super) fn flush_connection(&mut self, slot: u32) {
         loop {
             let Some(record) = self.connections.get_mut(slot) else { return };
-            let Some(transport) = record.transport.as_ref() else { return };
             if record.is_blocked() {
                 return self.press(slot);
             }
             if record.phase == Phase::Dialing {
                 return;
             }
+            let Some(transport) = record.transport.as_mut() else { return };
             if !record.outbox.is_empty() {
                 match record.outbox.write(transport, &mut self.spares) {
                     Ok(true) => {}
@@ -366,10 +366,16 @@ impl State {
                 }
             }
             if record.outbox.is_empty() {
-                match record.extra.as_mut().and_then(|extra| extra.pong.take()) {
-                    Some(pong) => self.answer_ping(slot, &pong),
-                    None if record.pressed || record.phase == Phase::Ending => return self.drained(slot),
-                    None => return,
+                if let Some(pong) = record.extra.as_mut().and_then(|extra| extra.pong.take()) {
+                    self.answer_ping(slot, &pong);
+                    continue;
+                }
+                let is_last = record.phase == Phase::Ending;
+                match transport.flush(is_last) {
+                    Ok(true) if record.pressed || is_last => return self.drained(slot),
+                    Ok(true) => return,
+                    Ok(false) => return self.blocked(slot),
+                    Err(error) => return self.transport_failed(slot, "cannot write to the peer", &error),
                 }
             }
         }
@@ -405,7 +411,8 @@ impl State {
         let id = self.connections.id(slot);
         let Some(record) = self.connections.get_mut(slot) else { return };
         if record.phase == Phase::Ending {
-            if record.outbox.is_empty() {
+            // TLS may still have to say that nothing more comes.
+            if record.outbox.is_empty() && !record.is_blocked() {
                 self.ending_is_written(slot);
             }
         } else if record.pressed && record.outbox.len() <= limit / 4 {

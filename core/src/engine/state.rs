@@ -257,7 +257,9 @@ impl State {
         match self.record(connection) {
             Err(_) => ReadyState::Closed,
             Ok(record) => match record.phase {
-                Phase::Resolving | Phase::Dialing | Phase::Request | Phase::Response => ReadyState::Connecting,
+                Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Request | Phase::Response => {
+                    ReadyState::Connecting
+                }
                 Phase::WebSocket => record.protocol.state(),
                 Phase::Stream => ReadyState::Open,
                 Phase::Ending => ReadyState::Closing,

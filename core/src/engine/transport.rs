@@ -1,4 +1,5 @@
-//! A connected socket: TCP or Unix, without a signal and without blocking.
+//! A connected socket, TCP or Unix, without a signal and without blocking: plain, or with TLS on it. Whoever uses it need
+//! not know which: what is read and written is counted in bytes of plaintext.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -10,11 +11,34 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use socket2::{Socket, TcpKeepalive};
 
+use super::tls::Session;
+use crate::event::Secured;
+
 /// How long an HTTP stream may be silent before the kernel asks for its client, and between such questions.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
-pub(super) struct Transport(Socket);
+pub(super) struct Transport {
+    socket: Wire,
+    tls: Option<Box<Session>>,
+}
+
+/// The socket itself.
+#[derive(Debug)]
+pub(super) struct Wire(Socket);
+
+/// What one receive has brought.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// Bytes that are in the buffer.
+    pub(super) count: usize,
+    /// There may be more to read.
+    pub(super) more: bool,
+    /// The peer has ended its side.
+    pub(super) ended: bool,
+    /// TLS had something to send, which the kernel has not taken.
+    pub(super) is_blocked: bool,
+}
 
 /// Retries what a signal interrupted. The calls are the system's own, without the C library's preparations for the
 /// cancelling of threads.
@@ -29,21 +53,11 @@ fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T>
     }
 }
 
-impl Transport {
-    /// Takes a socket that is in non-blocking mode.
-    pub(super) fn new(socket: Socket) -> Self {
-        Self(socket)
-    }
-
-    /// One receive.
+impl Wire {
+    /// One receive; 0 bytes are the end.
     #[inline]
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         uninterrupted(|| recv(&self.0, &mut *buffer, RecvFlags::empty()).map(|(count, _)| count))
-    }
-
-    /// One receive into the room at the end of a buffer.
-    pub(super) fn read_more(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        uninterrupted(|| recv(&self.0, spare_capacity(buffer), RecvFlags::empty()).map(|(_, count)| count))
     }
 
     /// One send. The peer's end being gone is an error here, never a SIGPIPE for the program.
@@ -54,25 +68,109 @@ impl Transport {
             slices => sendmsg(&self.0, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL),
         })
     }
+}
+
+impl Transport {
+    /// Takes a socket that is in non-blocking mode.
+    pub(super) fn new(socket: Socket) -> Self {
+        Self { socket: Wire(socket), tls: None }
+    }
+
+    /// Begins TLS.
+    pub(super) fn secure(&mut self, session: Session) {
+        self.tls = Some(Box::new(session));
+    }
+
+    /// Gives TLS up: what is written from now on is plain.
+    pub(super) fn become_plain(&mut self) {
+        self.tls = None;
+    }
+
+    /// Whether there is no TLS.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+
+    /// Whether the handshake of TLS is under way.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.is_handshaking())
+    }
+
+    /// Whether the client of a TLS server speaks plain HTTP.
+    pub(super) fn heard_http(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.heard_http())
+    }
+
+    /// What the handshake has told of the client; none where there was no TLS.
+    pub(super) fn secured(&self) -> Option<Secured> {
+        self.tls.as_ref().map(|session| session.secured())
+    }
+
+    /// One receive.
+    #[inline]
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
+        if let Some(session) = &mut self.tls {
+            return session.read(&self.socket, buffer);
+        }
+        let count = self.socket.read(buffer)?;
+        Ok(Read { count, more: count == buffer.len(), ended: count == 0, is_blocked: false })
+    }
+
+    /// One receive into the room at the end of a buffer; not for TLS. 0 bytes are the end.
+    pub(super) fn read_more(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        debug_assert!(self.is_plain());
+        uninterrupted(|| recv(&self.socket.0, spare_capacity(buffer), RecvFlags::empty()).map(|(_, count)| count))
+    }
+
+    /// Writes, and tells how many bytes have left; fewer than were offered only where the kernel takes no more. The rest
+    /// must be offered again, before anything else: TLS may have encrypted the beginning of it.
+    #[inline]
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.socket.write(slices),
+            Some(session) => session.write(&self.socket, slices),
+        }
+    }
+
+    /// Sends what TLS itself has to send; with `last`, nothing more will be written, which TLS tells the peer. False where
+    /// the kernel does not take all of it.
+    #[inline]
+    pub(super) fn flush(&mut self, last: bool) -> io::Result<bool> {
+        match &mut self.tls {
+            None => Ok(true),
+            Some(session) => session.flush(&self.socket, last),
+        }
+    }
+
+    /// How many of the bytes that must be offered again TLS has encrypted already.
+    pub(super) fn committed(&self) -> usize {
+        self.tls.as_ref().map_or(0, |session| session.committed())
+    }
+
+    /// How many encrypted bytes wait for the kernel.
+    pub(super) fn unsent(&self) -> usize {
+        self.tls.as_ref().map_or(0, |session| session.unsent())
+    }
 
     /// Tells the peer that nothing more will come, and goes on reading.
     pub(super) fn end_writing(&self) {
         // It fails where the peer is gone already, which the next read tells.
-        let _ = self.0.shutdown(Shutdown::Write);
+        let _ = self.socket.0.shutdown(Shutdown::Write);
     }
 
     /// Has the kernel ask whether a silent peer is still there; a Unix socket needs no such thing.
     pub(super) fn keep_alive(&self) {
         let params = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-        let _ = self.0.set_tcp_keepalive(&params);
+        let _ = self.socket.0.set_tcp_keepalive(&params);
     }
 
     /// What a pending connect, or the network, has to say.
     pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.0.take_error()
+        self.socket.0.take_error()
     }
 
     pub(super) fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.socket.0.as_raw_fd()
     }
 }

@@ -194,6 +194,8 @@ pub fn error_response(out: &mut Vec<u8>, error: &HttpError) {
 /// Where a client connects, and what it asks for there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
+    /// TLS is spoken.
+    pub secure: bool,
     /// The name or address of the host, without brackets; `localhost` for a Unix socket.
     pub host: String,
     /// The port.
@@ -206,25 +208,27 @@ pub struct Url {
     pub unix: Option<PathBuf>,
 }
 
-/// Parses a URL (RFC 6455 section 3): `ws://host:port/path?query`, or `ws+unix:/path/of/socket:/path?query` for a Unix
-/// socket.
+/// Parses a URL (RFC 6455 section 3): `ws://host:port/path?query`, `wss://host:port/path?query`, or
+/// `ws+unix:/path/of/socket:/path?query` for a Unix socket.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] says what is wrong; `wss:` is [`Error::Unsupported`].
+/// [`Error::InvalidArgument`] says what is wrong.
 pub fn parse_url(url: &str) -> Result<Url, Error> {
     let invalid = |why: &str| Error::invalid(format!("the URL {url:?} {why}"));
     if url.contains('#') {
         return Err(invalid("has a fragment, which a WebSocket URL cannot have"));
     }
-    let Some((scheme, rest)) = url.split_once(':') else { return Err(invalid("has no scheme: it begins with ws://")) };
-    match scheme.to_ascii_lowercase().as_str() {
-        "ws" => {}
-        "wss" => return Err(Error::Unsupported("TLS")),
+    let Some((scheme, rest)) = url.split_once(':') else {
+        return Err(invalid("has no scheme: it begins with ws:// or wss://"));
+    };
+    let secure = match scheme.to_ascii_lowercase().as_str() {
+        "ws" => false,
+        "wss" => true,
         "ws+unix" => {
             return parse_unix(rest).ok_or_else(|| invalid("is not of the form ws+unix:/path/to/socket:/target"));
         }
-        _ => return Err(invalid("has another scheme than ws://")),
-    }
+        _ => return Err(invalid("has another scheme than ws:// and wss://")),
+    };
     let uri: Uri = url.parse().map_err(|error| invalid(&format!("is malformed: {error}")))?;
     let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
     if authority.contains('@') {
@@ -238,11 +242,13 @@ pub fn parse_url(url: &str) -> Result<Url, Error> {
     if port == Some(0) {
         return Err(invalid("has the port 0"));
     }
-    let port = port.unwrap_or(80);
+    let default = if secure { 443 } else { 80 };
+    let port = port.unwrap_or(default);
     Ok(Url {
+        secure,
         host: bare.to_owned(),
         port,
-        authority: if port == 80 { host.to_owned() } else { format!("{host}:{port}") },
+        authority: if port == default { host.to_owned() } else { format!("{host}:{port}") },
         target: target_of(&uri),
         unix: None,
     })
@@ -260,7 +266,7 @@ fn parse_unix(rest: &str) -> Option<Url> {
     }
     let localhost = "localhost".to_owned();
     let unix = Some(PathBuf::from(path));
-    Some(Url { host: localhost.clone(), port: 80, authority: localhost, target: target_of(&uri), unix })
+    Some(Url { secure: false, host: localhost.clone(), port: 80, authority: localhost, target: target_of(&uri), unix })
 }
 
 fn target_of(uri: &Uri) -> String {
