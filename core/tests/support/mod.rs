@@ -10,6 +10,8 @@
 mod history;
 
 pub mod siege;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -673,9 +675,9 @@ pub fn frame_header(first: u8, length: u64, mask: Option<[u8; 4]>) -> Vec<u8> {
 /// The masking key of every frame a raw client sends.
 pub const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// One end of a TCP connection that a test scripts byte by byte.
-pub struct RawPeer {
-    pub stream: TcpStream,
+/// One end of a TCP connection, or of TLS on it, that a test scripts byte by byte.
+pub struct RawPeer<S = TcpStream> {
+    pub stream: S,
     received: Vec<u8>,
     /// Whether frames are sent masked, as a client does.
     pub masks: bool,
@@ -687,6 +689,11 @@ impl RawPeer {
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, received: Vec::new(), masks }
+    }
+
+    /// The same peer, speaking by this.
+    pub fn over<S>(self, speak: impl FnOnce(TcpStream) -> S) -> RawPeer<S> {
+        RawPeer { stream: speak(self.stream), received: self.received, masks: self.masks }
     }
 
     /// A client's TCP connection that has sent nothing.
@@ -733,6 +740,20 @@ impl RawPeer {
         (peer, head)
     }
 
+    /// Says that no more will be sent: FIN.
+    #[track_caller]
+    pub fn finish(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Ends the connection with a reset instead of a FIN.
+    #[track_caller]
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+impl<S: Read + Write> RawPeer<S> {
     /// Answers a client's opening handshake with 101 and further header lines (each ended by CRLF).
     #[track_caller]
     pub fn answer_upgrade(&mut self, head: &str, more: &str) {
@@ -759,7 +780,7 @@ impl RawPeer {
 
     #[track_caller]
     pub fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
+        self.stream.write_all(bytes).and_then(|()| self.stream.flush()).unwrap();
     }
 
     /// Writes, though the other end may have gone already.
@@ -800,18 +821,6 @@ impl RawPeer {
         let mut payload = code.map_or_else(Vec::new, |code| code.to_be_bytes().to_vec());
         payload.extend(reason.as_bytes());
         self.send(CLOSE, &payload);
-    }
-
-    /// Says that no more will be sent: FIN.
-    #[track_caller]
-    pub fn finish(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
-    }
-
-    /// Ends the connection with a reset instead of a FIN.
-    #[track_caller]
-    pub fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Reads more; false at the end of the stream. A reset is an end as well.
