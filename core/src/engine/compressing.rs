@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::send::Room;
 use super::state::State;
+use super::topics::Batch;
 use crate::error::{Error, Result};
 use crate::event::{Connection, Message};
 use crate::protocol::connection::message_opcode;
@@ -85,27 +86,21 @@ impl State {
         }
     }
 
-    /// Gives a batch to one of its receivers, in the way that it agreed on.
-    #[inline]
-    pub(super) fn give_in_its_way(
+    /// Gives a batch to one of its receivers, in the way that it agreed on. True where that was all.
+    #[inline(never)]
+    pub(super) fn give_in_its_way<const WRITES: bool>(
         &mut self,
         slot: u32,
-        frames: &Arc<Vec<u8>>,
-        messages: u32,
+        batch: &Batch,
         variants: &mut Variants,
-        give: impl Fn(&mut Self, u32, &Arc<Vec<u8>>, u32),
-    ) {
-        if !self.may_compress {
-            return give(self, slot, frames, messages);
-        }
-        match self.sending(slot) {
-            None => give(self, slot, frames, messages),
-            Some(sending) if sending.keeps_context => self.push_in_context(slot, &sending, frames, messages),
-            Some(sending) => {
-                let variant = self.variant(sending, frames, variants);
-                give(self, slot, &variant, messages);
-            }
-        }
+    ) -> bool {
+        let Batch { frames, messages, .. } = batch;
+        let variant = match self.sending(slot) {
+            None => frames.clone(),
+            Some(sending) if sending.keeps_context => return self.push_in_context(slot, &sending, frames, *messages),
+            Some(sending) => self.variant(sending, frames, variants),
+        };
+        if WRITES { self.write_shared(slot, &variant, *messages) } else { self.push_shared(slot, &variant, *messages) }
     }
 
     fn variant(&mut self, sending: Sending, frames: &Arc<Vec<u8>>, variants: &mut Variants) -> Arc<Vec<u8>> {
@@ -119,9 +114,9 @@ impl State {
     }
 
     /// Adds frames that many connections send to the outbox of one that compresses them in a context of its own.
-    fn push_in_context(&mut self, slot: u32, sending: &Sending, frames: &[u8], messages: u32) {
+    fn push_in_context(&mut self, slot: u32, sending: &Sending, frames: &[u8], messages: u32) -> bool {
         if !self.takes_shared(slot, frames.len(), messages) {
-            return;
+            return false;
         }
         for (header, start, frame) in frame::whole_frames(frames, Role::Client) {
             let payload = &frame[start..];
@@ -133,5 +128,6 @@ impl State {
         }
         self.compressors.tidy();
         self.staged(slot);
+        false
     }
 }

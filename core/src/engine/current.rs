@@ -7,9 +7,9 @@
 //! As long as answers are only gathered, nothing else about their connections changes: whoever does anything with the
 //! state that concerns output gets the gathered answers in the outboxes first (`LoopCell::state` and `State::settle`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
-use std::mem::take;
+use std::mem::ManuallyDrop;
 
 use super::outbox::MAX_WRITE;
 use super::record::Record;
@@ -25,15 +25,22 @@ const GATHERED_AT_MOST: usize = 256 * 1024;
 /// A buffer that has grown beyond this is not kept.
 const MAX_KEPT: usize = 1024 * 1024;
 
-struct Gathered {
-    /// The loop that gathers, as long as its state says so.
-    owner: Option<u16>,
+/// Who gathers, and for whom.
+struct Current {
+    /// The index of the loop that gathers, as long as its state says so, or [`NOBODY`].
+    owner: Cell<u32>,
     /// The connection whose callback runs; 0 for none.
-    current: u64,
-    /// How long `bytes` may become.
-    room: usize,
+    id: Cell<u64>,
+    /// How many bytes more it may be sent in this way.
+    room: Cell<usize>,
     /// Messages of this size and more go by the state.
-    largest: usize,
+    largest: Cell<usize>,
+}
+
+const NOBODY: u32 = u32::MAX;
+
+#[derive(Default)]
+struct Gathered {
     /// Whole frames.
     bytes: Vec<u8>,
     /// Whose they are, and where each one's part ends.
@@ -41,27 +48,33 @@ struct Gathered {
 }
 
 thread_local! {
-    static GATHERED: RefCell<Gathered> = const { RefCell::new(Gathered::NOTHING) };
+    static CURRENT: Current = const {
+        Current { owner: Cell::new(NOBODY), id: Cell::new(0), room: Cell::new(0), largest: Cell::new(0) }
+    };
+    /// Without a drop of its own, which every access would have to look after: a loop that ends frees it.
+    static GATHERED: RefCell<ManuallyDrop<Gathered>> =
+        const { RefCell::new(ManuallyDrop::new(Gathered { bytes: Vec::new(), parts: Vec::new() })) };
 }
 
 /// Sends a small message to the current connection. False for any other: it goes by the state.
 #[inline(always)]
 pub(super) fn send(connection: Connection, message: Message<'_>) -> bool {
-    let (opcode, payload) = (message_opcode(message), message.payload());
-    GATHERED.try_with(|gathered| gather(gathered, connection, opcode, payload)).unwrap_or(false)
+    gather(connection, message_opcode(message), message.payload())
 }
 
 /// Not inlined, with arguments that fit registers: a send is a call of this and little else.
 #[inline(never)]
-fn gather(gathered: &RefCell<Gathered>, connection: Connection, opcode: OpCode, payload: &[u8]) -> bool {
-    let gathered = &mut *gathered.borrow_mut();
-    let fits = gathered.current == connection.0
-        && payload.len() < gathered.largest
-        && gathered.bytes.len() + payload.len() + frame::MAX_HEADER <= gathered.room;
-    if fits {
-        frame::append(&mut gathered.bytes, opcode, true, payload, None);
-    }
-    fits
+fn gather(connection: Connection, opcode: OpCode, payload: &[u8]) -> bool {
+    CURRENT.with(|current| {
+        let (room, size) = (current.room.get(), payload.len() + frame::MAX_HEADER);
+        // Without room there is no connection either: 0 is a number that a program can send to.
+        let fits = current.id.get() == connection.0 && payload.len() < current.largest.get() && size <= room;
+        if fits {
+            current.room.set(room - size);
+            GATHERED.with(|gathered| frame::append(&mut gathered.borrow_mut().bytes, opcode, true, payload, None));
+        }
+        fits
+    })
 }
 
 /// Makes a server's connection that is open and read the current one, for messages below `largest` bytes, unless
@@ -72,39 +85,53 @@ pub(super) fn begin(id: u64, record: &Record, least_backlog_limit: usize, larges
     if record.protocol.role() == Role::Client || !record.outbox.is_empty() {
         return false;
     }
-    let begin = |gathered: &RefCell<Gathered>| {
-        let gathered = &mut *gathered.borrow_mut();
-        let index = loop_index(id);
-        let is_free = gathered.current == 0 && gathered.owner.is_none_or(|owner| owner == index);
+    let room = least_backlog_limit.min(MAX_WRITE);
+    CURRENT.with(|current| current.begin(id, room, largest))
+}
+
+impl Current {
+    /// Not inlined, so that what has to be looked up for a thread is.
+    #[inline(never)]
+    fn begin(&self, id: u64, room: usize, largest: usize) -> bool {
+        let (index, owner) = (u32::from(loop_index(id)), self.owner.get());
+        let is_free = self.id.get() == 0 && (owner == NOBODY || owner == index);
         if is_free {
-            (gathered.owner, gathered.current) = (Some(index), id);
-            gathered.room = gathered.bytes.len() + least_backlog_limit.min(MAX_WRITE);
-            gathered.largest = largest;
+            self.owner.set(index);
+            self.id.set(id);
+            self.room.set(room);
+            self.largest.set(largest);
         }
         is_free
-    };
-    GATHERED.try_with(begin).unwrap_or(false)
+    }
 }
 
 /// Ends the part of the current connection. Tells whether so much was gathered that it should be written now.
 #[inline]
 pub(super) fn end() -> bool {
-    GATHERED.try_with(|gathered| gathered.borrow_mut().end_part()).unwrap_or(false)
+    GATHERED.with(|gathered| end_part(&mut gathered.borrow_mut()))
 }
 
-impl Gathered {
-    const NOTHING: Self = Self { owner: None, current: 0, room: 0, largest: 0, bytes: Vec::new(), parts: Vec::new() };
-
-    #[inline]
-    fn end_part(&mut self) -> bool {
-        let (current, end) = (take(&mut self.current), self.bytes.len());
-        // 0 is a number that a program can send to.
-        self.room = 0;
-        if current != 0 && end > self.parts.last().map_or(0, |(_, end)| *end) {
-            self.parts.push((current, end));
-        }
-        end > GATHERED_AT_MOST
+#[inline]
+fn end_part(gathered: &mut Gathered) -> bool {
+    let current = CURRENT.with(|current| {
+        current.room.set(0);
+        current.id.take()
+    });
+    let end = gathered.bytes.len();
+    if current != 0 && end > gathered.parts.last().map_or(0, |(_, end)| *end) {
+        gathered.parts.push((current, end));
     }
+    end > GATHERED_AT_MOST
+}
+
+/// Frees what this thread has gathered in, unless another loop uses it: one of its loops ends.
+pub(super) fn free(index: u16) {
+    CURRENT.with(|current| {
+        if [NOBODY, index.into()].contains(&current.owner.get()) {
+            current.owner.set(NOBODY);
+            GATHERED.with(|gathered| **gathered.borrow_mut() = Gathered::default());
+        }
+    });
 }
 
 impl State {
@@ -112,9 +139,9 @@ impl State {
     #[inline]
     fn with_gathered(&mut self, mut with: impl FnMut(&mut Self, u32, &[u8])) {
         self.gathers = false;
-        let _ = GATHERED.try_with(|gathered| {
-            let gathered = &mut *gathered.borrow_mut();
-            gathered.end_part();
+        GATHERED.with(|gathered| {
+            let gathered = &mut **gathered.borrow_mut();
+            end_part(gathered);
             let mut begin = 0;
             for &(id, end) in &gathered.parts {
                 if let Some(slot) = self.connections.slot(id) {
@@ -122,7 +149,7 @@ impl State {
                 }
                 begin = end;
             }
-            gathered.owner = None;
+            CURRENT.with(|current| current.owner.set(NOBODY));
             gathered.parts.clear();
             gathered.bytes.clear();
             if gathered.bytes.capacity() > MAX_KEPT {

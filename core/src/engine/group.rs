@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::listener::Acceptor;
+use super::send::WRITE_AT_ONCE;
 use super::timers::{Millis, millis};
 use super::tls::ServerSetup;
 use crate::config::Options;
@@ -94,6 +95,13 @@ impl Group {
             records: 0,
             listener: Listener(0),
         }
+    }
+
+    /// Messages of this size and more are not gathered where compression was agreed on.
+    #[cold]
+    pub(super) fn largest_gathered(&self) -> usize {
+        let threshold = self.options.compression.as_ref().map_or(usize::MAX, |options| options.threshold);
+        threshold.min(WRITE_AT_ONCE)
     }
 
     pub(super) fn backlog_limit(&self) -> usize {

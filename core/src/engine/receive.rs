@@ -61,8 +61,7 @@ struct Lent {
     group: u32,
     limits: Limits,
     role: Role,
-    compression: Option<Agreement>,
-    /// Bytes that this receive has inflated to.
+    /// Bytes that this receive has inflated to, or brought in fragments.
     inflated: usize,
     connection: Connection,
     /// Its answers are gathered, and nothing has changed since.
@@ -104,7 +103,7 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
         group.handler = Some(lent.handler);
     }
     // Left over is what may not be told, or not now.
-    if flow != Flow::Stop && !bytes.is_empty() {
+    if !bytes.is_empty() && flow != Flow::Stop {
         state.carry_over(slot, bytes);
         if flow != Flow::Hold {
             state.read_again(slot);
@@ -118,7 +117,7 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
 /// Parses and tells what is not a short message; returns the bytes behind it.
 #[inline(never)]
 fn one_event<'b>(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &'b mut [u8], flow: Flow) -> &'b mut [u8] {
-    let received = match lent.compression {
+    let received = match cell.state_while_gathering().compression(slot) {
         None => lent.receiver.receive(bytes, lent.role, &lent.limits, None),
         Some(agreement) => {
             let pool = &mut *cell.inflaters.borrow_mut();
@@ -177,7 +176,7 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flo
             told
         }
         Received::Fragment { is_text, is_first, is_last, payload } => {
-            lent.inflated += if lent.compression.is_some() { payload.len() } else { 0 };
+            lent.inflated += payload.len();
             let fragment = Fragment { payload: &payload, is_text, is_first, is_last };
             guarded(|| handler.on_fragment(connection, fragment))
         }
@@ -295,6 +294,11 @@ impl State {
         self.connections.get(slot).map_or(Flow::Stop, flow_of)
     }
 
+    /// What was agreed on for a connection.
+    fn compression(&self, slot: u32) -> Option<Agreement> {
+        self.connections.get(slot)?.protocol.compression
+    }
+
     #[inline(never)]
     fn put_back_receiver(&mut self, slot: u32, receiver: Receiver) {
         if let Some(record) = self.connections.get_mut(slot) {
@@ -315,17 +319,13 @@ impl State {
         let (id, record) = self.connections.get_with_id(slot)?;
         let group = self.groups.get_mut(record.group)?;
         let flow = flow_of(record);
-        let compression = record.protocol.compression;
-        let options = compression.and(group.options.compression.as_ref());
-        // What is compressed is not gathered.
-        let largest = options.map_or(WRITE_AT_ONCE, |options| options.threshold.min(WRITE_AT_ONCE));
+        let largest = if record.protocol.compression.is_none() { WRITE_AT_ONCE } else { group.largest_gathered() };
         let lent = Lent {
             handler: group.handler.take()?,
             receiver: std::mem::take(&mut record.protocol.receiver),
             group: record.group,
             limits: group.limits,
             role: record.protocol.role(),
-            compression,
             inflated: 0,
             connection: Connection(id),
             is_current: flow == Flow::Deliver

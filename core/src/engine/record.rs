@@ -116,7 +116,7 @@ pub(super) struct Record {
 pub(super) const NO_MEMBER: u32 = u32::MAX;
 
 // 10,000 idle connections are 10,000 of these.
-const _: () = assert!(size_of::<Record>() <= 192);
+const _: () = assert!(size_of::<Record>() <= 184);
 
 impl Record {
     pub(super) fn new(group: u32, role: Role, phase: Phase, now: Millis) -> Self {

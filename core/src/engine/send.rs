@@ -270,14 +270,17 @@ impl State {
         Ok(())
     }
 
-    /// Adds frames that many connections send to the outbox of one, within its backlog's limit.
-    pub(super) fn push_shared(&mut self, slot: u32, frames: &Arc<Vec<u8>>, messages: u32) {
+    /// Adds frames that many connections send to the outbox of one, within its backlog's limit. False, for much may have
+    /// changed.
+    #[inline(never)]
+    pub(super) fn push_shared(&mut self, slot: u32, frames: &Arc<Vec<u8>>, messages: u32) -> bool {
         if self.takes_shared(slot, frames.len(), messages)
             && let Some(record) = self.connections.get_mut(slot)
         {
             record.outbox.push_shared(frames);
             self.staged(slot);
         }
+        false
     }
 
     /// Whether the backlog of a connection takes so many bytes that many send; else these messages are counted as lost.
@@ -292,31 +295,36 @@ impl State {
     }
 
     /// Writes frames that many connections send to one of them, straight from where they are; only what the kernel does
-    /// not take, or what must wait behind other output, goes to the outbox.
-    #[inline]
-    pub(super) fn write_shared(&mut self, slot: u32, frames: &Arc<Vec<u8>>, messages: u32) {
-        let Some(record) = self.connections.get_mut(slot) else { return };
-        let Some(transport) = record.transport.as_mut() else { return };
+    /// not take, or what must wait behind other output, goes to the outbox. True where all was written, and nothing else
+    /// has changed.
+    #[inline(always)]
+    pub(super) fn write_shared(&mut self, slot: u32, frames: &Arc<Vec<u8>>, messages: u32) -> bool {
+        let Some(record) = self.connections.get_mut(slot) else { return false };
+        let Some(transport) = record.transport.as_mut() else { return false };
         if !record.outbox.is_empty() || frames.len() > MAX_WRITE {
             return self.push_shared(slot, frames, messages);
         }
-        match transport.write(&[IoSlice::new(frames)]) {
-            Ok(count) if count == frames.len() => {}
-            Ok(count) => {
-                record.outbox.push_shared(frames);
-                record.outbox.advance(count, &mut self.spares);
-                self.blocked(slot);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                record.outbox.push_shared(frames);
-                self.blocked(slot);
-            }
-            Err(error) => {
-                // Told as unsent.
-                record.outbox.push_shared(frames);
-                self.transport_failed(slot, "cannot write to the peer", &error);
-            }
+        let written = transport.write(&[IoSlice::new(frames)]);
+        let is_written = written.as_ref().is_ok_and(|count| *count == frames.len());
+        if !is_written {
+            self.shared_in_part(slot, frames, written);
         }
+        is_written
+    }
+
+    /// The kernel has not taken all of it.
+    #[cold]
+    #[inline(never)]
+    fn shared_in_part(&mut self, slot: u32, frames: &Arc<Vec<u8>>, written: io::Result<usize>) {
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        record.outbox.push_shared(frames);
+        match written {
+            Ok(count) => record.outbox.advance(count, &mut self.spares),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // What has been put into the outbox is told as unsent.
+            Err(error) => return self.transport_failed(slot, "cannot write to the peer", &error),
+        }
+        self.blocked(slot);
     }
 
     /// Writes what waits for every connection that something was sent to.
@@ -327,6 +335,7 @@ impl State {
         }
     }
 
+    #[inline(never)]
     fn flush_touched(&mut self) {
         if self.gathers {
             self.write_gathered();

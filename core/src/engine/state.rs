@@ -13,6 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
+use super::current;
 use super::group::Group;
 use super::handover::LentPayload;
 use super::outbox::Spares;
@@ -364,6 +365,7 @@ impl State {
 impl Drop for State {
     /// Wherever a loop ends: calls from other threads are refused from here on, and its successor uses other numbers.
     fn drop(&mut self) {
+        current::free(self.shared.index);
         drop(self.shared.close());
         let next = self.connections.next_generation().max(self.groups.next_generation());
         retire(self.shared.index, next);

@@ -83,7 +83,7 @@ pub(super) struct Batch {
     elsewhere: Option<OwnedTarget>,
     except: Option<Connection>,
     pub(super) frames: Arc<Vec<u8>>,
-    messages: u32,
+    pub(super) messages: u32,
 }
 
 /// A connection's place in a topic.
@@ -277,47 +277,56 @@ impl State {
         if self.gathers {
             self.spread_gathered();
         }
-        if let Some(batch) = self.batch.take() {
-            self.settle_batch(batch, Self::push_shared);
+        if self.batch.is_some() {
+            self.settle_batch::<false>();
         }
     }
 
     /// The same at the end of a turn, when nothing can overtake it any more: it is written to its receivers.
+    #[inline]
     pub(super) fn settle_and_write(&mut self) {
-        if let Some(batch) = self.batch.take() {
-            self.settle_batch(batch, Self::write_shared);
+        if self.batch.is_some() {
+            self.settle_batch::<true>();
         }
     }
 
-    fn settle_batch(&mut self, batch: Batch, give: impl Fn(&mut Self, u32, &Arc<Vec<u8>>, u32)) {
-        let Batch { audience, elsewhere, except, frames, messages } = batch;
-        if let Some(target) = elsewhere {
-            self.pass_on(target.borrow(), &frames, messages, except);
+    #[inline(never)]
+    fn settle_batch<const WRITES: bool>(&mut self) {
+        let Some(batch) = self.batch.take() else { return };
+        if let Some(target) = &batch.elsewhere {
+            self.pass_on(target.borrow(), &batch.frames, batch.messages, batch.except);
         }
-        let except = except.and_then(|connection| self.connections.slot(connection.0));
-        let mut variants = Variants::default();
-        let mut give = |state: &mut Self, slot| state.give_in_its_way(slot, &frames, messages, &mut variants, &give);
-        match audience {
+        let except = batch.except.and_then(|connection| self.connections.slot(connection.0));
+        let mut variants = self.may_compress.then(Variants::default);
+        match batch.audience {
             None => {}
             Some(Audience::Loop) => {
                 for group in self.groups.slots() {
-                    self.settle_list(Audience::Group(group), except, &mut give);
+                    self.settle_list::<WRITES>(Audience::Group(group), except, &batch, variants.as_mut());
                 }
             }
-            Some(one) => self.settle_list(one, except, give),
+            Some(one) => self.settle_list::<WRITES>(one, except, &batch, variants.as_mut()),
         }
     }
 
     /// Walks the receivers by index, for closing a slow one changes the list: its place is taken by the last one, which
     /// is looked at there.
-    #[inline]
-    fn settle_list(&mut self, audience: Audience, except: Option<u32>, mut give: impl FnMut(&mut Self, u32)) {
+    fn settle_list<const WRITES: bool>(
+        &mut self,
+        audience: Audience,
+        except: Option<u32>,
+        batch: &Batch,
+        mut variants: Option<&mut Variants>,
+    ) {
         let mut index = 0;
         while let Some(slot) = self.receiver(audience, index) {
-            if Some(slot) != except {
-                give(self, slot);
-            }
-            if self.receiver(audience, index) == Some(slot) {
+            let is_written = match &mut variants {
+                _ if Some(slot) == except => true,
+                None if WRITES => self.write_shared(slot, &batch.frames, batch.messages),
+                None => self.push_shared(slot, &batch.frames, batch.messages),
+                Some(variants) => self.give_in_its_way::<WRITES>(slot, batch, variants),
+            };
+            if is_written || self.receiver(audience, index) == Some(slot) {
                 index += 1;
             }
         }
