@@ -191,7 +191,7 @@ fn explain(first: u8, second: Option<u8>, role: Role, deflates: bool) -> Violati
         0 => {}
         bits => {
             return violation(format!(
-                "reserved bits {bits:#04x} are set, and no extension was agreed on that uses them"
+                "reserved bits {bits:#04x} are set in a frame, and no extension that was agreed on has them"
             ));
         }
     }

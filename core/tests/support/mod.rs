@@ -9,6 +9,8 @@
 
 mod history;
 
+#[cfg(feature = "deflate")]
+pub mod deflate;
 pub mod siege;
 #[cfg(feature = "tls")]
 pub mod tls;
@@ -711,14 +713,20 @@ impl RawPeer {
         peer
     }
 
-    /// A client with a receive buffer as small as can be, whose opening handshake is done: little that is sent to it
-    /// leaves its sender before it reads.
+    /// A client's TCP connection with a receive buffer as small as can be: little that is sent to it leaves its sender
+    /// before it reads.
     #[track_caller]
-    pub fn open_narrow(address: SocketAddr) -> Self {
+    pub fn connect_narrow(address: SocketAddr) -> Self {
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         socket.connect(&address.into()).unwrap();
-        let mut peer = Self::new(socket.into(), true);
+        Self::new(socket.into(), true)
+    }
+
+    /// The same, with its opening handshake done.
+    #[track_caller]
+    pub fn open_narrow(address: SocketAddr) -> Self {
+        let mut peer = Self::connect_narrow(address);
         peer.write(upgrade(&address.to_string(), "/", "").as_bytes());
         peer.expect_upgrade();
         peer
