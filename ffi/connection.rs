@@ -161,6 +161,23 @@ pub unsafe extern "C" fn wsx_subprotocol(
     })
 }
 
+/// Writes the extensions agreed on, as the header of the answer says it ("permessage-deflate;
+/// server_no_context_takeover"), empty where there are none, into a buffer: cut to what fits, always with a NUL. The whole
+/// length, without the NUL, may go to NULL. [loop thread]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_connection_extensions(
+    connection: wsx_connection,
+    buffer: *mut c_char,
+    capacity: usize,
+    length: Option<&mut MaybeUninit<usize>>,
+) -> i32 {
+    enter(|| {
+        let extensions = Connection::from_id(connection).extensions()?;
+        // SAFETY: the contract of the crate.
+        unsafe { write_text(&extensions, buffer, capacity, length) }
+    })
+}
+
 /// Writes where the peer is, as "192.0.2.1:50000", "[2001:db8::1]:50000" or "unix:", into a buffer: cut to what fits,
 /// always with a NUL. The whole length, without the NUL, may go to NULL. Still known inside on_close. [loop thread]
 #[unsafe(no_mangle)]

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use wsx_core::{BacklogPolicy, LoopOptions, Options, Origins, Result, check_header};
+use wsx_core::{BacklogPolicy, Compression, LoopOptions, Options, Origins, Result, check_header};
 
 use crate::boundary::{enter, invalid, milliseconds, needed, optional_text, switch, text};
 
@@ -28,6 +28,8 @@ pub const WSX_ORIGINS_ANY: i32 = 1;
 pub struct wsx_options {
     pub(crate) connection: Options,
     pub(crate) event_loop: LoopOptions,
+    /// What counts once compression is switched on.
+    compression: Compression,
 }
 
 fn set(options: Option<&mut wsx_options>, change: impl FnOnce(&mut wsx_options)) -> i32 {
@@ -39,6 +41,22 @@ fn set(options: Option<&mut wsx_options>, change: impl FnOnce(&mut wsx_options))
 
 fn try_set(options: Option<&mut wsx_options>, change: impl FnOnce(&mut wsx_options) -> Result<()>) -> i32 {
     enter(|| change(needed(options, "options")?))
+}
+
+/// Changes a parameter of compression, whether that is on or not.
+fn set_compression(options: Option<&mut wsx_options>, change: impl FnOnce(&mut Compression) -> Result<()>) -> i32 {
+    try_set(options, |options| {
+        change(&mut options.compression)?;
+        if let Some(compression) = &mut options.connection.compression {
+            compression.clone_from(&options.compression);
+        }
+        Ok(())
+    })
+}
+
+/// A number that is checked where the options are used; here it must only be one that they can hold.
+fn small(value: u32, name: &str) -> Result<u8> {
+    u8::try_from(value).map_err(|_| invalid(format!("{name} is {value}, which is out of range")))
 }
 
 /// Options with every default, to be freed with wsx_options_free(). NULL only where a defect was caught. [any thread]
@@ -161,6 +179,94 @@ pub unsafe extern "C" fn wsx_options_add_subprotocol(options: Option<&mut wsx_op
 #[unsafe(no_mangle)]
 pub extern "C" fn wsx_options_set_max_topics(options: Option<&mut wsx_options>, count: usize) -> i32 {
     set(options, |options| options.connection.max_topics = count)
+}
+
+/// Whether messages are compressed (1) with peers that agree: permessage-deflate, RFC 7692. Default 0. In a build without
+/// it wsx_listen() and wsx_connect() then answer WSX_ERR_UNSUPPORTED; wsx_has_feature("deflate") tells. A server agrees to
+/// the first offer of a client that it can keep, within what the setters below say; a client offers what they say, and is
+/// connected without compression where the server declines. The largest message counts what comes out. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_compression(options: Option<&mut wsx_options>, enabled: i32) -> i32 {
+    try_set(options, |options| {
+        let enabled = switch(enabled, "enabled")?;
+        options.connection.compression = enabled.then(|| options.compression.clone());
+        Ok(())
+    })
+}
+
+/// Compression: how hard to try, 1 (fast) to 9 (small). Like all that follow, it is kept until compression is switched
+/// on, and does not switch it on; what is out of range is refused by wsx_listen() and wsx_connect(). Default 6.
+/// [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_compression_level(options: Option<&mut wsx_options>, level: u32) -> i32 {
+    set_compression(options, |compression| {
+        compression.level = small(level, "level")?;
+        Ok(())
+    })
+}
+
+/// Compression: messages of fewer bytes are sent as they are. Default 1 KiB; 0: all are compressed. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_compression_threshold(options: Option<&mut wsx_options>, bytes: usize) -> i32 {
+    set_compression(options, |compression| {
+        compression.threshold = bytes;
+        Ok(())
+    })
+}
+
+/// Compression: whether the server begins each message anew (1), so that it and its client need no memory between
+/// messages, or messages may refer to earlier ones (0), which makes those that resemble each other smaller. A server
+/// answers 1, asked or not; a client asks for it, and fails a connection where the server does not grant it. Default 1.
+/// [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_compression_server_no_context_takeover(
+    options: Option<&mut wsx_options>,
+    enabled: i32,
+) -> i32 {
+    set_compression(options, |compression| {
+        compression.server_no_context_takeover = switch(enabled, "enabled")?;
+        Ok(())
+    })
+}
+
+/// Compression: the same for the client's messages. A server demands 1; a client says so and does so. Default 1.
+/// [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_compression_client_no_context_takeover(
+    options: Option<&mut wsx_options>,
+    enabled: i32,
+) -> i32 {
+    set_compression(options, |compression| {
+        compression.client_no_context_takeover = switch(enabled, "enabled")?;
+        Ok(())
+    })
+}
+
+/// Compression: the window of the server's messages as a power of two, 9 (512 bytes) to 15 (32 KiB). A server uses no
+/// more, whatever is asked for; a client asks for less than 15, and fails a connection where the server does not grant
+/// it. Default 15. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_compression_server_max_window_bits(
+    options: Option<&mut wsx_options>,
+    bits: u32,
+) -> i32 {
+    set_compression(options, |compression| {
+        compression.server_max_window_bits = small(bits, "bits")?;
+        Ok(())
+    })
+}
+
+/// Compression: the same for the client's messages. A server demands less than 15 from each client that lets itself be
+/// told; a client uses no more, whatever is demanded. Default 15. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_compression_client_max_window_bits(
+    options: Option<&mut wsx_options>,
+    bits: u32,
+) -> i32 {
+    set_compression(options, |compression| {
+        compression.client_max_window_bits = small(bits, "bits")?;
+        Ok(())
+    })
 }
 
 /// Whether small writes leave at once, TCP_NODELAY (1), or wait for the acknowledgement of earlier ones (0). Default 1.

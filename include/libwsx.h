@@ -396,8 +396,8 @@ uint32_t wsx_version(void);
 const char *wsx_version_string(void);
 
 /**
- * Whether this build has a feature: "server", "client", "unix" (Unix sockets). What it does not know, as "tls" today,
- * it does not have. NULL is no feature. [any thread]
+ * Whether this build has a feature: "server", "client", "unix" (Unix sockets), "deflate" (compression). What it does not
+ * know, as "tls" today, it does not have. NULL is no feature. [any thread]
  */
 bool wsx_has_feature(const char *name);
 
@@ -490,6 +490,52 @@ int32_t wsx_options_add_subprotocol(wsx_options *options, const char *name);
 
 /** Most topics one connection may subscribe to. Beyond it wsx_subscribe() is refused. Default 128. [any thread] */
 int32_t wsx_options_set_max_topics(wsx_options *options, size_t count);
+
+/**
+ * Whether messages are compressed (1) with peers that agree: permessage-deflate, RFC 7692. Default 0. In a build without
+ * it wsx_listen() and wsx_connect() then answer WSX_ERR_UNSUPPORTED; wsx_has_feature("deflate") tells. A server agrees to
+ * the first offer of a client that it can keep, within what the setters below say; a client offers what they say, and is
+ * connected without compression where the server declines. The largest message counts what comes out. [any thread]
+ */
+int32_t wsx_options_set_compression(wsx_options *options,
+                                    int32_t enabled);
+
+/**
+ * Compression: how hard to try, 1 (fast) to 9 (small). Like all that follow, it is kept until compression is switched
+ * on, and does not switch it on; what is out of range is refused by wsx_listen() and wsx_connect(). Default 6.
+ * [any thread]
+ */
+int32_t wsx_options_set_compression_level(wsx_options *options, uint32_t level);
+
+/** Compression: messages of fewer bytes are sent as they are. Default 1 KiB; 0: all are compressed. [any thread] */
+int32_t wsx_options_set_compression_threshold(wsx_options *options, size_t bytes);
+
+/**
+ * Compression: whether the server begins each message anew (1), so that it and its client need no memory between
+ * messages, or messages may refer to earlier ones (0), which makes those that resemble each other smaller. A server
+ * answers 1, asked or not; a client asks for it, and fails a connection where the server does not grant it. Default 1.
+ * [any thread]
+ */
+int32_t wsx_options_set_compression_server_no_context_takeover(wsx_options *options, int32_t enabled);
+
+/**
+ * Compression: the same for the client's messages. A server demands 1; a client says so and does so. Default 1.
+ * [any thread]
+ */
+int32_t wsx_options_set_compression_client_no_context_takeover(wsx_options *options, int32_t enabled);
+
+/**
+ * Compression: the window of the server's messages as a power of two, 9 (512 bytes) to 15 (32 KiB). A server uses no
+ * more, whatever is asked for; a client asks for less than 15, and fails a connection where the server does not grant
+ * it. Default 15. [any thread]
+ */
+int32_t wsx_options_set_compression_server_max_window_bits(wsx_options *options, uint32_t bits);
+
+/**
+ * Compression: the same for the client's messages. A server demands less than 15 from each client that lets itself be
+ * told; a client uses no more, whatever is demanded. Default 15. [any thread]
+ */
+int32_t wsx_options_set_compression_client_max_window_bits(wsx_options *options, uint32_t bits);
 
 /**
  * Whether small writes leave at once, TCP_NODELAY (1), or wait for the acknowledgement of earlier ones (0). Default 1.
@@ -883,6 +929,16 @@ int32_t wsx_ready_state(wsx_connection connection);
  * whole length, without the NUL, may go to NULL. [loop thread]
  */
 int32_t wsx_subprotocol(wsx_connection connection, char *buffer, size_t capacity, size_t *length);
+
+/**
+ * Writes the extensions agreed on, as the header of the answer says it ("permessage-deflate;
+ * server_no_context_takeover"), empty where there are none, into a buffer: cut to what fits, always with a NUL. The whole
+ * length, without the NUL, may go to NULL. [loop thread]
+ */
+int32_t wsx_connection_extensions(wsx_connection connection,
+                                  char *buffer,
+                                  size_t capacity,
+                                  size_t *length);
 
 /**
  * Writes where the peer is, as "192.0.2.1:50000", "[2001:db8::1]:50000" or "unix:", into a buffer: cut to what fits,

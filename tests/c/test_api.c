@@ -14,6 +14,7 @@ static void versions(void)
 static void features(void)
 {
     check(wsx_has_feature("server") && wsx_has_feature("client") && wsx_has_feature("unix"));
+    check(wsx_has_feature("deflate"));
     check(!wsx_has_feature("tls") && !wsx_has_feature("") && !wsx_has_feature(NULL));
 }
 
@@ -158,6 +159,7 @@ static void null_connection(void)
     invalid(wsx_unsubscribe(pair.at_server, NULL));
     invalid(wsx_buffered_amount(connection, NULL));
     invalid(wsx_subprotocol(connection, NULL, 1, NULL));
+    invalid(wsx_connection_extensions(connection, NULL, 1, NULL));
     invalid(wsx_peer_address(connection, NULL, 1, NULL));
     check(wsx_send(connection, WSX_TEXT, NULL, 0) == WSX_OK);
     until(pair.loop, pair.server.messages == 1);
@@ -204,6 +206,13 @@ static void options_are_checked(void)
     setter(wsx_options_set_backlog_policy(it, WSX_BACKLOG_PAUSE));
     setter(wsx_options_add_subprotocol(it, "chat"));
     setter(wsx_options_set_max_topics(it, 1));
+    setter(wsx_options_set_compression(it, 1));
+    setter(wsx_options_set_compression_level(it, 9));
+    setter(wsx_options_set_compression_threshold(it, 0));
+    setter(wsx_options_set_compression_server_no_context_takeover(it, 0));
+    setter(wsx_options_set_compression_client_no_context_takeover(it, 0));
+    setter(wsx_options_set_compression_server_max_window_bits(it, 9));
+    setter(wsx_options_set_compression_client_max_window_bits(it, 15));
     setter(wsx_options_set_no_delay(it, 0));
     setter(wsx_options_set_origins(it, WSX_ORIGINS_ANY));
     setter(wsx_options_set_origins(it, WSX_ORIGINS_SAME_HOST));
@@ -219,6 +228,12 @@ static void options_are_checked(void)
     setter(wsx_options_set_receive_buffer(it, 4096));
 
     invalid(wsx_options_set_deliver_fragments(options, 2));
+    invalid(wsx_options_set_compression(options, 2));
+    invalid(wsx_options_set_compression_level(options, 256));
+    invalid(wsx_options_set_compression_server_no_context_takeover(options, 2));
+    invalid(wsx_options_set_compression_client_no_context_takeover(options, -1));
+    invalid(wsx_options_set_compression_server_max_window_bits(options, 1000));
+    invalid(wsx_options_set_compression_client_max_window_bits(options, UINT32_MAX));
     invalid(wsx_options_set_no_delay(options, -1));
     invalid(wsx_options_set_reuse_port(options, 2));
     invalid(wsx_options_set_backlog_policy(options, -1));

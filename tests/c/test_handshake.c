@@ -248,6 +248,53 @@ static void options_choose_the_subprotocol(void)
     wsx_options_free(client);
 }
 
+static void compression_is_agreed_on(void)
+{
+    static char large[100000];
+    char text[256];
+    size_t length;
+    struct pair pair;
+    wsx_options *server = wsx_options_new(), *client = wsx_options_new();
+    memset(large, 'x', sizeof large - 1);
+    /* A parameter alone switches nothing on, and is kept until something does. */
+    wsx_options_set_compression_server_max_window_bits(server, 10);
+    open_pair(&pair, server, client);
+    check(wsx_connection_extensions(pair.at_server, text, sizeof text, &length) == WSX_OK && length == 0);
+    close_pair(&pair);
+    wsx_options_set_compression(server, 1);
+    wsx_options_set_compression(client, 1);
+    wsx_options_set_compression_client_no_context_takeover(server, 0);
+    wsx_options_set_compression_client_no_context_takeover(client, 0);
+    open_pair(&pair, server, client);
+    for (int end = 0; end < 2; end++) {
+        wsx_connection connection = end ? pair.at_client : pair.at_server;
+        check(wsx_connection_extensions(connection, text, sizeof text, &length) == WSX_OK);
+        is_text(text, "permessage-deflate; server_no_context_takeover; server_max_window_bits=10");
+        check(length == strlen(text));
+        check(wsx_connection_extensions(connection, text, 11, NULL) == WSX_OK);
+        is_text(text, "permessage");
+        check(wsx_send_text(connection, large) == WSX_OK);
+        /* What waits is what will go over the wire. */
+        check(wsx_buffered_amount(connection, &length) == WSX_OK && length > 0 && length < 1000);
+    }
+    until(pair.loop, pair.server.messages == 1 && pair.client.messages == 1);
+    check(is_payload(&pair.server, large) && is_payload(&pair.client, large));
+    close_pair(&pair);
+    /* The other side may not want to. */
+    open_pair(&pair, server, NULL);
+    check(wsx_connection_extensions(pair.at_client, text, sizeof text, &length) == WSX_OK && length == 0);
+    close_pair(&pair);
+    wsx_options_set_compression_level(server, 10);
+    struct ear ear = {0};
+    wsx_loop *loop = new_loop();
+    wsx_callbacks callbacks = hearing();
+    check(wsx_listen(loop, "127.0.0.1:0", server, &callbacks, &ear, NULL) == WSX_ERR_INVALID);
+    check(strstr(wsx_last_error(), "level"));
+    wsx_loop_free(loop);
+    wsx_options_free(server);
+    wsx_options_free(client);
+}
+
 static void rejection_is_heard(void)
 {
     char url[64];
@@ -322,6 +369,7 @@ int main(void)
     test("a stream is written to, ends in order, and hears its one close", streams);
     test("a WebSocket is accepted with a subprotocol and headers, and greeted", acceptance);
     test("the options choose the subprotocol where no hook does", options_choose_the_subprotocol);
+    test("compression is agreed on, told, and used in both directions", compression_is_agreed_on);
     test("a client hears that it was rejected, with the status", rejection_is_heard);
     test("origins: the same host, a list, any", origins);
     test("where a path is set, others are 404", only_path);

@@ -130,6 +130,7 @@ static void *use_from_elsewhere(void *user)
     check(wsx_buffered_amount(connection, &size) == WSX_ERR_WRONG_THREAD);
     check(wsx_ready_state(connection) == WSX_ERR_WRONG_THREAD);
     check(wsx_subprotocol(connection, text, sizeof text, &size) == WSX_ERR_WRONG_THREAD);
+    check(wsx_connection_extensions(connection, text, sizeof text, &size) == WSX_ERR_WRONG_THREAD);
     check(wsx_peer_address(connection, text, sizeof text, &size) == WSX_ERR_WRONG_THREAD);
     check(!wsx_user_data(connection) && strlen(wsx_last_error()) > 0);
     check(wsx_set_user_data(connection, it) == WSX_ERR_WRONG_THREAD);
