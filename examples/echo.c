@@ -1,8 +1,8 @@
 /*
  * An echo server: text comes back as text, binary as binary. With --broadcast a message goes to everybody else instead.
  *
- *     echo [--host HOST] [--port PORT] [--broadcast] [--max-message BYTES] [--max-fragments N] [--origin any]
- *          [--threads N] [--busy-poll MICROSECONDS]
+ *     echo [--host HOST] [--port PORT] [--broadcast] [--compression] [--max-message BYTES] [--max-fragments N]
+ *          [--origin any] [--threads N] [--busy-poll MICROSECONDS]
  *
  * It pauses a peer that does not read its echoes, and ends in order on SIGINT and SIGTERM.
  */
@@ -52,8 +52,8 @@ static void *end_on_signal(void *loop)
 static void usage(const char *what, const char *argument)
 {
     fprintf(stderr, "echo: %s%s\n"
-            "usage: echo [--host HOST] [--port PORT] [--broadcast] [--max-message BYTES] [--max-fragments N]"
-            " [--origin any] [--threads N] [--busy-poll MICROSECONDS]\n",
+            "usage: echo [--host HOST] [--port PORT] [--broadcast] [--compression] [--max-message BYTES]"
+            " [--max-fragments N] [--origin any] [--threads N] [--busy-poll MICROSECONDS]\n",
             what, argument);
     exit(USAGE);
 }
@@ -89,6 +89,10 @@ int main(int argc, char **argv)
         const char *option = argv[i];
         if (strcmp(option, "--broadcast") == 0) {
             callbacks.on_message = broadcast;
+            continue;
+        }
+        if (strcmp(option, "--compression") == 0) {
+            wsx_options_set_compression(options, 1);
             continue;
         }
         const char *value = argv[++i];

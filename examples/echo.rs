@@ -2,8 +2,8 @@
 //! instead.
 //!
 //! ```text
-//! echo [--host HOST] [--port PORT] [--broadcast] [--max-message BYTES] [--max-fragments N] [--origin any]
-//!      [--threads N] [--busy-poll MICROSECONDS]
+//! echo [--host HOST] [--port PORT] [--broadcast] [--compression] [--max-message BYTES] [--max-fragments N]
+//!      [--origin any] [--threads N] [--busy-poll MICROSECONDS]
 //! ```
 //!
 //! It pauses a peer that does not read its echoes, and ends in order on SIGINT and SIGTERM.
@@ -13,7 +13,9 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use wsx_core::{BacklogPolicy, Connection, EventLoop, Handle, Handler, LoopOptions, Message, Options, Origins};
+use wsx_core::{
+    BacklogPolicy, Compression, Connection, EventLoop, Handle, Handler, LoopOptions, Message, Options, Origins,
+};
 
 #[derive(Clone)]
 struct Echo;
@@ -52,6 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut value = || arguments.next().ok_or(format!("{option} needs a value"));
         match option.as_str() {
             "--broadcast" => broadcast = true,
+            "--compression" => options.compression = Some(Compression::default()),
             "--host" => host = value()?,
             "--port" => port = value()?.parse::<u16>()?,
             "--max-message" => options.max_message = value()?.parse()?,
