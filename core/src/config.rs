@@ -241,10 +241,10 @@ impl Default for Options {
 /// [`Connection::extensions`](crate::Connection::extensions). [`Options::max_message`] counts what a message inflates to.
 ///
 /// A context is what one message leaves to the next one: the last 32 KiB, to be referred to. It makes small messages that
-/// resemble each other much smaller, and costs each connection memory for as long as it is open: about 45 KiB to inflate,
-/// and to compress about 135 KiB plus 5 KiB for each KiB of the window (300 KiB with 15 bits). Without contexts, which is
-/// the default, that memory belongs to the event loop, and a connection has none but while a compressed message of its
-/// peer is coming in.
+/// resemble each other much smaller, and costs each connection memory from the first of them on: 47 KiB to inflate, and to
+/// compress 243 KiB plus 4 KiB for each KiB of the window, which is 371 KiB with 15 bits. Without contexts, which is the
+/// default, that memory belongs to the event loop, and a connection has none but the 47 KiB while a compressed message of
+/// its peer is coming in.
 ///
 /// ```
 /// let mut options = wsx_core::Options::default();

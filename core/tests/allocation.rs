@@ -141,12 +141,14 @@ impl Bench {
     }
 
     fn with_topic(name: &str, topic: Option<&'static str>) -> Self {
+        Self::with_options(name, topic, &Options::default())
+    }
+
+    fn with_options(name: &str, topic: Option<&'static str>, options: &Options) -> Self {
         let path = std::env::temp_dir().join(format!("wsx-{name}-{}.sock", std::process::id()));
         let heard = Arc::new(Heard::default());
         let event_loop = EventLoop::new().unwrap();
-        event_loop
-            .listen(&format!("unix:{}", path.display()), &Options::default(), Echo(heard.clone(), topic))
-            .unwrap();
+        event_loop.listen(&format!("unix:{}", path.display()), options, Echo(heard.clone(), topic)).unwrap();
         Self { event_loop, path, heard }
     }
 
@@ -160,13 +162,18 @@ impl Bench {
     }
 
     fn open(&mut self) -> UnixStream {
+        self.open_with("")
+    }
+
+    /// The same, with further header lines.
+    fn open_with(&mut self, more: &str) -> UnixStream {
         let mut peer = UnixStream::connect(&self.path).unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        peer.write_all(
-            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-        )
-        .unwrap();
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
+        );
+        peer.write_all(request.as_bytes()).unwrap();
         let opened = self.heard.opened.load(Ordering::Relaxed);
         self.turn_until(|heard| &heard.opened, opened + 1);
         let mut head = [0; 512];
@@ -332,4 +339,131 @@ fn a_split_message_is_buffered_as_it_comes_and_freed_when_it_was_told() {
     turned(&mut bench);
     let left = LIVE.get() - before;
     assert!(left < 1024, "{left} bytes are left");
+}
+
+#[cfg(feature = "deflate")]
+mod compression {
+    use flate2::{Compress, FlushCompress};
+    use wsx_core::Compression;
+
+    use super::*;
+
+    const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+
+    fn options(change: impl FnOnce(&mut Compression)) -> Options {
+        let mut compression = Compression::default();
+        change(&mut compression);
+        let mut options = Options::default();
+        options.compression = Some(compression);
+        options
+    }
+
+    fn deflated(payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(payload.len() + 100);
+        Compress::new(flate2::Compression::best(), false).compress_vec(payload, &mut out, FlushCompress::Sync).unwrap();
+        out.truncate(out.len() - 4);
+        out
+    }
+
+    fn compressed_frame(payload: &[u8]) -> Vec<u8> {
+        let compressed = deflated(payload);
+        frame(0xc2, &compressed, compressed.len())
+    }
+
+    /// One message there, and its compressed echo back, of at most 125 bytes; how long that was.
+    fn echo(bench: &mut Bench, peer: &mut UnixStream, frame: &[u8]) -> usize {
+        let mut header = [0; 2];
+        bench.echo(peer, frame, &mut header);
+        assert!(header[0] == 0xc2 && header[1] < 126, "{header:x?}");
+        let mut payload = [0; 125];
+        peer.read_exact(&mut payload[..usize::from(header[1])]).unwrap();
+        usize::from(header[1])
+    }
+
+    #[test]
+    fn a_compressed_message_costs_one_small_allocation_however_large_it_becomes() {
+        let mut bench = Bench::with_options("deflate", None, &options(|_| {}));
+        let mut peer = bench.open_with(OFFER);
+        for size in [2000, 50_000] {
+            let frame = compressed_frame(&vec![b'x'; size]);
+            (0..5).for_each(|_| _ = echo(&mut bench, &mut peer, &frame));
+            let before = LIVE.get();
+            let found = allocations(|| (0..100).for_each(|_| _ = echo(&mut bench, &mut peer, &frame)));
+            assert!(found <= 100, "100 messages of {size} bytes allocate {found} times");
+            assert_eq!(LIVE.get() - before, 0);
+        }
+    }
+
+    /// Bytes that each of some connections holds after a compressed message in either direction.
+    fn held_by_each(name: &str, options: &Options) -> isize {
+        const COUNT: usize = 64;
+        let mut bench = Bench::with_options(name, None, options);
+        let frame = compressed_frame(&[b'x'; 2000]);
+        let mut first = bench.open_with(OFFER);
+        echo(&mut bench, &mut first, &frame);
+        let mut peers = Vec::with_capacity(COUNT);
+        let before = LIVE.get();
+        for _ in 0..COUNT {
+            let mut peer = bench.open_with(OFFER);
+            echo(&mut bench, &mut peer, &frame);
+            peers.push(peer);
+        }
+        (LIVE.get() - before) / COUNT as isize
+    }
+
+    #[test]
+    fn a_connection_without_contexts_owns_nothing_between_compressed_messages() {
+        let each = held_by_each("no-context", &options(|_| {}));
+        assert!(each < 600, "{each} bytes for each connection");
+    }
+
+    #[test]
+    fn a_kept_context_costs_what_the_options_say() {
+        let inflating =
+            held_by_each("context-in", &options(|compression| compression.client_no_context_takeover = false));
+        assert!((46..50).contains(&(inflating / 1024)), "{inflating} bytes to inflate");
+        for bits in [9, 12, 15] {
+            let compressing = held_by_each(
+                "context-out",
+                &options(|compression| {
+                    compression.server_no_context_takeover = false;
+                    compression.server_max_window_bits = bits;
+                }),
+            );
+            let told = 243 + 4 * (1 << bits) / 1024;
+            assert!(
+                (told..told + 2).contains(&(compressing / 1024)),
+                "{compressing} bytes to compress with {bits} bits"
+            );
+        }
+    }
+
+    #[test]
+    fn hostile_26_a_bomb_takes_no_more_memory_than_the_largest_message() {
+        let mut options = options(|_| {});
+        options.max_message = 2 * 1024 * 1024;
+        let mut bench = Bench::with_options("bomb", None, &options);
+        let mut peer = bench.open_with(OFFER);
+        // 1 GiB of zeros: the block of the first of them again and again, in one frame.
+        let mut block = Vec::with_capacity(100_000);
+        let zeros = vec![0; 1 << 20];
+        Compress::new(flate2::Compression::best(), false)
+            .compress_vec(&zeros, &mut block, FlushCompress::Full)
+            .unwrap();
+        drop(zeros);
+        let bomb = block.repeat(1024);
+        let bomb = frame(0xc2, &bomb, bomb.len());
+        let before = LIVE.get();
+        MOST.set(before);
+        for piece in bomb.chunks(100_000) {
+            // The end of it finds nobody.
+            let _ = peer.write_all(piece);
+            bench.event_loop.turn(Some(Duration::ZERO)).unwrap();
+        }
+        drop(peer);
+        bench.turn_until(|heard| &heard.closed, 1);
+        let most = MOST.get() - before;
+        assert_eq!(bench.heard.messages.load(Ordering::Relaxed), 0);
+        assert!(most < 5 * 1024 * 1024, "{most} bytes at most");
+    }
 }
