@@ -22,6 +22,8 @@ pub use negotiation::{Agreement, accept, check, check_answer, offer};
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// An empty block that says it is the last one, with three bits of header: it ends a stream between two blocks only.
 const LAST_BLOCK: [u8; 2] = [3, 0];
+/// An empty block that changes nothing between two blocks, and hardly anywhere else.
+const EMPTY_BLOCK: [u8; 5] = [0, 0, 0, 0xff, 0xff];
 
 /// How many inflaters a loop keeps for its connections.
 const MAX_INFLATERS: usize = 8;
@@ -94,22 +96,21 @@ impl Inflater {
         }
     }
 
-    /// The end of a message that was not empty: what the sender left away is added, and nothing more may come of it. Where
-    /// the context is not kept it can be told whether the data end between two blocks, as they must (RFC 7692 section
-    /// 7.2.1): what was cut elsewhere is no message.
+    /// The end of a message that was not empty: what the sender left away is added, and nothing more may come of it. The
+    /// data must end between two blocks (RFC 7692 section 7.2.1): what was cut elsewhere is no message. That is certain
+    /// where the context is not kept. Where it is, the stream must go on, and what is cut where a block describes its codes
+    /// is not told from the end of the block before.
     pub fn finish_message(&mut self, keeps_context: bool) -> Result<(), Malformed> {
         if self.is_at_start() {
             // The last block said so itself (RFC 7692 section 7.2.3.5).
             return Ok(());
         }
         self.take_end(&TAIL)?;
-        if !keeps_context {
-            self.take_end(&LAST_BLOCK)?;
-            if !self.is_at_start() {
-                return Err(Malformed);
-            }
+        if keeps_context {
+            return self.take_end(&EMPTY_BLOCK);
         }
-        Ok(())
+        self.take_end(&LAST_BLOCK)?;
+        if self.is_at_start() { Ok(()) } else { Err(Malformed) }
     }
 
     fn take_end(&mut self, end: &[u8]) -> Result<(), Malformed> {
