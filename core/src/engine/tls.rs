@@ -242,6 +242,10 @@ impl Session {
 
     /// Writes, in one send for each 64 KiB, and tells how much plaintext has left.
     pub(super) fn write(&mut self, wire: &Wire, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.is_broken {
+            let failure = self.failure.take();
+            return Err(failure.map_or(io::ErrorKind::BrokenPipe.into(), |failure| io::Error::other(*failure)));
+        }
         if !self.send_waiting(wire)? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -265,10 +269,10 @@ impl Session {
 
     /// Sends what waits; with `last`, the peer is told behind it that nothing more will come.
     pub(super) fn flush(&mut self, wire: &Wire, last: bool) -> io::Result<bool> {
-        if last && !self.has_closed {
+        // Where TLS has failed, its alert was the last there is to say.
+        if last && !self.has_closed && !self.is_broken {
             self.has_closed = true;
             with_scratch(|scratch| {
-                // Where TLS has failed, its alert was the last there is to say.
                 if self.work_on_rest(Next::CloseNotify, &mut scratch.outgoing).is_ok() {
                     self.waiting.extend_from_slice(scratch.outgoing.records());
                 }

@@ -1,5 +1,8 @@
 //! One step of rustls: what came is worked through, and what is next is encrypted behind what that has to say.
 
+use std::ops::Deref;
+
+use rustls::CommonState;
 use rustls::client::ClientConnectionData;
 use rustls::server::ServerConnectionData;
 use rustls::unbuffered::{
@@ -95,7 +98,7 @@ impl Inbound<'_> {
 }
 
 /// What both ends can do, which rustls says of each by itself.
-pub(super) trait Process {
+pub(super) trait Process: Deref<Target = CommonState> {
     type Data;
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
 }
@@ -141,14 +144,15 @@ pub(super) fn work(
             Ok(ConnectionState::WriteTraffic(mut traffic)) => done = Some(outgoing.encrypt(&mut traffic, next)),
             // Data before the handshake is done (0-RTT) is never allowed, so what is left is that rustls wants more.
             Ok(_) => done = Some(Ok(())),
-            Err(error) => match failed.take() {
-                None => failed = Some(error),
-                first => done = Some(first.map_or(Ok(()), Err)),
-            },
+            Err(error) => failed = Some(error),
         }
         used += discard;
         if let Some(result) = done {
             return (used, result);
+        }
+        // The alert is fetched, and rustls is not asked to look again at what it has failed with.
+        if let Some(error) = failed.take_if(|_| !end.wants_write()) {
+            return (used, Err(error));
         }
     }
 }
