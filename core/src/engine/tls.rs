@@ -367,8 +367,8 @@ fn piece<'a>(slices: &'a [IoSlice<'_>], written: usize, gathered: &'a mut Vec<u8
     gathered
 }
 
-/// Whether this begins like a request of HTTP: with a method.
+/// Whether this begins like a request of HTTP: with a method, or the first letter of one, which no record begins with.
 fn is_http(bytes: &[u8]) -> bool {
     let letters = bytes.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
-    letters > 2 && bytes.get(letters).is_none_or(|byte| *byte == b' ')
+    letters > 0 && bytes.get(letters).is_none_or(|byte| *byte == b' ')
 }

@@ -33,7 +33,7 @@ impl ServerSetup {
     pub(in crate::engine) fn new(tls: &Tls) -> Result<Self> {
         let certificates = tls.certificates.iter().map(certified).collect::<Result<Vec<_>>>()?;
         if certificates.is_empty() {
-            return Err(Error::invalid("a server needs a certificate and its key: Tls::certificates is empty"));
+            return Err(Error::invalid("a server needs a certificate and its key: the option certificates is empty"));
         }
         let mut config = ServerConfig::builder_with_provider(provider().clone())
             .with_safe_default_protocol_versions()
@@ -53,7 +53,7 @@ impl ClientSetup {
         static DEFAULT: OnceLock<Arc<ClientConfig>> = OnceLock::new();
         let name = tls.and_then(|tls| tls.server_name.as_deref()).unwrap_or(host);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
-            Error::invalid(format!("{name:?} is no name that a certificate can be for: set Tls::server_name"))
+            Error::invalid(format!("{name:?} is no name that a certificate can be for: set server_name"))
         })?;
         let config = match (tls, DEFAULT.get()) {
             (Some(tls), _) => client_config(tls)?,
@@ -193,7 +193,7 @@ fn system_roots() -> Result<Arc<RootCertStore>> {
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let why = found.errors.first().map_or_else(String::new, |error| format!(" ({error})"));
-        let advice = "install the system's ca-certificates, set SSL_CERT_FILE, or name the issuers by Tls::ca";
+        let advice = "install the system's ca-certificates, set SSL_CERT_FILE, or name the issuers by the option ca";
         return Err(Error::invalid(format!("no certificates of issuers are found on this system{why}: {advice}")));
     }
     Ok(ROOTS.get_or_init(|| Arc::new(roots)).clone())
@@ -203,11 +203,12 @@ fn client_verifier(tls: &Tls) -> Result<Arc<dyn ClientCertVerifier>> {
     let ca = match (&tls.ca, tls.client_auth) {
         (None, ClientAuth::None) => return Ok(WebPkiClientVerifier::no_client_auth()),
         (Some(_), ClientAuth::None) => {
-            let why = "Tls::ca names issuers of client certificates, and client_auth asks for none: choose Required";
-            return Err(Error::invalid(why));
+            return Err(Error::invalid(
+                "ca names issuers of client certificates, and client_auth asks for none: require them",
+            ));
         }
         (None, _) => {
-            return Err(Error::invalid("client_auth needs Tls::ca, the issuers of acceptable client certificates"));
+            return Err(Error::invalid("client_auth needs ca, the issuers of acceptable client certificates"));
         }
         (Some(ca), _) => ca,
     };
