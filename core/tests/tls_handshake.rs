@@ -11,18 +11,19 @@ use std::sync::mpsc;
 use rcgen::KeyPair;
 use support::tls::{Authority, Issued, VERSIONS, connect};
 use support::{DEADLINE, Event, Events, RawPeer, Recorder, Running, Script, Server};
-use wsx_core::{ClientAuth, Error, EventLoop, Failure, FailureKind, Options, Response, Stage, Tls};
+use wsx_core::{ClientAuth, Error, EventLoop, Failure, FailureKind, Options, Response, Side, Stage, Tls};
 
 fn url(server: &Server) -> String {
     format!("wss://127.0.0.1:{}/", server.address().port())
 }
 
-/// The failure of a connect, which is told once, and then with the close.
+/// The failure of a connect, which is told once, and then with the close, begun by this side.
 #[track_caller]
-fn failed(events: &Events) -> Failure {
+fn failed(events: &Events, by: Side) -> Failure {
     let Event::Error(_, failure) = events.next() else { panic!("no on_error") };
     let Event::Closed(_, ended) = events.next() else { panic!("no on_close") };
-    assert_eq!((ended.code, ended.was_clean, ended.failure.as_ref()), (1006, false, Some(&failure)));
+    assert_eq!((ended.code, ended.was_clean, ended.by), (1006, false, by));
+    assert_eq!(ended.failure.as_ref(), Some(&failure));
     failure
 }
 
@@ -31,7 +32,7 @@ fn failed(events: &Events) -> Failure {
 fn refused(shown: &Issued, client: &Options) -> Failure {
     let server = Server::start(&shown.server(), Script::new());
     let (_, events) = server.connect(&url(&server), client, Script::new());
-    let failure = failed(&events);
+    let failure = failed(&events, Side::Us);
     assert_eq!((failure.stage, failure.kind), (Stage::Tls, FailureKind::Refused), "{failure}");
     failure
 }
@@ -77,6 +78,15 @@ fn a_self_signed_certificate_is_refused_unless_it_is_named() {
     tls(&mut options).ca = Some(issued.chain.clone().into());
     let (_, events) = server.connect(&url(&server), &options, Script::new());
     events.opened();
+}
+
+#[test]
+fn a_certificate_of_an_issuer_is_refused_with_advice() {
+    let authority = Authority::new("A");
+    let issuer = authority.issue_with(&["127.0.0.1"], |params| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    });
+    assert_says(&refused(&issuer, &authority.client()), &["one of an issuer", "CA:FALSE"]);
 }
 
 #[test]
@@ -167,13 +177,13 @@ fn a_server_that_requires_a_certificate_sees_it_and_refuses_who_has_none() {
     }
 
     let (_, events) = server.connect(&url(&server), &authority.client(), Script::new());
-    let failure = failed(&events);
+    let failure = failed(&events, Side::Peer);
     assert_eq!((failure.stage, failure.kind), (Stage::Tls, FailureKind::Refused));
     assert_says(&failure, &["certificate_required", "set certificates"]);
 
     tls(&mut options).certificates = vec![stranger.certificate()];
     let (_, events) = server.connect(&url(&server), &options, Script::new());
-    let failure = failed(&events);
+    let failure = failed(&events, Side::Peer);
     assert_eq!((failure.stage, failure.kind), (Stage::Tls, FailureKind::Refused));
     assert_says(&failure, &["the alert", "does not take our certificate"]);
     assert!(seen.try_recv().is_err(), "a hook was called for one that is refused");
@@ -193,7 +203,7 @@ fn a_server_that_asks_takes_who_has_no_certificate_but_no_wrong_one() {
     }
     tls(&mut options).certificates = vec![authority.issue(&["ann"]).certificate()];
     let (_, events) = server.connect(&url(&server), &options, Script::new());
-    assert_eq!(failed(&events).stage, Stage::Tls);
+    assert_eq!(failed(&events, Side::Peer).stage, Stage::Tls);
 }
 
 #[test]
@@ -219,7 +229,7 @@ fn a_client_that_speaks_other_protocols_only_is_told_so() {
     let mut options = authority.client();
     tls(&mut options).alpn = vec!["h2".into()];
     let (_, events) = server.connect(&url(&server), &options, Script::new());
-    let failure = failed(&events);
+    let failure = failed(&events, Side::Peer);
     assert_eq!((failure.stage, failure.kind), (Stage::Tls, FailureKind::Refused));
     assert_says(&failure, &["no_application_protocol", "alpn"]);
 
@@ -255,7 +265,7 @@ fn a_plain_client_of_ours_learns_that_the_port_speaks_tls() {
     let authority = Authority::new("A");
     let server = Server::start(&authority.local().server(), Script::new());
     let (_, events) = server.connect(&format!("ws://{}/", server.address()), &Options::default(), Script::new());
-    let failure = failed(&events);
+    let failure = failed(&events, Side::Us);
     assert_eq!((failure.stage, failure.http_status), (Stage::Http, Some(400)));
 }
 
@@ -293,7 +303,7 @@ fn a_handshake_that_goes_wrong_in_the_middle_ends_with_an_alert() {
 fn a_server_without_tls_is_named_as_the_cause() {
     let plain = Server::start(&Options::default(), Script::new());
     let (_, events) = plain.connect(&url(&plain), &Authority::new("A").client(), Script::new());
-    let failure = failed(&events);
+    let failure = failed(&events, Side::Us);
     assert_eq!((failure.stage, failure.kind), (Stage::Tls, FailureKind::Protocol));
     assert_says(&failure, &["not TLS", "ws://"]);
 }
@@ -312,7 +322,7 @@ fn a_server_that_hangs_up_in_the_handshake_is_told_as_such() {
         } else {
             peer.finish();
         }
-        let failure = failed(&events);
+        let failure = failed(&events, Side::Peer);
         assert_eq!((failure.stage, failure.kind), (Stage::Tls, FailureKind::Transport), "{failure}");
     }
 }

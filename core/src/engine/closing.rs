@@ -261,7 +261,10 @@ impl State {
             Phase::WebSocket if record.protocol.is_close_complete() => self.finish(slot),
             Phase::Securing if record.protocol.role() == Role::Server => self.securing_failed(slot),
             phase => {
-                let by = if record.protocol.state() == ReadyState::Closing { Side::Us } else { Side::Peer };
+                // TLS says so where it was this side that would not go on.
+                let is_ours = error.kind() == io::ErrorKind::ConnectionAborted;
+                let is_ours = is_ours || record.protocol.state() == ReadyState::Closing;
+                let by = if is_ours { Side::Us } else { Side::Peer };
                 let failure = Failure::transport(phase.stage(), doing, error);
                 self.fail(slot, close::ABNORMAL, by, failure);
             }

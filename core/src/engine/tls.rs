@@ -22,7 +22,6 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 
 use super::transport::{Read, Wire};
-use crate::error::Failure;
 use crate::event::Secured;
 use crate::protocol::frame::Role;
 
@@ -77,7 +76,7 @@ pub(super) struct Session {
     /// The name that the client asked for.
     server_name: Option<Box<str>>,
     /// Where TLS has failed: to be told when everything before it was read.
-    failure: Option<Box<Failure>>,
+    failure: Option<io::Error>,
     is_broken: bool,
     /// Something that was TLS has come.
     heard: bool,
@@ -178,7 +177,7 @@ impl Session {
             return Ok(Read { count, more: true, ended: false, is_blocked: false });
         }
         if let Some(failure) = self.failure.take() {
-            return Err(io::Error::other(*failure));
+            return Err(failure);
         }
         if self.peer_closed {
             return Ok(Read { count: 0, more: false, ended: true, is_blocked: false });
@@ -217,7 +216,7 @@ impl Session {
         read.count = worked.count;
         read.more |= self.peer_closed || !self.overflow.is_empty() || failed.is_some();
         if let Some(failure) = failed {
-            self.failure = Some(Box::new(failure));
+            self.failure = Some(failure);
             self.is_broken = true;
             self.rest = Vec::new();
         }
@@ -226,12 +225,12 @@ impl Session {
         }
         // What came before a failure is told first.
         match self.failure.take_if(|_| read.count == 0 && self.overflow.is_empty()) {
-            Some(failure) => Err(io::Error::other(*failure)),
+            Some(failure) => Err(failure),
             None => Ok(read),
         }
     }
 
-    fn explain(&mut self, error: &rustls::Error) -> Failure {
+    fn explain(&mut self, error: &rustls::Error) -> io::Error {
         let role = match &self.end {
             End::Client(_) => Role::Client,
             End::Server(_) => Role::Server,
@@ -243,8 +242,7 @@ impl Session {
     /// Writes, in one send for each 64 KiB, and tells how much plaintext has left.
     pub(super) fn write(&mut self, wire: &Wire, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_broken {
-            let failure = self.failure.take();
-            return Err(failure.map_or(io::ErrorKind::BrokenPipe.into(), |failure| io::Error::other(*failure)));
+            return Err(self.failure.take().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
         }
         if !self.send_waiting(wire)? {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -257,7 +255,7 @@ impl Session {
                     return Ok(written);
                 }
                 let worked = self.work_on_rest(Next::Plaintext(plaintext), outgoing);
-                worked.map_err(|error| io::Error::other(self.explain(&error)))?;
+                worked.map_err(|error| self.explain(&error))?;
                 if !self.send(wire, outgoing.records())? {
                     self.committed = plaintext.len();
                     return if written == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(written) };

@@ -1,17 +1,21 @@
 //! What went wrong with TLS, in sentences that say what to do about it.
 
-use rustls::{AlertDescription, CertificateError, Error};
+use std::io::{self, ErrorKind};
+
+use rustls::{AlertDescription, CertificateError, Error, OtherError};
 
 use crate::error::{Failure, FailureKind, Stage};
 use crate::protocol::frame::Role;
 
 /// A message of the handshake that is longer than is waited for.
-pub(super) fn too_large() -> Failure {
-    Failure::new(Stage::Tls, FailureKind::Limit, "TLS: the peer's handshake has a message of more than 64 KiB")
+pub(super) fn too_large() -> io::Error {
+    let message = "TLS: the peer's handshake has a message of more than 64 KiB";
+    io::Error::new(ErrorKind::ConnectionAborted, Failure::new(Stage::Tls, FailureKind::Limit, message))
 }
 
-/// `role` is ours; `heard` says whether anything that was TLS has come before.
-pub(super) fn explain(error: &Error, role: Role, heard: bool) -> Failure {
+/// `role` is ours; `heard` says whether anything that was TLS has come before. The error carries a [`Failure`], and is
+/// `ConnectionReset` where the peer has ended the connection, `ConnectionAborted` where we do.
+pub(super) fn explain(error: &Error, role: Role, heard: bool) -> io::Error {
     let (kind, message) = match (error, role) {
         (Error::InvalidCertificate(why), Role::Client) => (FailureKind::Refused, refused_server(why)),
         (Error::InvalidCertificate(why), Role::Server) => {
@@ -31,7 +35,11 @@ pub(super) fn explain(error: &Error, role: Role, heard: bool) -> Failure {
         (Error::EncryptError, _) => (FailureKind::Limit, "TLS: the keys of this connection are used up".into()),
         (error, _) => (FailureKind::Protocol, format!("TLS: {error}")),
     };
-    Failure::new(Stage::Tls, kind, message)
+    let by = match error {
+        Error::AlertReceived(_) => ErrorKind::ConnectionReset,
+        _ => ErrorKind::ConnectionAborted,
+    };
+    io::Error::new(by, Failure::new(Stage::Tls, kind, message))
 }
 
 fn refused_server(why: &CertificateError) -> String {
@@ -49,6 +57,13 @@ fn refused_server(why: &CertificateError) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             format!("TLS: the server's {why}: is this machine's clock right?")
         }
+        // What `openssl req -x509` makes unless it is told otherwise. The name is that of the crate below rustls.
+        CertificateError::Other(OtherError(why)) if why.to_string() == "CaUsedAsEndEntity" => {
+            "TLS: the server's certificate is one of an issuer, which no server may show: make one with \
+             basicConstraints=CA:FALSE"
+                .into()
+        }
+        CertificateError::Other(OtherError(why)) => format!("TLS: the server's certificate is refused: {why}"),
         why => format!("TLS: the server's certificate is refused: {why}"),
     }
 }
