@@ -137,6 +137,7 @@ test-rust:
 	cargo test --locked --manifest-path bench/Cargo.toml -p wsx-load
 
 test-c: build
+	@$(need) openssl
 	@[ -n "$(c_tests)" ] || { echo "libwsx: tests/c holds no tests." >&2; exit 1; }
 	@for test in $(c_tests); do echo "$$test"; "$$test"; done
 
@@ -193,7 +194,7 @@ build/venv/bench: bench/requirements.txt build/venv/ready
 	@touch $@
 
 memcheck: build $(asan) ## the C tests under valgrind (Debian: valgrind) and AddressSanitizer
-	@$(need) valgrind
+	@$(need) valgrind openssl
 	@for test in $(c_tests); do echo "valgrind $$test"; valgrind -q --error-exitcode=1 --leak-check=full \
 	  --errors-for-leak-kinds=definite,possible --suppressions=tests/c/valgrind.supp "$$test"; done
 	@for test in $(asan); do echo "$$test"; "$$test"; done

@@ -2,8 +2,9 @@
  * An echo server: text comes back as text, binary as binary. With --broadcast a message goes to everybody else instead.
  *
  *     echo [--host HOST] [--port PORT] [--broadcast] [--compression] [--max-message BYTES] [--max-fragments N]
- *          [--origin any] [--threads N] [--busy-poll MICROSECONDS]
+ *          [--origin any] [--threads N] [--busy-poll MICROSECONDS] [--tls-cert FILE --tls-key FILE [--tls-ca FILE]]
  *
+ * With a certificate and its key, in PEM, it speaks TLS; with --tls-ca clients must show a certificate of these issuers.
  * It pauses a peer that does not read its echoes, and ends in order on SIGINT and SIGTERM.
  */
 #define _POSIX_C_SOURCE 200809L
@@ -53,7 +54,8 @@ static void usage(const char *what, const char *argument)
 {
     fprintf(stderr, "echo: %s%s\n"
             "usage: echo [--host HOST] [--port PORT] [--broadcast] [--compression] [--max-message BYTES]"
-            " [--max-fragments N] [--origin any] [--threads N] [--busy-poll MICROSECONDS]\n",
+            " [--max-fragments N] [--origin any] [--threads N] [--busy-poll MICROSECONDS]"
+            " [--tls-cert FILE --tls-key FILE [--tls-ca FILE]]\n",
             what, argument);
     exit(USAGE);
 }
@@ -79,7 +81,7 @@ static void check(int32_t status)
 
 int main(int argc, char **argv)
 {
-    const char *host = "127.0.0.1";
+    const char *host = "127.0.0.1", *tls_cert = NULL, *tls_key = NULL, *tls_ca = NULL;
     unsigned port = 9001;
     wsx_callbacks callbacks = {.size = sizeof callbacks, .on_message = echo};
     wsx_options *options = wsx_options_new();
@@ -107,10 +109,20 @@ int main(int argc, char **argv)
             wsx_options_set_threads(options, (size_t)number(option, value, 1024));
         else if (strcmp(option, "--busy-poll") == 0)
             wsx_options_set_busy_poll(options, number(option, value, 1000000));
+        else if (strcmp(option, "--tls-cert") == 0) tls_cert = value;
+        else if (strcmp(option, "--tls-key") == 0) tls_key = value;
+        else if (strcmp(option, "--tls-ca") == 0) tls_ca = value;
         else if (strcmp(option, "--origin") == 0 && strcmp(value, "any") == 0)
             wsx_options_set_origins(options, WSX_ORIGINS_ANY);
         else if (strcmp(option, "--origin") == 0) usage("--origin takes 'any', not ", value);
         else usage("unknown option: ", option);
+    }
+
+    if (!tls_cert != !tls_key || (tls_ca && !tls_cert)) usage("--tls-cert and --tls-key belong together", "");
+    if (tls_cert) check(wsx_options_add_tls_certificate(options, tls_cert, tls_key));
+    if (tls_ca) {
+        check(wsx_options_set_tls_ca(options, tls_ca));
+        check(wsx_options_set_tls_client_auth(options, WSX_CLIENT_AUTH_REQUIRED));
     }
 
     /* Each connection is a descriptor: as many as the system allows. */
@@ -136,7 +148,7 @@ int main(int argc, char **argv)
 
     pthread_t waiting;
     if (pthread_create(&waiting, NULL, end_on_signal, loop) != 0) return EXIT_FAILURE;
-    printf("listening on ws://%s\n", address);
+    printf("listening on %s://%s\n", tls_cert ? "wss" : "ws", address);
     fflush(stdout);
 
     check(wsx_loop_run(loop));

@@ -3,9 +3,10 @@
 //!
 //! ```text
 //! echo [--host HOST] [--port PORT] [--broadcast] [--compression] [--max-message BYTES] [--max-fragments N]
-//!      [--origin any] [--threads N] [--busy-poll MICROSECONDS]
+//!      [--origin any] [--threads N] [--busy-poll MICROSECONDS] [--tls-cert FILE --tls-key FILE [--tls-ca FILE]]
 //! ```
 //!
+//! With a certificate and its key, in PEM, it speaks TLS; with `--tls-ca` clients must show a certificate of these issuers.
 //! It pauses a peer that does not read its echoes, and ends in order on SIGINT and SIGTERM.
 
 use std::time::Duration;
@@ -14,7 +15,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use wsx_core::{
-    BacklogPolicy, Compression, Connection, EventLoop, Handle, Handler, LoopOptions, Message, Options, Origins,
+    BacklogPolicy, ClientAuth, Compression, Connection, EventLoop, Handle, Handler, LoopOptions, Message, Options,
+    Origins, Pem, Tls,
 };
 
 #[derive(Clone)]
@@ -49,6 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut options = Options::default();
     options.backlog_policy = BacklogPolicy::Pause;
     let mut loop_options = LoopOptions::default();
+    let (mut tls_cert, mut tls_key, mut tls_ca) = (None, None, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(option) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{option} needs a value"));
@@ -61,10 +64,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--max-fragments" => options.max_fragments = value()?.parse()?,
             "--threads" => loop_options.threads = value()?.parse()?,
             "--busy-poll" => loop_options.busy_poll = Duration::from_micros(value()?.parse()?),
+            "--tls-cert" => tls_cert = Some(value()?),
+            "--tls-key" => tls_key = Some(value()?),
+            "--tls-ca" => tls_ca = Some(value()?),
             "--origin" if value()? == "any" => options.origins = Origins::Any,
             _ => return Err(format!("unknown option {option}").into()),
         }
     }
+    let scheme = match (tls_cert, tls_key, tls_ca) {
+        (None, None, None) => "ws",
+        (Some(cert), Some(key), ca) => {
+            let mut tls = Tls::server(cert.as_str(), key.as_str());
+            if let Some(ca) = ca {
+                tls.ca = Some(Pem::from(ca.as_str()));
+                tls.client_auth = ClientAuth::Required;
+            }
+            options.tls = Some(tls);
+            "wss"
+        }
+        _ => return Err("--tls-cert and --tls-key belong together".into()),
+    };
     let host = if host.contains(':') { format!("[{host}]") } else { host };
 
     // Each connection is a descriptor: as many as the system allows.
@@ -77,7 +96,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let handle = event_loop.handle();
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || signals.forever().next().map(|_| handle.shutdown(Duration::from_secs(1))));
-    println!("listening on ws://{}", listener.local_address()?);
+    println!("listening on {scheme}://{}", listener.local_address()?);
     event_loop.run()?;
     Ok(())
 }

@@ -28,6 +28,8 @@ pub type wsx_function = Option<unsafe extern "C" fn(user: *mut c_void)>;
 pub const WSX_STAGE_RESOLVE: i32 = 1;
 /// It failed while the transport was opened or accepted.
 pub const WSX_STAGE_CONNECT: i32 = 2;
+/// It failed in the TLS handshake, or TLS itself failed before the connection was open.
+pub const WSX_STAGE_TLS: i32 = 3;
 /// It failed in the HTTP part of the opening handshake, or in a plain HTTP answer.
 pub const WSX_STAGE_HTTP: i32 = 4;
 /// It failed while open or closing.
@@ -362,6 +364,7 @@ impl wsx_failure {
             stage: match failure.stage {
                 Stage::Resolve => WSX_STAGE_RESOLVE,
                 Stage::Connect => WSX_STAGE_CONNECT,
+                Stage::Tls => WSX_STAGE_TLS,
                 Stage::Http => WSX_STAGE_HTTP,
                 Stage::WebSocket => WSX_STAGE_WEBSOCKET,
                 _ => 0,

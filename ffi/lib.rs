@@ -21,6 +21,7 @@ mod listener;
 mod options;
 mod request;
 mod status;
+mod tls;
 
 pub use callbacks::*;
 pub use connection::*;
@@ -29,3 +30,4 @@ pub use listener::*;
 pub use options::*;
 pub use request::*;
 pub use status::*;
+pub use tls::*;

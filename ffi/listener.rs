@@ -19,8 +19,8 @@ fn with_defaults<R>(options: Option<&wsx_options>, call: impl FnOnce(&Options) -
 }
 
 /// Listens on "HOST:PORT" (an IPv6 address in brackets) or "unix:PATH", with options or, where they are NULL, the
-/// defaults, and writes the listener's number, which may go to NULL. Port 0: the system chooses, and
-/// wsx_listener_port() tells. Accepting begins with the loop's first turn. [loop thread]
+/// defaults, and writes the listener's number, which may go to NULL. With a certificate in the options it speaks TLS.
+/// Port 0: the system chooses, and wsx_listener_port() tells. Accepting begins with the loop's first turn. [loop thread]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_listen(
     event_loop: Option<&wsx_loop>,
@@ -72,9 +72,10 @@ pub unsafe extern "C" fn wsx_listen_fd(
     })
 }
 
-/// Connects to "ws://HOST[:PORT]/PATH" or "ws+unix:PATH:/TARGET", with options or, where they are NULL, the defaults,
-/// and writes the connection's number, which may go to NULL. Success means that it was begun: on_open tells when it may
-/// be sent to; where it fails on_error tells why, then on_close. wss is WSX_ERR_UNSUPPORTED in a build without TLS.
+/// Connects to "ws://HOST[:PORT]/PATH", "wss://HOST[:PORT]/PATH" (TLS) or "ws+unix:PATH:/TARGET", with options or, where
+/// they are NULL, the defaults, and writes the connection's number, which may go to NULL. Success means that it was begun:
+/// on_open tells when it may be sent to; where it fails on_error tells why, then on_close. wss is WSX_ERR_UNSUPPORTED in a
+/// build without TLS.
 /// [loop thread]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_connect(

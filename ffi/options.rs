@@ -39,7 +39,7 @@ fn set(options: Option<&mut wsx_options>, change: impl FnOnce(&mut wsx_options))
     })
 }
 
-fn try_set(options: Option<&mut wsx_options>, change: impl FnOnce(&mut wsx_options) -> Result<()>) -> i32 {
+pub(crate) fn try_set(options: Option<&mut wsx_options>, change: impl FnOnce(&mut wsx_options) -> Result<()>) -> i32 {
     enter(|| change(needed(options, "options")?))
 }
 

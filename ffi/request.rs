@@ -27,7 +27,7 @@ impl Texts {
 /// An HTTP request, as on_request sees it; borrowed until the callback returns, and so is every text it answers with.
 /// Texts have a NUL at their end. The functions that ask it answer NULL or 0 for what is not there.
 pub struct wsx_request<'a> {
-    request: &'a Request<'a>,
+    pub(crate) request: &'a Request<'a>,
     texts: Texts,
 }
 
@@ -71,7 +71,7 @@ impl<'a> wsx_opening<'a> {
     }
 }
 
-fn ask<'a>(
+pub(crate) fn ask<'a>(
     request: Option<&'a wsx_request<'_>>,
     question: impl FnOnce(&'a Request<'a>) -> wsx_core::Result<Option<&'a str>>,
 ) -> *const c_char {

@@ -130,14 +130,19 @@ pub extern "C" fn wsx_version_string() -> *const c_char {
     TEXT.as_ptr()
 }
 
-/// Whether this build has a feature: "server", "client", "unix" (Unix sockets), "deflate" (compression). What it does not
-/// know, as "tls" today, it does not have. NULL is no feature. [any thread]
+/// Whether this build has a feature: "server", "client", "unix" (Unix sockets), "deflate" (compression), "tls". What it does
+/// not know it does not have. NULL is no feature. [any thread]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_has_feature(name: *const c_char) -> bool {
     boundary::answer(false, || {
         // SAFETY: the contract of the crate.
         let name = unsafe { boundary::text(name, "name") }?;
-        Ok(matches!(name, "server" | "client" | "unix") || (name == "deflate" && cfg!(feature = "deflate")))
+        Ok(match name {
+            "server" | "client" | "unix" => true,
+            "deflate" => cfg!(feature = "deflate"),
+            "tls" => cfg!(feature = "tls"),
+            _ => false,
+        })
     })
 }
 

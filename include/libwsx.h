@@ -144,6 +144,9 @@
 /** It failed while the transport was opened or accepted. */
 #define WSX_STAGE_CONNECT 2
 
+/** It failed in the TLS handshake, or TLS itself failed before the connection was open. */
+#define WSX_STAGE_TLS 3
+
 /** It failed in the HTTP part of the opening handshake, or in a plain HTTP answer. */
 #define WSX_STAGE_HTTP 4
 
@@ -215,6 +218,15 @@
 
 /** The peer does not read fast enough, or the service is overloaded. */
 #define WSX_CLOSE_TRY_AGAIN_LATER 1013
+
+/** A server asks no client for a certificate (the default). */
+#define WSX_CLIENT_AUTH_NONE 0
+
+/** A server asks for a certificate, and serves a client that has none; a wrong one is refused. */
+#define WSX_CLIENT_AUTH_OPTIONAL 1
+
+/** A server asks for a certificate, and refuses a client that has none. */
+#define WSX_CLIENT_AUTH_REQUIRED 2
 
 /** The opening handshake is under way. */
 #define WSX_STATE_CONNECTING 0
@@ -396,8 +408,8 @@ uint32_t wsx_version(void);
 const char *wsx_version_string(void);
 
 /**
- * Whether this build has a feature: "server", "client", "unix" (Unix sockets), "deflate" (compression). What it does not
- * know, as "tls" today, it does not have. NULL is no feature. [any thread]
+ * Whether this build has a feature: "server", "client", "unix" (Unix sockets), "deflate" (compression), "tls". What it does
+ * not know it does not have. NULL is no feature. [any thread]
  */
 bool wsx_has_feature(const char *name);
 
@@ -728,8 +740,8 @@ int32_t wsx_connections(wsx_loop *event_loop,
 
 /**
  * Listens on "HOST:PORT" (an IPv6 address in brackets) or "unix:PATH", with options or, where they are NULL, the
- * defaults, and writes the listener's number, which may go to NULL. Port 0: the system chooses, and
- * wsx_listener_port() tells. Accepting begins with the loop's first turn. [loop thread]
+ * defaults, and writes the listener's number, which may go to NULL. With a certificate in the options it speaks TLS.
+ * Port 0: the system chooses, and wsx_listener_port() tells. Accepting begins with the loop's first turn. [loop thread]
  */
 int32_t wsx_listen(wsx_loop *event_loop,
                    const char *address,
@@ -750,9 +762,10 @@ int32_t wsx_listen_fd(wsx_loop *event_loop,
                       wsx_listener *listener);
 
 /**
- * Connects to "ws://HOST[:PORT]/PATH" or "ws+unix:PATH:/TARGET", with options or, where they are NULL, the defaults,
- * and writes the connection's number, which may go to NULL. Success means that it was begun: on_open tells when it may
- * be sent to; where it fails on_error tells why, then on_close. wss is WSX_ERR_UNSUPPORTED in a build without TLS.
+ * Connects to "ws://HOST[:PORT]/PATH", "wss://HOST[:PORT]/PATH" (TLS) or "ws+unix:PATH:/TARGET", with options or, where
+ * they are NULL, the defaults, and writes the connection's number, which may go to NULL. Success means that it was begun:
+ * on_open tells when it may be sent to; where it fails on_error tells why, then on_close. wss is WSX_ERR_UNSUPPORTED in a
+ * build without TLS.
  * [loop thread]
  */
 int32_t wsx_connect(wsx_loop *event_loop,
@@ -868,6 +881,87 @@ const char *wsx_opening_subprotocol(const wsx_opening *opening);
  * server's answer, a server the request. NULL where there is none. [loop thread, in on_open]
  */
 const char *wsx_opening_header(const wsx_opening *opening, const char *name);
+
+/* ---- TLS ---- */
+
+/**
+ * Adds a certificate and its key, both as paths of files in PEM: the certificate and then those of its issuers, and the
+ * key, not encrypted. Server: with the first one its listeners speak TLS; among several the client's name for the server
+ * decides, and the first is shown where none fits. Client: the first is shown when the server asks. The files are read
+ * when a listener or a connection is made, which then tells what is wrong with them. Default none. [any thread]
+ */
+int32_t wsx_options_add_tls_certificate(wsx_options *options,
+                                        const char *chain_file,
+                                        const char *key_file);
+
+/** The same with the texts themselves, which are copied. [any thread] */
+int32_t wsx_options_add_tls_certificate_pem(wsx_options *options,
+                                            const void *chain,
+                                            size_t chain_length,
+                                            const void *key,
+                                            size_t key_length);
+
+/**
+ * The issuers to trust, as the path of a file of certificates in PEM. Client: instead of those that the system trusts.
+ * Server: whose certificates clients may show, see wsx_options_set_tls_client_auth(). NULL: none are named, the default.
+ * [any thread]
+ */
+int32_t wsx_options_set_tls_ca(wsx_options *options,
+                               const char *file);
+
+/** The same with the text itself, which is copied. [any thread] */
+int32_t wsx_options_set_tls_ca_pem(wsx_options *options, const void *ca, size_t length);
+
+/**
+ * Server: whether clients are asked for a certificate: a WSX_CLIENT_AUTH_ constant. Asking needs their issuers, by
+ * wsx_options_set_tls_ca(). Default WSX_CLIENT_AUTH_NONE. [any thread]
+ */
+int32_t wsx_options_set_tls_client_auth(wsx_options *options, int32_t client_auth);
+
+/**
+ * Client: the name to ask for, and to find in the server's certificate, instead of the URL's host. NULL: the URL's, the
+ * default. [any thread]
+ */
+int32_t wsx_options_set_tls_server_name(wsx_options *options, const char *name);
+
+/**
+ * Adds a protocol to agree on (ALPN), of 1 to 255 bytes, in order of preference. A peer that offers only others is
+ * refused. Default "http/1.1", which the first one replaces. [any thread]
+ */
+int32_t wsx_options_add_tls_alpn(wsx_options *options, const char *name);
+
+/**
+ * Client: whether to take any certificate, of anybody, for any name (1). The connection is encrypted then, but to whom is
+ * unknown: whoever is on the way can read and change everything. For tests. Default 0. [any thread]
+ */
+int32_t wsx_options_set_tls_danger_accept_invalid_certificates(wsx_options *options,
+                                                               int32_t enabled);
+
+/**
+ * Has a listener begin TLS anew with these options, on every thread that serves it: a renewed certificate, say. Of the
+ * options only those of TLS count; files are read here and now. Connections that are open, or in the handshake, go on
+ * with what they began with. Where this fails nothing has changed. [any thread]
+ */
+int32_t wsx_listener_reload_tls(wsx_listener listener, const wsx_options *options);
+
+/**
+ * Whether the request came over TLS that ends here, rather than at a proxy. [loop thread, in on_request and on_open]
+ */
+bool wsx_request_is_secure(const wsx_request *request);
+
+/**
+ * The certificate of the client (0) or of an issuer that it sent (from 1), in DER, and its length; verified. NULL past the
+ * last one, and where the client showed none or was not asked. [loop thread, in on_request and on_open]
+ */
+const uint8_t *wsx_request_peer_certificate(const wsx_request *request,
+                                            size_t index,
+                                            size_t *length);
+
+/**
+ * The name that the client asked for in the TLS handshake (SNI), in lower case; NULL without TLS, and for an address.
+ * [loop thread, in on_request and on_open]
+ */
+const char *wsx_request_server_name(const wsx_request *request);
 
 /* ---- A connection ---- */
 

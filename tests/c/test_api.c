@@ -14,8 +14,8 @@ static void versions(void)
 static void features(void)
 {
     check(wsx_has_feature("server") && wsx_has_feature("client") && wsx_has_feature("unix"));
-    check(wsx_has_feature("deflate"));
-    check(!wsx_has_feature("tls") && !wsx_has_feature("") && !wsx_has_feature(NULL));
+    check(wsx_has_feature("deflate") && wsx_has_feature("tls"));
+    check(!wsx_has_feature("http2") && !wsx_has_feature("") && !wsx_has_feature(NULL));
 }
 
 static void every_status_has_a_sentence(void)
@@ -111,7 +111,10 @@ static void null_loop_and_number(void)
     invalid(wsx_connect(loop, NULL, NULL, &callbacks, &ear, &number));
     invalid(wsx_connect(loop, "http://127.0.0.1/", NULL, &callbacks, &ear, &number));
     check(ear.drops == 12);
-    check(wsx_connect(loop, "wss://127.0.0.1/", NULL, &callbacks, &ear, &number) == WSX_ERR_UNSUPPORTED);
+    wsx_options *options = wsx_options_new();
+    check(wsx_options_set_tls_ca(options, "/does/not/exist") == WSX_OK);
+    check(wsx_connect(loop, "wss://127.0.0.1/", options, &callbacks, &ear, &number) == WSX_ERR_SYSTEM);
+    wsx_options_free(options);
     check(ear.drops == 13);
     invalid(wsx_listen(loop, "127.0.0.1:0", NULL, NULL, &ear, &number));
     invalid(wsx_connect(loop, "ws://127.0.0.1/", NULL, NULL, &ear, &number));
@@ -223,6 +226,17 @@ static void options_are_checked(void)
     setter(wsx_options_set_listen_backlog(it, 1));
     setter(wsx_options_set_reuse_port(it, 1));
     setter(wsx_options_add_header(it, "X-Name", "value"));
+    setter(wsx_options_add_tls_certificate(it, "chain.pem", "key.pem"));
+    setter(wsx_options_add_tls_certificate_pem(it, "x", 1, "y", 1));
+    setter(wsx_options_set_tls_ca(it, "ca.pem"));
+    setter(wsx_options_set_tls_ca_pem(it, "x", 1));
+    setter(wsx_options_set_tls_ca(it, NULL));
+    setter(wsx_options_set_tls_client_auth(it, WSX_CLIENT_AUTH_OPTIONAL));
+    setter(wsx_options_set_tls_client_auth(it, WSX_CLIENT_AUTH_NONE));
+    setter(wsx_options_set_tls_server_name(it, "example.org"));
+    setter(wsx_options_set_tls_server_name(it, NULL));
+    setter(wsx_options_add_tls_alpn(it, "http/1.1"));
+    setter(wsx_options_set_tls_danger_accept_invalid_certificates(it, 0));
     setter(wsx_options_set_max_commands(it, 1));
     setter(wsx_options_set_max_command_bytes(it, 1));
     setter(wsx_options_set_receive_buffer(it, 4096));
@@ -234,6 +248,12 @@ static void options_are_checked(void)
     invalid(wsx_options_set_compression_client_no_context_takeover(options, -1));
     invalid(wsx_options_set_compression_server_max_window_bits(options, 1000));
     invalid(wsx_options_set_compression_client_max_window_bits(options, UINT32_MAX));
+    invalid(wsx_options_add_tls_certificate(options, NULL, "key.pem"));
+    invalid(wsx_options_add_tls_certificate(options, "chain.pem", NULL));
+    invalid(wsx_options_add_tls_certificate_pem(options, NULL, 1, "y", 1));
+    invalid(wsx_options_set_tls_client_auth(options, 3));
+    invalid(wsx_options_add_tls_alpn(options, NULL));
+    invalid(wsx_options_set_tls_danger_accept_invalid_certificates(options, 2));
     invalid(wsx_options_set_no_delay(options, -1));
     invalid(wsx_options_set_reuse_port(options, 2));
     invalid(wsx_options_set_backlog_policy(options, -1));
