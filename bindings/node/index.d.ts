@@ -318,7 +318,7 @@ declare namespace WebSocket {
   export interface ConnectionError extends Error {
     code: string;
     /** How far the connection had come. */
-    stage?: "resolve" | "connect" | "http" | "websocket";
+    stage?: "resolve" | "connect" | "tls" | "http" | "websocket";
     kind?: "protocol" | "refused" | "limit" | "timeout" | "transport" | "shutdown" | "callback";
     /** What a server answered instead of opening the WebSocket. */
     statusCode?: number;

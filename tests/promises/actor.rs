@@ -81,6 +81,7 @@ fn failure_fields(failure: Option<&Failure>, key: &str) -> String {
     let stage = match failure.stage {
         Stage::Resolve => "resolve",
         Stage::Connect => "connect",
+        Stage::Tls => "tls",
         Stage::Http => "http",
         Stage::WebSocket => "websocket",
         _ => "unknown",

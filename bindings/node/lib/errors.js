@@ -41,7 +41,7 @@ const VIOLATIONS = [
   [/backlog_limit/, 'WSX_ERR_BACKLOG_FULL'],
 ];
 
-const STAGES = ['resolve', 'connect', 'http', 'websocket'];
+const STAGES = ['resolve', 'connect', 'tls', 'http', 'websocket'];
 const KINDS = [null, 'protocol', 'refused', 'limit', 'timeout', 'transport', 'shutdown', 'callback'];
 const CODES = { protocol: 'WSX_ERR_PROTOCOL', refused: 'WSX_ERR_UNEXPECTED_RESPONSE', limit: 'WSX_ERR_LIMIT', timeout: 'ETIMEDOUT',
   transport: 'WSX_ERR_TRANSPORT', shutdown: 'WSX_ERR_SHUTDOWN', callback: 'WSX_ERR_CALLBACK' };

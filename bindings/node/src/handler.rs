@@ -200,8 +200,9 @@ fn stage(stage: Stage) -> u8 {
     match stage {
         Stage::Resolve => 0,
         Stage::Connect => 1,
-        Stage::Http => 2,
-        _ => 3,
+        Stage::Tls => 2,
+        Stage::Http => 3,
+        _ => 4,
     }
 }
 

@@ -308,9 +308,11 @@ test("what cannot be a URL or a subprotocol is a SyntaxError", limit, () => {
   }
 });
 
-test("wss:// is refused with a reason, not ignored", limit, async () => {
-  const { error } = await failed(new WebSocket("wss://localhost"));
-  assert.match(error.message, /TLS/);
+test("wss:// to a server without TLS is told as such", limit, async (t) => {
+  const { port } = (await serve(t)).address();
+  const { error } = await failed(new WebSocket(`wss://127.0.0.1:${port}`));
+  assert.match(error.message, /not TLS/);
+  assert.equal(error.stage, "tls");
 });
 
 test("the request has the headers, the origin and the user that the client was given", limit, async (t) => {

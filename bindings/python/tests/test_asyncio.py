@@ -290,7 +290,7 @@ async def test_a_ping_that_is_never_answered_ends_with_the_connection():
 
 @pytest.mark.parametrize(("uri", "error", "text"), [
     ("http://127.0.0.1/", wsx.InvalidURI, "isn't a valid URI"), ("ws://", wsx.InvalidURI, "isn't a valid URI"),
-    ("ws://127.0.0.1/#fragment", wsx.InvalidURI, "fragment"), ("wss://127.0.0.1/", NotImplementedError, "TLS"),
+    ("ws://127.0.0.1/#fragment", wsx.InvalidURI, "fragment"), ("wss://127.0.0.1:1/", OSError, "refused"),
     ("ws://host.invalid/", OSError, "host.invalid"),
 ])
 async def test_a_uri_that_leads_nowhere_is_named(uri, error, text):
