@@ -238,6 +238,13 @@ fn the_doors_use_the_public_api_of_core_only() {
 }
 
 #[test]
+fn rustls_is_known_in_one_place() {
+    let elsewhere = sources(&["core/src", "ffi", "bindings"]).into_iter();
+    let elsewhere = elsewhere.filter(|source| !source.path.starts_with("core/src/engine/tls"));
+    assert_none("beside engine/tls", elsewhere.flat_map(|source| mentions(&source, &["rustls"])).collect());
+}
+
+#[test]
 fn unsafe_code_of_core_is_in_unmask_only() {
     // The doors to other languages cannot do without; clippy sees to it that each of their blocks says why it is sound.
     let found = sources(&["core/src"]).into_iter().filter(|source| source.path != "core/src/protocol/unmask.rs");
