@@ -144,14 +144,14 @@ test-c: build
 pytest := build/venv/bin/python -m pytest -q -p no:cacheprovider
 
 # The servers of the examples in turn: the first passes all tests, each other one those of a real client's messages.
-test-python: build door-rust door-python door-node
+test-python: build build/certificates/ca.pem door-rust door-python door-node
 	$(pytest) tests/python
 	WSX_ECHO=target/release/examples/echo $(pytest) tests/python/test_interop.py
 	WSX_ECHO="build/venv/bin/python examples/echo.py" $(pytest) tests/python/test_interop.py
 	WSX_ECHO="node examples/echo.mjs" $(pytest) tests/python/test_interop.py
 	$(pytest) bindings/python/tests
 
-test-node: build door-node tests/node/node_modules/.package-lock.json
+test-node: build build/certificates/ca.pem door-node tests/node/node_modules/.package-lock.json
 	cd tests/node && node --test --test-reporter=spec
 	cd bindings/node && npm test
 
@@ -163,14 +163,20 @@ build/promises/c: tests/promises/actor.c tests/promises/actor.h $(header) build/
 	@mkdir -p $(@D)
 	$(static)
 
-autobahn: build ## the Autobahn test suite, strict: build/echo as server, build/autobahn-client as client
+# The tests' own certificates: cargo knows when their program is stale, and a file says whether it has run.
+build/certificates/ca.pem: tests/certificates/main.rs
+	@$(need) cargo
+	cargo run -q --example certificates -- build/certificates
+
+autobahn: build build/certificates/ca.pem ## the Autobahn test suite, strict: build/echo as server, build/autobahn-client as client
 	@$(need) python3
 	@$(PYTHON) tests/autobahn/run.py
 
-browser: build door-rust door-python door-node tests/browser/node_modules/.package-lock.json ## the chat page in headless Chromium, over all four servers (SCREENSHOT=docs/chat.png keeps a picture)
+browser: build build/certificates/ca.pem door-rust door-python door-node tests/browser/node_modules/.package-lock.json ## headless Chromium: the chat page over all four servers, and messages over ws and wss (SCREENSHOT=docs/chat.png keeps a picture)
 	@$(need) node chromium
 	@for server in "$(chat_c)" "$(chat_rust)" "$(chat_python)" "$(chat_node)"; do echo "$$server"; \
 	  node tests/browser/chat.mjs -- $$server --page examples/chat.html; done
+	cd tests/browser && node --test --test-reporter=spec echo.mjs
 
 budgets: build build/budgets/heartbeat ## instructions, system calls, memory and wake-ups, each with its ceiling (Debian: valgrind, strace; ACCEPT=1 sets them)
 	@$(need) python3 valgrind strace

@@ -2,7 +2,7 @@
  * The client under test: asks the Autobahn server how many cases there are, echoes through each of them, and has the
  * report written.
  *
- *     autobahn-client ws://HOST:PORT AGENT
+ *     autobahn-client [--tls-ca FILE] ws://HOST:PORT AGENT
  */
 #define _POSIX_C_SOURCE 200809L
 #include <libwsx.h>
@@ -68,11 +68,14 @@ static void visit(struct run *run, const wsx_callbacks *callbacks, const char *t
 
 int main(int argc, char **argv)
 {
-    if (argc != 3) {
-        fprintf(stderr, "usage: autobahn-client ws://HOST:PORT AGENT\n");
+    const char *ca = argc == 5 && strcmp(argv[1], "--tls-ca") == 0 ? argv[2] : NULL;
+    if (argc != 3 && !ca) {
+        fprintf(stderr, "usage: autobahn-client [--tls-ca FILE] ws://HOST:PORT AGENT\n");
         return 2;
     }
-    struct run run = {.server = argv[1], .agent = argv[2], .options = wsx_options_new()};
+    struct run run = {.server = argv[argc - 2], .agent = argv[argc - 1], .options = wsx_options_new()};
+    wsx_options_set_compression(run.options, true);
+    if (ca) wsx_options_set_tls_ca(run.options, ca);
     wsx_options_set_max_message(run.options, 32 * 1024 * 1024);
     wsx_options_set_max_fragments(run.options, 0);
     wsx_options_set_backlog_policy(run.options, WSX_BACKLOG_PAUSE);

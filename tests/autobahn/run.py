@@ -5,9 +5,12 @@
     tests/autobahn/run.py --cases '5.*' --only server        some cases of one role
     tests/autobahn/run.py --server 'CMD …' --client 'CMD …'  other programs
 
+All cases run over ws://, those of the protocol without compression (1 to 7) over wss:// as well.
+
 A server's command must print `listening on ws://HOST:PORT` once it accepts, and echo each message with its type. A
 client's command gets `ws://HOST:PORT AGENT` at its end, asks /getCaseCount, echoes in /runCase?case=N&agent=AGENT for
-each N, calls /updateReports?agent=AGENT, and ends with status 0.
+each N, calls /updateReports?agent=AGENT, and ends with status 0. For wss:// a server gets `--tls-cert FILE --tls-key
+FILE` at its end, a client `--tls-ca FILE` before the URL.
 
 The suite itself is installed into build/autobahn on first use (see install.sh); its reports stay there in reports/.
 """
@@ -29,14 +32,17 @@ ROOT = HERE.parent.parent
 SUITE = ROOT / "build" / "autobahn"
 REPORTS = SUITE / "reports"
 
-EXPECTED_CASES = 301   # cases 1 to 7, 9 and 10; 12 and 13 are permessage-deflate
+CERTIFICATES = ROOT / "build" / "certificates"
+
+ALL = ["*"], 517
+PROTOCOL = [f"{number}.*" for number in range(1, 8)], 246
 # The suite passes no judgement on these, whoever is tested: 7.1.6 sends 256 KiB, Close and a ping back to back, 7.13.1
 # and 7.13.2 send close codes that RFC 6455 leaves undefined (5000 and beyond 65,535).
 INFORMATIONAL = {"7.1.6", "7.13.1", "7.13.2"}
 START_TIMEOUT = 30     # seconds until a program listens
 RUN_TIMEOUT = 20 * 60  # seconds for one role
 
-SERVER = "build/echo --host 127.0.0.1 --port 0 --max-message 33554432 --max-fragments 0 --origin any"
+SERVER = "build/echo --host 127.0.0.1 --port 0 --max-message 33554432 --max-fragments 0 --origin any --compression"
 CLIENT = "build/autobahn-client"
 
 
@@ -107,20 +113,22 @@ class Program:
 
 def suite_config(role, folder, cases, **values):
     config = json.loads((HERE / f"{role}.json").read_text())
-    config.update(outdir=str(folder), **values)
-    if cases:
-        config["cases"] = cases
+    config.update(outdir=str(folder), cases=cases, **values)
     path = folder / "config.json"
     path.write_text(json.dumps(config, indent=2))
     return str(path)
 
 
-def run_server(command, agent, cases):
+def run_server(command, agent, cases, is_secure):
     """Our server, tested by the suite's client."""
-    folder = fresh_folder("server")
-    with Program(shlex.split(command), folder / "server.log") as server:
+    folder = fresh_folder(agent)
+    arguments = shlex.split(command)
+    if is_secure:
+        arguments += ["--tls-cert", str(CERTIFICATES / "server.pem"), "--tls-key", str(CERTIFICATES / "server-key.pem")]
+    with Program(arguments, folder / "server.log") as server:
         line = server.first_line()
-        found = re.fullmatch(r"listening on (ws://\S+:\d+)", line)
+        scheme = "wss" if is_secure else "ws"
+        found = re.fullmatch(rf"listening on ({scheme}://\S+:\d+)", line)
         if not found:
             raise Problem(f"{server.name} printed {line!r} instead of where it listens")
         config = suite_config("server", folder, cases, servers=[{"agent": agent, "url": found[1]}])
@@ -130,17 +138,22 @@ def run_server(command, agent, cases):
     return folder
 
 
-def run_client(command, agent, cases):
+def run_client(command, agent, cases, is_secure):
     """Our client, tested by the suite's server."""
-    folder = fresh_folder("client")
+    folder = fresh_folder(agent)
     with socket.socket() as probe:   # the suite cannot choose a port itself
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    url = f"ws://127.0.0.1:{port}"
-    config = suite_config("client", folder, cases, url=url)
+    arguments, keys, scheme = shlex.split(command), {}, "ws"
+    if is_secure:
+        arguments += ["--tls-ca", str(CERTIFICATES / "ca.pem")]
+        keys = {"cert": str(CERTIFICATES / "server.pem"), "key": str(CERTIFICATES / "server-key.pem")}
+        scheme = "wss"
+    url = f"{scheme}://127.0.0.1:{port}"
+    config = suite_config("client", folder, cases, url=url, **keys)
     with Program([str(SUITE / "wstest"), "-m", "fuzzingserver", "-s", config], folder / "suite.log") as suite:
         wait_until_listening(suite, port)
-        with Program([*shlex.split(command), url, agent], folder / "client.log") as client:
+        with Program([*arguments, url, agent], folder / "client.log") as client:
             client.finish()
     return folder
 
@@ -158,8 +171,8 @@ def wait_until_listening(suite, port):
             time.sleep(0.05)   # between two looks, within the deadline
 
 
-def fresh_folder(role):
-    folder = REPORTS / role
+def fresh_folder(agent):
+    folder = REPORTS / agent
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         old.unlink()
@@ -216,24 +229,27 @@ def main():
     printing = threading.Lock()
 
     def one(role, run, command):
-        agent = f"{arguments.agent}-{role}"
-        began = time.monotonic()
-        try:
-            folder = run(command, agent, arguments.cases)
-            seconds = time.monotonic() - began
-            with printing:
-                verdicts[role] = judge(folder, agent, None if arguments.cases else EXPECTED_CASES, seconds)
-        except Problem as problem:
-            with printing:
-                verdicts[role] = False
-                print(f"FAIL {agent}: {problem}", flush=True)
+        for is_secure, (cases, expected) in [(False, ALL), (True, PROTOCOL)]:
+            if arguments.cases:
+                cases, expected = arguments.cases, None
+            agent = f"{arguments.agent}-{role}{'-wss' if is_secure else ''}"
+            began = time.monotonic()
+            try:
+                folder = run(command, agent, cases, is_secure)
+                seconds = time.monotonic() - began
+                with printing:
+                    verdicts[agent] = judge(folder, agent, expected, seconds)
+            except Problem as problem:
+                with printing:
+                    verdicts[agent] = False
+                    print(f"FAIL {agent}: {problem}", flush=True)
 
     threads = [threading.Thread(target=one, args=(role, *what)) for role, what in roles.items()]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return 0 if len(verdicts) == len(roles) and all(verdicts.values()) else 1
+    return 0 if len(verdicts) == 2 * len(roles) and all(verdicts.values()) else 1
 
 
 if __name__ == "__main__":

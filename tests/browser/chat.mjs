@@ -9,11 +9,10 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { accessSync, constants } from "node:fs";
-import { delimiter, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { chromium } from "playwright-core";
+import { launch } from "./browser.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const separator = process.argv.indexOf("--");
@@ -142,15 +141,6 @@ class Person {
       [...document.querySelectorAll(".note")].filter((it) => it.textContent.startsWith(text)).length >= times, [text, times]);
     assert.equal(await this.notes(text), times, `${this.name} sees "${text}" so many times`);
   }
-}
-
-function browserPath() {
-  if (process.env.CHROMIUM) return process.env.CHROMIUM;
-  for (const folder of (process.env.PATH ?? "").split(delimiter)) {
-    const path = join(folder, "chromium");
-    try { accessSync(path, constants.X_OK); return path; } catch { /* not here */ }
-  }
-  throw new Error("chromium is missing: install Debian's package chromium, or name a browser with CHROMIUM=");
 }
 
 async function conversation(browser, running) {
@@ -301,11 +291,7 @@ async function screenshot(browser, url, path) {
 }
 
 const running = { server: null };
-const browser = await chromium.launch({
-  executablePath: browserPath(),
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync"],
-});
+const browser = await launch();
 try {
   await conversation(browser, running);
   console.log(`${steps.length} passed, 0 failed`);

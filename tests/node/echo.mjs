@@ -2,6 +2,8 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -26,13 +28,13 @@ export async function startEcho(t, ...options) {
     });
     ended.then((status) => { clearTimeout(timer); reject(new Error(`${program} ended with ${status} before it listened`)); }, reject);
   });
-  const found = /^listening on ws:\/\/(\S+):(\d+)\n/.exec(output);
+  const found = /^listening on (wss?):\/\/(\S+):(\d+)\n/.exec(output);
   if (!found) server.kill("SIGKILL");
   assert.ok(found, `not the line of a listening server: ${output}`);
 
   let stopped;
   const echo = {
-    host: found[1], port: Number(found[2]), url: `ws://${found[1]}:${found[2]}/`,
+    host: found[2], port: Number(found[3]), url: `${found[1]}://${found[2]}:${found[3]}/`,
     /** SIGTERM, and what must follow: status 0 and nothing more on standard output. */
     stop() {
       return stopped ??= (async () => {
@@ -50,6 +52,15 @@ export async function startEcho(t, ...options) {
   return echo;
 }
 
+const certificates = join(root, "build", "certificates");
+const tls = ["--tls-cert", join(certificates, "server.pem"), "--tls-key", join(certificates, "server-key.pem")];
+
+/** The server's options for each way that bytes travel. */
+export const ways = { "ws": [], "ws, compressed": ["--compression"], "wss": tls, "wss, compressed": [...tls, "--compression"] };
+
+/** What clients trust. */
+export const ca = () => readFileSync(join(certificates, "ca.pem"));
+
 export const messages = {
   "text": "Hello, libwsx",
   "text beyond ASCII": "Grüße, 日本語, 👩‍🚀",
@@ -60,4 +71,6 @@ export const messages = {
   "65,536 bytes": "x".repeat(65_536),
   "1 MiB text": "x".repeat(1 << 20),
   "1 MiB binary": Buffer.alloc(1 << 20, "libwsx"),
+  "200 kB of noise": randomBytes(200_000),
+  "words": Array.from({ length: 30_000 }, (_, i) => ["broadcast", "echo", "été", "日本"][(i * i) % 4]).join(" "),
 };

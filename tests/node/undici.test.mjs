@@ -2,14 +2,17 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { WebSocket } from "undici";
-import { messages, startEcho } from "./echo.mjs";
+import { Agent, WebSocket } from "undici";
+import { ca, messages, startEcho, ways } from "./echo.mjs";
 
 const limit = { timeout: 60_000 };
 
+/** Trusts the tests' certificates. */
+const dispatcher = new Agent({ connect: { ca: ca() } });
+
 /** An open connection whose messages wait in line. */
 async function open(url, options) {
-  const socket = new WebSocket(url, options);
+  const socket = new WebSocket(url, { ...options, dispatcher });
   socket.binaryType = "arraybuffer";
   const waiting = [], wanted = [];
   socket.onmessage = ({ data }) => {
@@ -39,8 +42,10 @@ async function leave(socket) {
   assert.deepEqual({ code, wasClean }, { code: 1000, wasClean: true });
 }
 
-test("undici", limit, async (suite) => {
-  const echo = await startEcho(suite, "--origin", "any");
+for (const [way, options] of Object.entries(ways)) {
+
+test(way, limit, async (suite) => {
+  const echo = await startEcho(suite, "--origin", "any", ...options);
 
   for (const [name, message] of Object.entries(messages)) {
     await suite.test(`${name} comes back with its type`, limit, async () => {
@@ -50,9 +55,9 @@ test("undici", limit, async (suite) => {
     });
   }
 
-  await suite.test("what the server does not speak is not chosen", limit, async () => {
+  await suite.test("compression is agreed on where both ends know it", limit, async () => {
     const socket = await open(echo.url);
-    assert.equal(socket.extensions, "");
+    assert.equal(socket.extensions.startsWith("permessage-deflate"), options.includes("--compression"));
     assert.equal(socket.protocol, "");
     await leave(socket);
   });
@@ -76,8 +81,8 @@ test("undici", limit, async (suite) => {
   }
 });
 
-test("undici: a broadcast reaches everybody else", limit, async (t) => {
-  const echo = await startEcho(t, "--broadcast", "--origin", "any");
+test(`${way}: a broadcast reaches everybody else`, limit, async (t) => {
+  const echo = await startEcho(t, "--broadcast", "--origin", "any", ...options);
   const [ann, bob, chloe] = await Promise.all([open(echo.url), open(echo.url), open(echo.url)]);
   ann.send("from Ann");
   assert.deepEqual(await Promise.all([bob.receive(), chloe.receive()]), ["from Ann", "from Ann"]);
@@ -86,16 +91,16 @@ test("undici: a broadcast reaches everybody else", limit, async (t) => {
   for (const socket of [ann, bob, chloe]) await leave(socket);
 });
 
-test("undici: a message too big is answered with 1009", limit, async (t) => {
-  const echo = await startEcho(t, "--max-message", "1000", "--origin", "any");
+test(`${way}: a message too big is answered with 1009`, limit, async (t) => {
+  const echo = await startEcho(t, "--max-message", "1000", "--origin", "any", ...options);
   const socket = await open(echo.url);
   await echoes(socket, Buffer.alloc(1000, 7));
   socket.send(Buffer.alloc(1001, 7));
   assert.equal((await socket.closed).code, 1009);
 });
 
-test("undici: SIGTERM closes every connection with 1001", limit, async (t) => {
-  const echo = await startEcho(t, "--origin", "any");
+test(`${way}: SIGTERM closes every connection with 1001`, limit, async (t) => {
+  const echo = await startEcho(t, "--origin", "any", ...options);
   const sockets = await Promise.all([open(echo.url), open(echo.url)]);
   const stopped = echo.stop();
   for (const socket of sockets) {
@@ -104,3 +109,5 @@ test("undici: SIGTERM closes every connection with 1001", limit, async (t) => {
   }
   await stopped;
 });
+
+}

@@ -4,13 +4,16 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
 import { WebSocket } from "ws";
-import { messages, startEcho } from "./echo.mjs";
+import { ca, messages, startEcho, ways } from "./echo.mjs";
 
 const limit = { timeout: 60_000 };
 
+/** The options of a client that trusts the tests' certificates. */
+const trusting = (url, options) => url.startsWith("wss:") ? { ca: ca(), ...options } : options;
+
 /** An open connection whose messages wait in line. */
 async function open(url, options = {}) {
-  const socket = new WebSocket(url, options);
+  const socket = new WebSocket(url, trusting(url, options));
   const waiting = [], wanted = [];
   socket.on("message", (data, isBinary) => {
     const message = isBinary ? data : data.toString();
@@ -33,8 +36,10 @@ async function leave(socket) {
   assert.equal((await socket.closed).code, 1000);
 }
 
-test("ws", limit, async (suite) => {
-  const echo = await startEcho(suite, "--origin", "any");
+for (const [way, options] of Object.entries(ways)) {
+
+test(way, limit, async (suite) => {
+  const echo = await startEcho(suite, "--origin", "any", ...options);
 
   for (const [name, message] of Object.entries(messages)) {
     await suite.test(`${name} comes back with its type`, limit, async () => {
@@ -74,9 +79,9 @@ test("ws", limit, async (suite) => {
     await leave(socket);
   });
 
-  await suite.test("compression that the server does not speak is not chosen", limit, async () => {
+  await suite.test("compression is agreed on where both ends know it", limit, async () => {
     const socket = await open(echo.url, { perMessageDeflate: true });
-    assert.equal(socket.extensions, "");
+    assert.equal(socket.extensions, options.includes("--compression") ? "permessage-deflate" : "");
     assert.equal(socket.protocol, "");
     await leave(socket);
   });
@@ -111,8 +116,8 @@ test("ws", limit, async (suite) => {
   });
 });
 
-test("ws: a broadcast reaches everybody else", limit, async (t) => {
-  const echo = await startEcho(t, "--broadcast", "--origin", "any");
+test(`${way}: a broadcast reaches everybody else`, limit, async (t) => {
+  const echo = await startEcho(t, "--broadcast", "--origin", "any", ...options);
   const [ann, bob, chloe] = await Promise.all([open(echo.url), open(echo.url), open(echo.url)]);
   ann.send("from Ann");
   assert.deepEqual(await Promise.all([bob.receive(), chloe.receive()]), ["from Ann", "from Ann"]);
@@ -122,8 +127,8 @@ test("ws: a broadcast reaches everybody else", limit, async (t) => {
   for (const socket of [ann, bob, chloe]) await leave(socket);
 });
 
-test("ws: a message too big is answered with 1009", limit, async (t) => {
-  const echo = await startEcho(t, "--max-message", "1000", "--origin", "any");
+test(`${way}: a message too big is answered with 1009`, limit, async (t) => {
+  const echo = await startEcho(t, "--max-message", "1000", "--origin", "any", ...options);
   const socket = await open(echo.url);
   await echoes(socket, "x".repeat(1000));
   socket.send("x".repeat(1001));
@@ -132,22 +137,24 @@ test("ws: a message too big is answered with 1009", limit, async (t) => {
   assert.match(reason, /1000/, "the reason names the limit");
 });
 
-test("ws: a page from elsewhere is refused with 403", limit, async (t) => {
-  const echo = await startEcho(t);
-  const refused = new WebSocket(echo.url, { origin: "http://elsewhere.example" });
+test(`${way}: a page from elsewhere is refused with 403`, limit, async (t) => {
+  const echo = await startEcho(t, ...options);
+  const refused = new WebSocket(echo.url, trusting(echo.url, { origin: "http://elsewhere.example" }));
   const [, response] = await once(refused, "unexpected-response");
   assert.equal(response.statusCode, 403);
   refused.on("error", () => {});
   refused.terminate();
-  const socket = await open(echo.url, { origin: `http://${echo.host}:${echo.port}` });
+  const socket = await open(echo.url, { origin: echo.url.replace("ws", "http").replace(/\/$/, "") });
   await echoes(socket, "from our own page");
   await leave(socket);
 });
 
-test("ws: SIGTERM closes every connection with 1001", limit, async (t) => {
-  const echo = await startEcho(t, "--origin", "any");
+test(`${way}: SIGTERM closes every connection with 1001`, limit, async (t) => {
+  const echo = await startEcho(t, "--origin", "any", ...options);
   const sockets = await Promise.all([open(echo.url), open(echo.url)]);
   const stopped = echo.stop();
   for (const socket of sockets) assert.equal((await socket.closed).code, 1001);
   await stopped;
 });
+
+}

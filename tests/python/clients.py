@@ -1,10 +1,28 @@
-"""Three well-known clients behind one small face, so that each test is written once."""
+"""Well-known clients behind one small face, so that each test is written once.
+
+Each offers permessage-deflate where it knows it, and trusts the tests' own certificates.
+"""
 import asyncio
+import functools
+import ssl
 
 import aiohttp
 import picows
+import tornado.httpclient
+import tornado.websocket
+from conftest import CERTIFICATES
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+
+@functools.cache
+def trust():
+    return ssl.create_default_context(cafile=CERTIFICATES / "ca.pem")
+
+
+def security(url):
+    """What a client needs for this URL."""
+    return trust() if url.startswith("wss:") else None
 
 
 class Refused(Exception):
@@ -16,14 +34,17 @@ class Refused(Exception):
 
 
 class Websockets:
-    """The package `websockets`; it offers permessage-deflate, which the server may decline."""
+    """The package `websockets`."""
     fragments = True
+    pings = True
+    compresses = True
 
     @classmethod
     async def open(cls, url, subprotocols=None, origin=None):
         self = cls()
         try:
-            self.connection = await connect(url, subprotocols=subprotocols, origin=origin, max_size=None, ping_interval=None)
+            self.connection = await connect(url, subprotocols=subprotocols, origin=origin, max_size=None, ping_interval=None,
+                                            ssl=security(url))
         except InvalidStatus as refused:
             raise Refused(refused.response.status_code) from refused
         return self
@@ -31,6 +52,10 @@ class Websockets:
     @property
     def subprotocol(self):
         return self.connection.subprotocol
+
+    @property
+    def is_compressed(self):
+        return bool(self.connection.protocol.extensions)
 
     async def send(self, message):
         await self.connection.send(message)
@@ -60,6 +85,8 @@ class Websockets:
 class Aiohttp:
     """The client of `aiohttp`."""
     fragments = False
+    pings = True
+    compresses = True
 
     @classmethod
     async def open(cls, url, subprotocols=None, origin=None):
@@ -67,7 +94,7 @@ class Aiohttp:
         self.session = aiohttp.ClientSession()
         try:
             self.connection = await self.session.ws_connect(url, protocols=subprotocols or (), origin=origin, max_msg_size=0,
-                                                            autoping=False)
+                                                            autoping=False, compress=15, ssl=security(url) or True)
         except aiohttp.WSServerHandshakeError as refused:
             await self.session.close()
             raise Refused(refused.status) from refused
@@ -76,6 +103,10 @@ class Aiohttp:
     @property
     def subprotocol(self):
         return self.connection.protocol
+
+    @property
+    def is_compressed(self):
+        return bool(self.connection.compress)
 
     async def send(self, message):
         await (self.connection.send_str(message) if isinstance(message, str) else self.connection.send_bytes(message))
@@ -102,16 +133,60 @@ class Aiohttp:
         return self.connection.close_code, ""
 
 
+class Tornado:
+    """The client of `tornado`. It tells nothing of the pongs that it gets."""
+    fragments = False
+    pings = False
+    compresses = True
+
+    @classmethod
+    async def open(cls, url, subprotocols=None, origin=None):
+        self = cls()
+        request = tornado.httpclient.HTTPRequest(url, headers={"Origin": origin} if origin else {}, ssl_options=security(url))
+        try:
+            self.connection = await tornado.websocket.websocket_connect(request, subprotocols=subprotocols,
+                                                                        compression_options={}, max_message_size=1 << 30)
+        except tornado.httpclient.HTTPClientError as refused:
+            raise Refused(refused.code) from refused
+        return self
+
+    @property
+    def subprotocol(self):
+        return self.connection.selected_subprotocol
+
+    @property
+    def is_compressed(self):
+        return "permessage-deflate" in self.connection.headers.get("Sec-WebSocket-Extensions", "")
+
+    async def send(self, message):
+        await self.connection.write_message(message, binary=isinstance(message, bytes))
+
+    async def receive(self):
+        return await self.connection.read_message()
+
+    async def close(self, code=1000, reason=""):
+        self.connection.close(code, reason)
+        return await self.closed()
+
+    async def closed(self):
+        while await self.connection.read_message() is not None:
+            pass
+        return self.connection.close_code or 1006, self.connection.close_reason or ""
+
+
 class Picows(picows.WSListener):
-    """The client of `picows`: frames rather than messages."""
+    """The client of `picows`: frames rather than messages, and no compression."""
     fragments = True
+    pings = True
+    compresses = False
 
     @classmethod
     async def open(cls, url, subprotocols=None, origin=None):
         headers = {"Sec-WebSocket-Protocol": ", ".join(subprotocols)} if subprotocols else {}
         headers |= {"Origin": origin} if origin else {}
         try:
-            _, self = await picows.ws_connect(cls, url, extra_headers=headers, max_frame_size=1 << 30)
+            _, self = await picows.ws_connect(cls, url, extra_headers=headers, max_frame_size=1 << 30,
+                                              ssl_context=security(url))
         except picows.WSHandshakeError as refused:
             raise Refused(int(refused.response.status)) from refused
         return self

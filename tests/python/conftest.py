@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+CERTIFICATES = ROOT / "build" / "certificates"
 COMMAND = shlex.split(os.environ.get("WSX_ECHO", "build/echo"))
 START_TIMEOUT = 20   # seconds until the server listens
 STOP_TIMEOUT = 10    # seconds from SIGTERM to the end
@@ -28,10 +29,11 @@ class Echo:
     host: str
     port: int
     process: subprocess.Popen
+    scheme: str = "ws"
 
     @property
     def url(self):
-        return f"ws://{self.host}:{self.port}/"
+        return f"{self.scheme}://{self.host}:{self.port}/"
 
     @property
     def address(self):
@@ -62,12 +64,12 @@ def start_echo(*options):
     watchdog.start()
     line = process.stdout.readline().decode()
     watchdog.cancel()
-    found = re.fullmatch(r"listening on ws://(\S+):(\d+)\n", line)
+    found = re.fullmatch(r"listening on (wss?)://(\S+):(\d+)\n", line)
     if not found:
         process.kill()
         process.communicate()
         pytest.fail(f"{COMMAND[0]} {' '.join(options)} printed {line!r} instead of where it listens")
-    return Echo(found[1], int(found[2]), process)
+    return Echo(found[2], int(found[3]), process, found[1])
 
 
 @pytest.fixture

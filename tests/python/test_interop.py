@@ -1,13 +1,46 @@
-"""websockets, aiohttp and picows against the echo server."""
+"""websockets, aiohttp, tornado and picows against the echo server: plain and over TLS, with and without compression."""
 import asyncio
+import random
 
 import pytest
 
-from clients import Aiohttp, Picows, Refused, Websockets
+from clients import Aiohttp, Picows, Refused, Tornado, Websockets
+from conftest import CERTIFICATES, start_echo
 
-CLIENTS = [Websockets, Aiohttp, Picows]
-clients = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__name__.lower())
-fragmenting = pytest.mark.parametrize("client", [c for c in CLIENTS if c.fragments], ids=lambda client: client.__name__.lower())
+CLIENTS = [Websockets, Aiohttp, Tornado, Picows]
+
+
+def each_client(clients):
+    return pytest.mark.parametrize("client", clients, ids=lambda client: client.__name__.lower())
+
+
+clients = each_client(CLIENTS)
+fragmenting = each_client([client for client in CLIENTS if client.fragments])
+pinging = each_client([client for client in CLIENTS if client.pings])
+
+TLS = ["--tls-cert", str(CERTIFICATES / "server.pem"), "--tls-key", str(CERTIFICATES / "server-key.pem")]
+WAYS = {"ws": [], "ws, compressed": ["--compression"], "wss": TLS, "wss, compressed": [*TLS, "--compression"]}
+
+
+@pytest.fixture(scope="module", params=WAYS.values(), ids=WAYS.keys())
+def way(request):
+    """The server's options for how bytes travel."""
+    return request.param
+
+
+@pytest.fixture
+def start(start, way):
+    return lambda *options: start(*options, *way)
+
+
+@pytest.fixture(scope="module")
+def echo(way):
+    """One echo server with default limits for all tests of a way."""
+    echo = start_echo("--origin", "any", *way)
+    yield echo
+    assert echo.process.poll() is None, f"the server died with status {echo.process.returncode}"
+    echo.stop()
+
 
 MESSAGES = {
     "text": "Hello, libwsx",
@@ -22,6 +55,8 @@ MESSAGES = {
     "65,536 bytes": b"x" * 65536,
     "1 MiB text": "x" * (1 << 20),
     "1 MiB binary": bytes(i * 7 & 0xFF for i in range(4096)) * 256,
+    "200 kB of noise": random.Random(7).randbytes(200_000),
+    "200 kB of words": "".join(random.Random(7).choices(["broadcast ", "echo ", "été ", "日本 "], k=30_000)),
 }
 
 
@@ -32,6 +67,14 @@ async def test_a_message_comes_back_with_its_type(echo, client, message):
     await peer.send(message)
     assert await peer.receive() == message
     assert (await peer.close())[0] == 1000
+
+
+@clients
+async def test_compression_is_agreed_on_where_both_ends_know_it(echo, way, client):
+    peer = await client.open(echo.url)
+    if client.compresses:
+        assert peer.is_compressed == ("--compression" in way)
+    await peer.close()
 
 
 @clients
@@ -53,7 +96,7 @@ async def test_fragments_come_back_as_one_message(echo, client):
     await peer.close()
 
 
-@clients
+@pinging
 @pytest.mark.parametrize("payload", [b"", b"are you there?", b"p" * 125], ids=["empty", "short", "125 bytes"])
 async def test_a_ping_is_answered_with_its_payload(echo, client, payload):
     peer = await client.open(echo.url)
@@ -149,7 +192,7 @@ async def test_a_page_from_elsewhere_is_refused_with_403(start, client):
         with pytest.raises(Refused) as refused:
             await client.open(echo.url, origin=origin)
         assert refused.value.status == 403
-    peer = await client.open(echo.url, origin=f"http://{echo.host}:{echo.port}")
+    peer = await client.open(echo.url, origin=echo.url.replace("ws", "http", 1).rstrip("/"))
     await peer.send("from our own page")
     assert await peer.receive() == "from our own page"
     await peer.close()
