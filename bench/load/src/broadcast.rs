@@ -139,7 +139,11 @@ fn end_of_slow(streams: Vec<TcpStream>, raw: bool, buffer: &mut [u8]) -> Result<
             return Ok(slow);
         }
         for index in 0..count {
-            let entry = &mut open[poller.event(index).token];
+            let event = poller.event(index);
+            let entry = &mut open[event.token];
+            if let Some((connection, ..)) = entry {
+                connection.wake(event)?;
+            }
             while let Some((connection, reader, close_seen)) = entry {
                 let length = match connection.receive(buffer) {
                     Ok(None) => break,

@@ -147,6 +147,9 @@ pub struct Connection {
     stream: TcpStream,
     out: Vec<u8>,
     written: usize,
+    /// Something may be there to be read.
+    readable: bool,
+    ended: bool,
 }
 
 impl Connection {
@@ -154,7 +157,7 @@ impl Connection {
     pub fn new(stream: TcpStream, poller: &Poller, token: usize) -> Result<Self> {
         stream.set_nonblocking(true).map_err(|error| error.to_string())?;
         poller.add(&stream, token)?;
-        Ok(Self { stream, out: Vec::new(), written: 0 })
+        Ok(Self { stream, out: Vec::new(), written: 0, readable: false, ended: false })
     }
 
     /// Sends all of `frames` with one write, and leaves it empty. What the socket does not take stays here, without a
@@ -177,9 +180,16 @@ impl Connection {
         self.stream
     }
 
-    /// Goes on with what is left over, once the socket is writable.
+    /// Takes note of an event, and goes on with what is left over where the socket is writable again.
     #[inline]
-    pub fn flush(&mut self) -> Result<()> {
+    pub fn wake(&mut self, event: Event) -> Result<()> {
+        self.readable |= event.readable;
+        self.ended |= event.ended;
+        if event.writable { self.flush() } else { Ok(()) }
+    }
+
+    #[inline]
+    fn flush(&mut self) -> Result<()> {
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
                 Ok(length) => self.written += length,
@@ -193,20 +203,27 @@ impl Connection {
         Ok(())
     }
 
-    /// What has arrived; `None` where nothing has, 0 where the server has ended the connection.
+    /// What has arrived; `None` where nothing more has, 0 where the server has ended the connection. To be called until
+    /// it is `None`.
     #[inline]
-    pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        match self.stream.read(buffer) {
-            Ok(length) => Ok(Some(length)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.receive(buffer),
-            Err(error) => Err(error),
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
+        while self.readable {
+            match self.stream.read(buffer) {
+                Ok(length) => {
+                    // A short read has emptied the socket, unless its end is there as well.
+                    self.readable = length == buffer.len() || self.ended;
+                    return Ok(Some(length));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("a read failed: {error}")),
+            }
         }
+        Ok(None)
     }
 }
 
-/// Which sockets have news. Edge-triggered, for both directions from the begin: nothing is to be changed later, and
-/// after a read that did not fill the buffer no other is due, except at the end of the stream.
+/// Which sockets have news. Edge-triggered, for both directions from the begin: nothing is to be changed later.
 pub struct Poller {
     epoll: Epoll,
     events: Vec<EpollEvent>,

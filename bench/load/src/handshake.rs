@@ -115,27 +115,19 @@ impl Handshakes<'_> {
 impl Attempt {
     /// Goes on with what has arrived; whether the connection has come to its end.
     fn handle(&mut self, event: Event, raw: bool, buffer: &mut [u8]) -> Result<bool> {
-        if event.writable {
-            self.connection.flush()?;
-        }
-        if !event.readable {
-            return Ok(false);
-        }
+        self.connection.wake(event)?;
         loop {
             let length = match self.connection.receive(buffer) {
                 Ok(None) => return Ok(false),
                 Ok(Some(length)) => length,
                 // Some servers end with a reset.
                 Err(_) if self.close_seen => 0,
-                Err(error) => return Err(format!("a read failed: {error}")),
+                Err(error) => return Err(error),
             };
             if length == 0 {
                 return if self.close_seen { Ok(true) } else { Err("the server ended without its Close".into()) };
             }
             self.take(&buffer[..length], raw)?;
-            if length < buffer.len() && !event.ended {
-                return Ok(false);
-            }
         }
     }
 

@@ -61,23 +61,13 @@ impl Peer {
     /// Writes and reads what an event allows; how many messages came to their end.
     #[inline]
     pub fn handle(&mut self, event: Event, messages: &Messages, sent: &[u8], buffer: &mut [u8]) -> Result<u64> {
-        if event.writable {
-            self.connection.flush()?;
-        }
+        self.connection.wake(event)?;
         let mut taken = 0;
-        if event.readable {
-            loop {
-                let length = match self.connection.receive(buffer) {
-                    Ok(None) => break,
-                    Ok(Some(0)) => return Err("the server ended a connection".into()),
-                    Ok(Some(length)) => length,
-                    Err(error) => return Err(format!("a read failed: {error}")),
-                };
-                taken += messages.take(&mut self.inbox, &buffer[..length], sent)?;
-                if length < buffer.len() && !event.ended {
-                    break;
-                }
+        while let Some(length) = self.connection.receive(buffer)? {
+            if length == 0 {
+                return Err("the server ended a connection".into());
             }
+            taken += messages.take(&mut self.inbox, &buffer[..length], sent)?;
         }
         if !self.inbox.replies.is_empty() {
             self.connection.send(&mut self.inbox.replies)?;
