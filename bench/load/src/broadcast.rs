@@ -1,7 +1,6 @@
 //! `broadcast`: one publisher sends `depth` messages with one write, and the next ones when every subscriber that reads
 //! has all of them. The server sends each message to every other connection.
 
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -13,6 +12,7 @@ use crate::inbox::close_of;
 use crate::peer::{BUFFER, Messages, Peer};
 use crate::report::{Outcome, Report, Slow, measure};
 use crate::settings::{Limit, Settings};
+use crate::stream::Stream;
 
 /// So little fits into a subscriber that does not read (the kernel doubles it).
 const SLOW_RECEIVE_BUFFER: usize = 4096;
@@ -122,13 +122,13 @@ impl Broadcast {
 }
 
 /// Reads what the server has sent to the subscribers that did not read, until it ends or nothing more comes.
-fn end_of_slow(streams: Vec<TcpStream>, raw: bool, buffer: &mut [u8]) -> Result<Slow> {
+fn end_of_slow(streams: Vec<Stream>, raw: bool, buffer: &mut [u8]) -> Result<Slow> {
     let mut poller = Poller::new()?;
     let mut slow = Slow { connections: streams.len(), ..Slow::default() };
     let mut open = Vec::new();
     for (token, stream) in streams.into_iter().enumerate() {
         // Their windows may open now, or all that the server has in store would come in small pieces.
-        let _ = setsockopt(&stream, sockopt::RcvBuf, &BUFFER);
+        let _ = setsockopt(&stream.tcp, sockopt::RcvBuf, &BUFFER);
         open.push(Some((Connection::new(stream, &poller, token)?, Reader::default(), false)));
     }
     loop {

@@ -15,6 +15,8 @@ use crate::Result;
 use crate::frame::{self, CLOSE};
 use crate::http::{Opening, end_of_head};
 use crate::settings::Settings;
+use crate::stream::Stream;
+use crate::tls;
 
 /// Where nothing arrives for so long, the run has failed.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,7 +49,8 @@ impl Source {
 }
 
 /// Connects a blocking socket, whose reads and writes take `TIMEOUT` at most.
-pub fn connect(server: SocketAddr, source: Source, receive_buffer: Option<usize>) -> Result<TcpStream> {
+pub fn connect(settings: &Settings, source: Source, receive_buffer: Option<usize>) -> Result<Stream> {
+    let server = settings.server;
     let prepare = || {
         let family = if server.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
@@ -67,21 +70,22 @@ pub fn connect(server: SocketAddr, source: Source, receive_buffer: Option<usize>
         nix::sys::socket::connect(stream.as_raw_fd(), &SockaddrStorage::from(server))?;
         Ok(stream)
     };
-    prepare().map_err(|error: io::Error| format!("cannot connect to {server}: {error}"))
+    let tcp = prepare().map_err(|error: io::Error| format!("cannot connect to {server}: {error}"))?;
+    Stream::new(tcp, settings.tls.as_ref())
 }
 
 /// Opens one connection of a scenario, with the opening handshake, which a raw server does without; it blocks.
-pub fn open(settings: &Settings, number: u64, source: Source, receive_buffer: Option<usize>) -> Result<TcpStream> {
-    let mut stream = connect(settings.server, source, receive_buffer)?;
+pub fn open(settings: &Settings, number: u64, source: Source, receive_buffer: Option<usize>) -> Result<Stream> {
+    let mut stream = connect(settings, source, receive_buffer)?;
     if settings.raw {
         return Ok(stream);
     }
-    let opening = Opening::new(settings.server, number);
+    let opening = Opening::new(settings, number);
     let fail = |error: io::Error| match error.kind() {
         ErrorKind::WouldBlock => format!("no answer to the handshake within {} s", TIMEOUT.as_secs()),
         _ => format!("the handshake failed: {error}"),
     };
-    stream.write_all(&opening.request).map_err(fail)?;
+    stream.write_all(&opening.request).and_then(|()| stream.flush()).map_err(fail)?;
     let (mut head, mut part) = (Vec::new(), [0; 4096]);
     let end = loop {
         match stream.read(&mut part).map_err(fail)? {
@@ -100,7 +104,7 @@ pub fn open(settings: &Settings, number: u64, source: Source, receive_buffer: Op
 }
 
 /// Opens `count` connections, one after the other.
-pub fn open_all(settings: &Settings, count: usize) -> Result<Vec<TcpStream>> {
+pub fn open_all(settings: &Settings, count: usize) -> Result<Vec<Stream>> {
     let open = |number| {
         open(settings, number, Source::Spread(number), None)
             .map_err(|error| format!("connection {} of {count}: {error}", number + 1))
@@ -109,22 +113,22 @@ pub fn open_all(settings: &Settings, count: usize) -> Result<Vec<TcpStream>> {
 }
 
 /// Ends connections in order: the server gets a Close on each, and has done with all of them before the next run.
-pub fn close_all(streams: impl IntoIterator<Item = TcpStream>, raw: bool) {
+pub fn close_all(streams: impl IntoIterator<Item = Stream>, raw: bool) {
     if raw {
         return;
     }
     let mut close = Vec::new();
     frame::write_control(CLOSE, &1000u16.to_be_bytes(), [0x5a, 0xc3, 0x17, 0x9e], &mut close);
-    let streams: Vec<TcpStream> = streams.into_iter().collect();
-    for mut stream in &streams {
+    let mut streams: Vec<Stream> = streams.into_iter().collect();
+    for stream in &mut streams {
         let _ = stream.write_all(&close);
     }
     // All of them together have so long; what is measured is measured, so failures are none.
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut rest = [0; 4096];
-    for mut stream in &streams {
+    for stream in &mut streams {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let _ = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(left)));
+        let _ = stream.tcp.set_nonblocking(false).and_then(|()| stream.tcp.set_read_timeout(Some(left)));
         while stream.read(&mut rest).is_ok_and(|length| length > 0) {}
     }
 }
@@ -144,27 +148,34 @@ pub fn allow_descriptors(count: u64) -> Result<()> {
 ///
 /// `TcpStream` writes with MSG_NOSIGNAL, so a connection that is gone is an error, not a signal.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
+    /// What is left over without TLS; a session keeps it itself.
     out: Vec<u8>,
     written: usize,
     /// Something may be there to be read.
     readable: bool,
     ended: bool,
+    /// The server has ended the session of TLS.
+    session_ended: bool,
 }
 
 impl Connection {
     /// Takes over an open connection; its events come with `token`.
-    pub fn new(stream: TcpStream, poller: &Poller, token: usize) -> Result<Self> {
-        stream.set_nonblocking(true).map_err(|error| error.to_string())?;
-        poller.add(&stream, token)?;
-        Ok(Self { stream, out: Vec::new(), written: 0, readable: false, ended: false })
+    pub fn new(stream: Stream, poller: &Poller, token: usize) -> Result<Self> {
+        stream.tcp.set_nonblocking(true).map_err(|error| error.to_string())?;
+        poller.add(&stream.tcp, token)?;
+        Ok(Self { stream, out: Vec::new(), written: 0, readable: false, ended: false, session_ended: false })
     }
 
     /// Sends all of `frames` with one write, and leaves it empty. What the socket does not take stays here, without a
     /// copy: the two buffers change places.
     #[inline]
     pub fn send(&mut self, frames: &mut Vec<u8>) -> Result<()> {
-        if self.out.is_empty() {
+        if let Some(session) = &mut self.stream.tls {
+            session.writer().write_all(frames).map_err(|error| format!("a write failed: {error}"))?;
+            frames.clear();
+            self.flush()?;
+        } else if self.out.is_empty() {
             std::mem::swap(&mut self.out, frames);
             self.flush()?;
             if self.out.is_empty() {
@@ -176,7 +187,7 @@ impl Connection {
         Ok(())
     }
 
-    pub fn into_stream(self) -> TcpStream {
+    pub fn into_stream(self) -> Stream {
         self.stream
     }
 
@@ -190,9 +201,17 @@ impl Connection {
 
     #[inline]
     fn flush(&mut self) -> Result<()> {
-        while self.written < self.out.len() {
-            match self.stream.write(&self.out[self.written..]) {
-                Ok(length) => self.written += length,
+        loop {
+            let Stream { tcp, tls } = &mut self.stream;
+            let written = match tls {
+                Some(session) if session.wants_write() => session.write_tls(tcp).map(drop),
+                None if self.written < self.out.len() => {
+                    tcp.write(&self.out[self.written..]).map(|length| self.written += length)
+                }
+                _ => break,
+            };
+            match written {
+                Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(format!("a write failed: {error}")),
@@ -204,11 +223,16 @@ impl Connection {
     }
 
     /// What has arrived; `None` where nothing more has, 0 where the server has ended the connection. To be called until
-    /// it is `None`.
+    /// it is either.
     #[inline]
     pub fn receive(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
+        if self.stream.tls.is_some() { self.receive_records(buffer) } else { self.read(buffer) }
+    }
+
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
         while self.readable {
-            match self.stream.read(buffer) {
+            match self.stream.tcp.read(buffer) {
                 Ok(length) => {
                     // A short read has emptied the socket, unless its end is there as well.
                     self.readable = length == buffer.len() || self.ended;
@@ -220,6 +244,31 @@ impl Connection {
             }
         }
         Ok(None)
+    }
+
+    fn receive_records(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
+        // They are read into the last quarter: what is in them finds room in front of it.
+        let (plain, wire) = buffer.split_at_mut(buffer.len() / 4 * 3);
+        while !self.session_ended {
+            let length = match self.read(wire)? {
+                Some(length @ 1..) => length,
+                none_or_end => return Ok(none_or_end),
+            };
+            let Some(session) = &mut self.stream.tls else { break };
+            let (length, ended) = tls::open_records(session, &wire[..length], plain)
+                .map_err(|error| format!("a read failed: {error}"))?;
+            if ended {
+                // Some servers wait for this before they end the connection.
+                session.send_close_notify();
+                self.session_ended = true;
+            }
+            // What a session says by itself, as in the handshake. Where that fails, the next read does.
+            let _ = self.flush();
+            if length > 0 {
+                return Ok(Some(length));
+            }
+        }
+        Ok(Some(0))
     }
 }
 

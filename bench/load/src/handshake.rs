@@ -93,10 +93,10 @@ impl Handshakes<'_> {
     fn begin(&mut self, token: usize) -> Result<Attempt> {
         let began = Instant::now();
         self.number += 1;
-        let stream = connect(self.settings.server, Source::Rotate(self.number), None)
+        let stream = connect(self.settings, Source::Rotate(self.number), None)
             .map_err(|error| format!("connection {}: {error}", self.number))?;
         let mut connection = Connection::new(stream, &self.poller, token)?;
-        let mut opening = Opening::new(self.settings.server, self.number);
+        let mut opening = Opening::new(self.settings, self.number);
         connection.send(&mut opening.request)?;
         Ok(Attempt {
             connection,

@@ -1,12 +1,11 @@
 //! The opening handshake (RFC 6455 section 4) as text.
 
-use std::net::SocketAddr;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::Result;
 use crate::payload::mix;
+use crate::settings::Settings;
 
 /// A request, and the answer that it must get.
 pub struct Opening {
@@ -16,7 +15,9 @@ pub struct Opening {
 
 impl Opening {
     /// With the headers of a browser and nothing on offer, and another key for each `number`.
-    pub fn new(server: SocketAddr, number: u64) -> Self {
+    pub fn new(settings: &Settings, number: u64) -> Self {
+        let server = settings.server;
+        let scheme = if settings.tls.is_some() { "https" } else { "http" };
         let key = STANDARD.encode([mix(number), mix(!number)].map(u64::to_ne_bytes).concat());
         let request = format!(
             "GET / HTTP/1.1\r\n\
@@ -27,7 +28,7 @@ impl Opening {
              User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
              Chrome/126.0.0.0 Safari/537.36\r\n\
              Upgrade: websocket\r\n\
-             Origin: http://{server}\r\n\
+             Origin: {scheme}://{server}\r\n\
              Sec-WebSocket-Version: 13\r\n\
              Accept-Encoding: gzip, deflate, br, zstd\r\n\
              Accept-Language: en-US,en;q=0.9\r\n\
@@ -78,13 +79,14 @@ mod tests {
 
     #[test]
     fn only_the_right_answer_passes() {
-        let opening = Opening::new(([127, 0, 0, 1], 80).into(), 1);
+        let settings = Settings::of("echo --port 80 --pid 1");
+        let opening = Opening::new(&settings, 1);
         let answer =
             |accept: &str| format!("HTTP/1.1 101 Switching Protocols\r\nsec-websocket-ACCEPT:{accept} \r\n\r\n");
         let right = answer(&opening.accept);
         assert_eq!(end_of_head(right.as_bytes()), Some(right.len()));
         assert!(opening.check(right.as_bytes(), false).is_ok());
-        let wrong = answer(&Opening::new(([127, 0, 0, 1], 80).into(), 2).accept);
+        let wrong = answer(&Opening::new(&settings, 2).accept);
         assert!(opening.check(wrong.as_bytes(), false).is_err());
         assert!(opening.check(wrong.as_bytes(), true).is_ok());
         assert!(opening.check(b"HTTP/1.1 403 Forbidden\r\n\r\n", true).is_err());

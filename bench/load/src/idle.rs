@@ -1,7 +1,6 @@
 //! `idle`: many connections, an echo on each, and then nothing: what does the server hold for them?
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::Result;
@@ -11,6 +10,7 @@ use crate::peer::Messages;
 use crate::report::{Outcome, Report, measure_once, rounded};
 use crate::server::Server;
 use crate::settings::Settings;
+use crate::stream::Stream;
 
 /// A server gets so long to let go of what it needs no more.
 const REST: Duration = Duration::from_millis(500);
@@ -51,11 +51,11 @@ pub fn run(settings: &Settings) -> Result<Report> {
 }
 
 /// Sends a message, and blocks until it has come back.
-fn echo(stream: &mut TcpStream, messages: &Messages, number: u64) -> Result<()> {
+fn echo(stream: &mut Stream, messages: &Messages, number: u64) -> Result<()> {
     let (mut inbox, mut frames, mut sent, mut buffer) = (Inbox::default(), Vec::new(), Vec::new(), [0; 4096]);
     let end = messages.write(number, &mut frames, &mut sent);
     inbox.expect(number, end);
-    stream.write_all(&frames).map_err(|error| format!("a write failed: {error}"))?;
+    stream.write_all(&frames).and_then(|()| stream.flush()).map_err(|error| format!("a write failed: {error}"))?;
     while !inbox.is_complete() {
         let length = stream.read(&mut buffer).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => format!("nothing arrived for {} s; an echo was awaited", TIMEOUT.as_secs()),

@@ -4,9 +4,11 @@
 //! One thread, and nothing of the library that it measures. The scenarios are `echo` (and `latency`), `broadcast`,
 //! `handshake` and `idle`; what they have in common is below them:
 //! - `peer`: a connection and what it waits for, of `connection`, `inbox`, `payload` and `frame`;
+//! - `stream`: what a connection goes over, of `tls`;
 //! - `report`: the measured window, of `server` and `histogram`.
 
 mod broadcast;
+mod certificate;
 mod connection;
 mod echo;
 mod frame;
@@ -20,26 +22,31 @@ mod peer;
 mod report;
 mod server;
 mod settings;
+mod stream;
+mod tls;
 
 use std::process::ExitCode;
 
 use report::Report;
-use settings::{Scenario, Settings};
+use settings::{Command, Scenario, Settings};
 
 /// Errors are sentences for whoever started the run.
 pub type Result<T> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
-    let settings = match Settings::from_args() {
-        Ok(Some(settings)) => settings,
-        Ok(None) => {
+    let settings = match Command::from_args() {
+        Ok(Command::Run(settings)) => settings,
+        Ok(Command::Certificate(folder)) => {
+            return match certificate::write(&folder) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error),
+            };
+        }
+        Ok(Command::Help) => {
             println!("{}", settings::USAGE);
             return ExitCode::SUCCESS;
         }
-        Err(error) => {
-            eprintln!("wsx-load: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail(&error),
     };
     let json = run(&settings).and_then(|report| serde_json::to_string(&report).map_err(|error| error.to_string()));
     match json {
@@ -48,11 +55,14 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let (name, connections) = (settings.scenario.name(), settings.connections);
-            eprintln!("wsx-load: {name} with {connections} connections: {error}.");
-            ExitCode::FAILURE
+            fail(&format!("{} with {} connections: {error}.", settings.scenario.name(), settings.connections))
         }
     }
+}
+
+fn fail(error: &str) -> ExitCode {
+    eprintln!("wsx-load: {error}");
+    ExitCode::FAILURE
 }
 
 fn run(settings: &Settings) -> Result<Report> {

@@ -1,15 +1,19 @@
 //! The command line.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
+use rustls::ClientConfig;
 
-use crate::Result;
+use crate::{Result, tls};
 
 pub const USAGE: &str = "\
-usage: wsx-load SCENARIO --port PORT --pid PID [--pid PID]... [--host 127.0.0.1] [--raw] [options]
+usage: wsx-load SCENARIO --port PORT --pid PID [--pid PID]... [--host 127.0.0.1] [--tls CA.PEM] [--raw] [options]
+       wsx-load certificate FOLDER
 
   echo       [--connections 100] [--depth 1] [--size 64] [--text] [--seconds 1] [--warmup 0.3]
   broadcast  [--connections 1000] [--depth 1] [--size 64] [--text] [--seconds 1] [--warmup 0.3] [--slow PERCENT]
@@ -17,8 +21,19 @@ usage: wsx-load SCENARIO --port PORT --pid PID [--pid PID]... [--host 127.0.0.1]
   idle       [--connections 10000] [--size 64]
   latency    [--messages 10000] [--size 64] [--text] [--warmup 0.3]
 
---pid names the processes of the server, whose CPU time and memory are read. --raw is for a server without a protocol
-that echoes bytes. One line of JSON tells the result.";
+--pid names the processes of the server, whose CPU time and memory are read. --tls is TLS 1.3 with a server whose
+certificate, for localhost, comes from the authority in the file. --raw is for a server without a protocol that echoes
+bytes. One line of JSON tells the result.
+
+certificate writes ca.pem, and cert.pem and key.pem for a server, into a folder.";
+
+/// What is asked for.
+pub enum Command {
+    Run(Box<Settings>),
+    /// Certificates for a run, into a folder.
+    Certificate(PathBuf),
+    Help,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
@@ -57,6 +72,8 @@ pub struct Settings {
     pub scenario: Scenario,
     pub server: SocketAddr,
     pub pids: Vec<u32>,
+    /// For connections over TLS.
+    pub tls: Option<Arc<ClientConfig>>,
     /// The server has no protocol: what comes back is what was sent, and there is no opening handshake.
     pub raw: bool,
     pub text: bool,
@@ -88,25 +105,39 @@ impl Limit {
     }
 }
 
-impl Settings {
-    /// Reads the command line; `None` where only the usage is asked for.
-    pub fn from_args() -> Result<Option<Self>> {
-        let mut args = Parser::from_env();
-        read(&mut args).map_err(|error| format!("{error}\n{USAGE}"))
+impl Command {
+    pub fn from_args() -> Result<Self> {
+        read(Parser::from_env()).map_err(|error| format!("{error}\n{USAGE}"))
     }
 }
 
-fn read(args: &mut Parser) -> std::result::Result<Option<Settings>, lexopt::Error> {
+#[cfg(test)]
+impl Settings {
+    /// Of a command line.
+    pub fn of(words: &str) -> Self {
+        match read(Parser::from_args(words.split(' '))) {
+            Ok(Command::Run(settings)) => *settings,
+            Ok(_) => panic!("{words} runs nothing"),
+            Err(error) => panic!("{words}: {error}"),
+        }
+    }
+}
+
+fn read(mut args: Parser) -> std::result::Result<Command, lexopt::Error> {
     let (mut scenario, mut port, mut pids) = (None, None, Vec::new());
-    let (mut host, mut raw, mut text) = (IpAddr::V4(Ipv4Addr::LOCALHOST), false, false);
+    let (mut host, mut tls, mut raw, mut text) = (IpAddr::V4(Ipv4Addr::LOCALHOST), None, false, false);
     let (mut connections, mut depth, mut size) = (None, 1, 64);
     let (mut seconds, mut warmup, mut messages, mut slow) = (1.0, 0.3, 10_000, 0);
     while let Some(arg) = args.next()? {
         match arg {
+            Arg::Value(name) if scenario.is_none() && name == "certificate" => {
+                return Ok(Command::Certificate(args.value()?.into()));
+            }
             Arg::Value(name) if scenario.is_none() => scenario = Some(name.parse::<Scenario>()?),
             Arg::Long("port") => port = Some(args.value()?.parse()?),
             Arg::Long("pid") => pids.push(args.value()?.parse()?),
             Arg::Long("host") => host = args.value()?.parse()?,
+            Arg::Long("tls") => tls = Some(PathBuf::from(args.value()?)),
             Arg::Long("raw") => raw = true,
             Arg::Long("text") => text = true,
             Arg::Long("connections" | "concurrent") => connections = Some(args.value()?.parse()?),
@@ -116,7 +147,7 @@ fn read(args: &mut Parser) -> std::result::Result<Option<Settings>, lexopt::Erro
             Arg::Long("warmup") => warmup = args.value()?.parse()?,
             Arg::Long("messages") => messages = args.value()?.parse()?,
             Arg::Long("slow") => slow = args.value()?.parse()?,
-            Arg::Long("help") | Arg::Short('h') => return Ok(None),
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
             _ => return Err(arg.unexpected()),
         }
     }
@@ -127,6 +158,9 @@ fn read(args: &mut Parser) -> std::result::Result<Option<Settings>, lexopt::Erro
     }
     if depth == 0 || connections == Some(0) || slow >= 100 {
         return Err("--depth and --connections begin at 1, --slow ends at 99".into());
+    }
+    if raw && tls.is_some() {
+        return Err("--raw has no TLS".into());
     }
     let (connections, depth) = match scenario {
         Scenario::Echo => (connections.unwrap_or(100), depth),
@@ -140,10 +174,11 @@ fn read(args: &mut Parser) -> std::result::Result<Option<Settings>, lexopt::Erro
         Scenario::Latency => Limit::Units(messages),
         _ => Limit::After(duration(seconds)?),
     };
-    Ok(Some(Settings {
+    Ok(Command::Run(Box::new(Settings {
         scenario,
         server: SocketAddr::new(host, port),
         pids,
+        tls: tls.as_deref().map(tls::configure).transpose()?,
         raw,
         text,
         connections,
@@ -152,5 +187,5 @@ fn read(args: &mut Parser) -> std::result::Result<Option<Settings>, lexopt::Erro
         measured,
         warmup: duration(warmup)?,
         slow,
-    }))
+    })))
 }
