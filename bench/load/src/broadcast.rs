@@ -23,6 +23,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 pub fn run(settings: &Settings) -> Result<Report> {
     let poller = Poller::new()?;
+    let messages = Messages::new(settings);
     let slow_count = settings.connections * settings.slow / 100;
     let mut slow = Vec::new();
     for number in 0..slow_count as u64 {
@@ -30,14 +31,14 @@ pub fn run(settings: &Settings) -> Result<Report> {
     }
     let mut subscribers = Vec::new();
     for (token, stream) in open_all(settings, settings.connections - slow_count)?.into_iter().enumerate() {
-        subscribers.push(Peer::new(Connection::new(stream, &poller, token)?));
+        subscribers.push(Peer::new(Connection::new(stream, &poller, token)?, &messages));
     }
     let publisher = open(settings, 0, Source::Any, None)?;
-    let publisher = Peer::new(Connection::new(publisher, &poller, subscribers.len())?);
+    let publisher = Peer::new(Connection::new(publisher, &poller, subscribers.len())?, &messages);
     std::thread::sleep(JOINING);
 
     let mut broadcast = Broadcast {
-        messages: Messages::new(settings),
+        messages,
         publisher,
         subscribers,
         number: 0,
@@ -47,8 +48,9 @@ pub fn run(settings: &Settings) -> Result<Report> {
         buffer: vec![0; BUFFER],
     };
     let mut report = measure(settings, |limit| broadcast.run(limit))?;
+    report.wire_bytes = broadcast.messages.wire_bytes();
     if slow_count > 0 {
-        report.slow = Some(end_of_slow(slow, settings.raw, &mut broadcast.buffer)?);
+        report.slow = Some(end_of_slow(slow, settings, &mut broadcast.buffer)?);
     }
     let all = broadcast.subscribers.into_iter().chain([broadcast.publisher]);
     close_all(all.map(|peer| peer.connection.into_stream()), settings.raw);
@@ -122,20 +124,21 @@ impl Broadcast {
 }
 
 /// Reads what the server has sent to the subscribers that did not read, until it ends or nothing more comes.
-fn end_of_slow(streams: Vec<Stream>, raw: bool, buffer: &mut [u8]) -> Result<Slow> {
+fn end_of_slow(streams: Vec<Stream>, settings: &Settings, buffer: &mut [u8]) -> Result<Slow> {
     let mut poller = Poller::new()?;
     let mut slow = Slow { connections: streams.len(), ..Slow::default() };
     let mut open = Vec::new();
     for (token, stream) in streams.into_iter().enumerate() {
         // Their windows may open now, or all that the server has in store would come in small pieces.
         let _ = setsockopt(&stream.tcp, sockopt::RcvBuf, &BUFFER);
-        open.push(Some((Connection::new(stream, &poller, token)?, Reader::default(), false)));
+        let reader = Reader::new(settings.compression.is_some());
+        open.push(Some((Connection::new(stream, &poller, token)?, reader, false)));
     }
     loop {
         let count = poller.wait(QUIET)?;
         if count == 0 {
             slow.closed += open.iter().flatten().filter(|(.., close_seen)| *close_seen).count();
-            close_all(open.into_iter().flatten().map(|(connection, ..)| connection.into_stream()), raw);
+            close_all(open.into_iter().flatten().map(|(connection, ..)| connection.into_stream()), settings.raw);
             return Ok(slow);
         }
         for index in 0..count {
@@ -153,7 +156,9 @@ fn end_of_slow(streams: Vec<Stream>, raw: bool, buffer: &mut [u8]) -> Result<Slo
                 if length == 0 {
                     slow.closed += 1;
                     *entry = None;
-                } else if !raw && let Some((code, reason)) = close_in(reader, &buffer[..length])? {
+                } else if !settings.raw
+                    && let Some((code, reason)) = close_in(reader, &buffer[..length])?
+                {
                     *close_seen = true;
                     *slow.codes.entry(code).or_default() += 1;
                     slow.reason = reason;

@@ -11,16 +11,17 @@ use crate::settings::{Limit, Settings};
 
 pub fn run(settings: &Settings) -> Result<Report> {
     let poller = Poller::new()?;
+    let messages = Messages::new(settings);
     let mut clients = Vec::new();
     for (token, stream) in open_all(settings, settings.connections)?.into_iter().enumerate() {
         // Numbers of its own, so that another client's echo is noticed.
         let number = (token as u64) << 28;
-        let peer = Peer::new(Connection::new(stream, &poller, token)?);
+        let peer = Peer::new(Connection::new(stream, &poller, token)?, &messages);
         clients.push(Client { peer, number, sent: Vec::new(), sent_at: Instant::now() });
     }
-    let messages = Messages::new(settings);
     let mut echo = Echo { messages, clients, poller, buffer: vec![0; BUFFER], frames: Vec::new() };
-    let report = measure(settings, |limit| echo.run(limit))?;
+    let mut report = measure(settings, |limit| echo.run(limit))?;
+    report.wire_bytes = echo.messages.wire_bytes();
     close_all(echo.clients.into_iter().map(|client| client.peer.connection.into_stream()), settings.raw);
     Ok(report)
 }

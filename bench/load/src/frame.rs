@@ -7,6 +7,8 @@ pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
+/// RSV1, which marks the first frame of a compressed message (RFC 7692 section 6): added to an opcode that is written.
+pub const COMPRESSED: u8 = 0x40;
 
 /// Length of the longest header: two bytes, a 64-bit length, a mask.
 const MAX_HEADER: usize = 14;
@@ -56,8 +58,8 @@ pub fn write_control(opcode: u8, payload: &[u8], key: [u8; 4], out: &mut Vec<u8>
 /// What `Reader` found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// The next bytes of a message, in place; `opcode` is the message's, in each of its fragments.
-    Data { opcode: u8, bytes: &'a [u8], ends: bool },
+    /// The next bytes of a message, in place; `opcode` and `compressed` are the message's, in each of its fragments.
+    Data { opcode: u8, compressed: bool, bytes: &'a [u8], ends: bool },
     /// A whole control frame. They are rare, so this is a copy.
     Control { opcode: u8, payload: Vec<u8> },
 }
@@ -65,6 +67,7 @@ pub enum Piece<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Header {
     fin: bool,
+    compressed: bool,
     opcode: u8,
     length: usize,
 }
@@ -72,6 +75,8 @@ struct Header {
 /// Reads what a server sends, however it is cut into pieces, and holds on to nothing but split headers.
 #[derive(Debug, Default)]
 pub struct Reader {
+    /// Messages may be compressed.
+    compression: bool,
     /// The begin of a header that went on in the next read.
     split: [u8; MAX_HEADER],
     split_length: usize,
@@ -81,10 +86,15 @@ pub struct Reader {
     left: usize,
     /// The opcode of the message that is being read; 0 between messages.
     message: u8,
+    compressed: bool,
     control: Vec<u8>,
 }
 
 impl Reader {
+    pub fn new(compression: bool) -> Self {
+        Self { compression, ..Self::default() }
+    }
+
     /// Takes the next piece off the front of `input`; `None` where all of it is taken.
     #[inline]
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Piece<'a>>> {
@@ -105,12 +115,12 @@ impl Reader {
             let opcode = self.frame.opcode;
             return Ok((!self.inside).then(|| Piece::Control { opcode, payload: std::mem::take(&mut self.control) }));
         }
-        let opcode = self.message;
+        let (opcode, compressed) = (self.message, self.compressed);
         let ends = !self.inside && self.frame.fin;
         if ends {
             self.message = 0;
         }
-        Ok(Some(Piece::Data { opcode, bytes, ends }))
+        Ok(Some(Piece::Data { opcode, compressed, bytes, ends }))
     }
 
     #[inline]
@@ -135,13 +145,16 @@ impl Reader {
 
     #[inline]
     fn begin(&mut self, header: Header) -> Result<()> {
+        if header.compressed && !(self.compression && matches!(header.opcode, TEXT | BINARY)) {
+            return Err("the server marked a frame as compressed that must not be".into());
+        }
         match header.opcode {
             0 if self.message == 0 => return Err("the server continued a message that it had not begun".into()),
             TEXT | BINARY if self.message != 0 => {
                 return Err("the server began a message inside another".into());
             }
             0 => {}
-            TEXT | BINARY => self.message = header.opcode,
+            TEXT | BINARY => (self.message, self.compressed) = (header.opcode, header.compressed),
             CLOSE | PING | PONG if header.fin && header.length <= MAX_CONTROL_PAYLOAD => {}
             opcode => return Err(format!("the server sent a wrong frame with opcode {opcode}")),
         }
@@ -156,7 +169,7 @@ impl Reader {
 #[inline]
 fn parse(input: &[u8]) -> Result<Option<(Header, usize)>> {
     let [first, second, rest @ ..] = input else { return Ok(None) };
-    if first & 0x70 != 0 || second & 0x80 != 0 {
+    if first & 0x30 != 0 || second & 0x80 != 0 {
         return Err(format!("the server sent a masked frame or reserved bits: {first:02x} {second:02x}"));
     }
     let (length, size) = match second {
@@ -170,7 +183,8 @@ fn parse(input: &[u8]) -> Result<Option<(Header, usize)>> {
         },
         length => (*length as usize, 2),
     };
-    Ok(Some((Header { fin: first & 0x80 != 0, opcode: first & 0x0f, length }, size)))
+    let (fin, compressed) = (first & 0x80 != 0, first & COMPRESSED != 0);
+    Ok(Some((Header { fin, compressed, opcode: first & 0x0f, length }, size)))
 }
 
 #[cfg(test)]
@@ -186,7 +200,7 @@ mod tests {
             while let Some(piece) = reader.next(&mut part)? {
                 match piece {
                     Piece::Control { opcode, payload } => found.push((opcode, payload)),
-                    Piece::Data { opcode, bytes, ends } => {
+                    Piece::Data { opcode, bytes, ends, .. } => {
                         message.extend_from_slice(bytes);
                         if ends {
                             found.push((opcode, std::mem::take(&mut message)));
@@ -259,10 +273,25 @@ mod tests {
     }
 
     #[test]
+    fn compression_is_marked_on_the_first_frame_of_a_message() {
+        let mut input = &[0x41, 1, b'a', 0x89, 0, 0x80, 1, b'b', 0x82, 1, b'c'][..];
+        let mut reader = Reader::new(true);
+        let mut next = || reader.next(&mut input).unwrap().unwrap();
+        assert_eq!(next(), Piece::Data { opcode: TEXT, compressed: true, bytes: b"a", ends: false });
+        assert_eq!(next(), Piece::Control { opcode: PING, payload: vec![] });
+        assert_eq!(next(), Piece::Data { opcode: TEXT, compressed: true, bytes: b"b", ends: true });
+        assert_eq!(next(), Piece::Data { opcode: BINARY, compressed: false, bytes: b"c", ends: true });
+        for mut wrong in [&[0xc9, 0][..], &[0x01, 0, 0xc0, 0]] {
+            let mut reader = Reader::new(true);
+            assert!((0..2).any(|_| reader.next(&mut wrong).is_err()));
+        }
+    }
+
+    #[test]
     fn what_a_server_must_not_send_is_an_error() {
         for input in [
             &[0x82, 0x80, 1, 2, 3, 4][..], // masked
-            &[0xc2, 0],                    // RSV1 without an extension
+            &[0xc2, 0],                    // RSV1 without the extension
             &[0x83, 0],                    // opcode 3
             &[0x80, 0],                    // continues nothing
             &[0x02, 0, 0x82, 0],           // begins inside a message

@@ -5,20 +5,34 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::Result;
 use crate::payload::mix;
-use crate::settings::Settings;
+use crate::settings::{Compression, Settings};
 
 /// A request, and the answer that it must get.
 pub struct Opening {
     pub request: Vec<u8>,
     accept: String,
+    compression: Option<Compression>,
 }
 
+const DEFLATE: &str = "permessage-deflate";
+/// The parameters that ask a side to compress each message for itself (RFC 7692 section 7.1.1).
+const ALONE: [&str; 2] = ["server_no_context_takeover", "client_no_context_takeover"];
+/// The one that a server may add without being asked.
+const WINDOW: &str = "server_max_window_bits";
+
 impl Opening {
-    /// With the headers of a browser and nothing on offer, and another key for each `number`.
+    /// With the headers of a browser, what is to be offered, and another key for each `number`.
     pub fn new(settings: &Settings, number: u64) -> Self {
         let server = settings.server;
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
         let key = STANDARD.encode([mix(number), mix(!number)].map(u64::to_ne_bytes).concat());
+        let extensions = match settings.compression {
+            None => String::new(),
+            Some(Compression::EachMessageAlone) => {
+                format!("Sec-WebSocket-Extensions: {DEFLATE}; {}\r\n", ALONE.join("; "))
+            }
+            Some(Compression::ContextTakeover) => format!("Sec-WebSocket-Extensions: {DEFLATE}\r\n"),
+        };
         let request = format!(
             "GET / HTTP/1.1\r\n\
              Host: {server}\r\n\
@@ -33,9 +47,9 @@ impl Opening {
              Accept-Encoding: gzip, deflate, br, zstd\r\n\
              Accept-Language: en-US,en;q=0.9\r\n\
              Sec-WebSocket-Key: {key}\r\n\
-             \r\n"
+             {extensions}\r\n"
         );
-        Self { request: request.into_bytes(), accept: accept(&key) }
+        Self { request: request.into_bytes(), accept: accept(&key), compression: settings.compression }
     }
 
     /// Checks a whole head, the empty line included; a raw server's status alone.
@@ -46,14 +60,43 @@ impl Opening {
         if !status.starts_with("HTTP/1.1 101") {
             return Err(format!("the server answered the handshake with '{status}'"));
         }
-        let accepts = |line: &str| {
-            let (name, value) = line.split_once(':').unwrap_or_default();
-            name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == self.accept
+        if raw {
+            return Ok(());
+        }
+        let headers: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(':')).collect();
+        let values = |name: &str| -> Vec<&str> {
+            headers
+                .iter()
+                .filter(|(other, _)| other.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.trim())
+                .collect()
         };
-        if !raw && !lines.any(accepts) {
+        if values("sec-websocket-accept") != [&self.accept] {
             return Err("the server's Sec-WebSocket-Accept is wrong or missing".into());
         }
-        Ok(())
+        self.check_extensions(&values("sec-websocket-extensions").join(", "))
+    }
+
+    /// That what was offered is agreed on, and nothing else.
+    fn check_extensions(&self, answer: &str) -> Result<()> {
+        let mut parts = answer.split(';').map(str::trim);
+        let is_deflate = parts.next() == Some(DEFLATE);
+        let parameters: Vec<&str> = parts.map(|part| part.split('=').next().unwrap_or_default().trim()).collect();
+        let is_known = parameters.iter().all(|name| ALONE.contains(name) || *name == WINDOW);
+        let server_is_alone = parameters.contains(&ALONE[0]);
+        let (is_right, offered) = match self.compression {
+            None => (answer.is_empty(), "nothing"),
+            Some(Compression::EachMessageAlone) => {
+                (is_deflate && is_known && server_is_alone, "permessage-deflate without context takeover")
+            }
+            Some(Compression::ContextTakeover) => {
+                (is_deflate && is_known && !server_is_alone, "permessage-deflate with context takeover")
+            }
+        };
+        match is_right {
+            true => Ok(()),
+            false => Err(format!("{offered} was offered, and the server's extensions are '{answer}'")),
+        }
     }
 }
 
@@ -75,6 +118,43 @@ mod tests {
     #[test]
     fn the_key_of_the_rfc_is_accepted() {
         assert_eq!(accept("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn an_extension_is_what_was_offered() {
+        for (options, passes, fails) in [
+            ("", &[""][..], &["permessage-deflate"][..]),
+            (
+                " --compression",
+                &[
+                    "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+                    "permessage-deflate;server_no_context_takeover; server_max_window_bits=12",
+                ],
+                &[
+                    "",
+                    "permessage-deflate",
+                    "permessage-deflate; client_no_context_takeover",
+                    "permessage-deflate; server_no_context_takeover; client_max_window_bits=12",
+                    "permessage-deflate; server_no_context_takeover, permessage-deflate",
+                    "x-webkit-deflate-frame; server_no_context_takeover",
+                ],
+            ),
+            (
+                " --compression --context-takeover",
+                &["permessage-deflate", "permessage-deflate; client_no_context_takeover"],
+                &["", "permessage-deflate; server_no_context_takeover"],
+            ),
+        ] {
+            let opening = Opening::new(&Settings::of(&format!("idle --port 80 --pid 1{options}")), 1);
+            let request = String::from_utf8_lossy(&opening.request);
+            assert_eq!(request.contains("Sec-WebSocket-Extensions: permessage-deflate"), !options.is_empty());
+            for answer in passes {
+                assert_eq!(opening.check_extensions(answer), Ok(()), "{options}");
+            }
+            for answer in fails {
+                assert!(opening.check_extensions(answer).is_err(), "{options}: {answer}");
+            }
+        }
     }
 
     #[test]

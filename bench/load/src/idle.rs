@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::connection::{Source, TIMEOUT, close_all, open};
-use crate::inbox::Inbox;
 use crate::peer::Messages;
 use crate::report::{Outcome, Report, measure_once, rounded};
 use crate::server::Server;
@@ -19,12 +18,14 @@ const REST: Duration = Duration::from_millis(500);
 /// and used and stays: what a server allocates once, with its first connection, is no cost of the others.
 /// It takes a server that was just started: one that had many connections before has room for as many again.
 ///
+/// Each connection has one message, so a context that is taken over is never asked for, and only the server keeps one.
+///
 /// One connection after the other: what so many at the same moment would need for a moment is another question.
 pub fn run(settings: &Settings) -> Result<Report> {
     let server = Server::new(&settings.pids);
-    let messages = Messages::new(settings);
+    let mut messages = Messages::new(settings);
     let mut first = open(settings, 0, Source::Any, None)?;
-    echo(&mut first, &messages, 0)?;
+    echo(&mut first, &mut messages, 0)?;
     std::thread::sleep(REST);
     let before = server.written_bytes()?;
 
@@ -35,7 +36,7 @@ pub fn run(settings: &Settings) -> Result<Report> {
             let fail = |error| format!("connection {number} of {}: {error}", settings.connections);
             let mut stream = open(settings, number, Source::Spread(number), None).map_err(fail)?;
             let start = Instant::now();
-            echo(&mut stream, &messages, number).map_err(fail)?;
+            echo(&mut stream, &mut messages, number).map_err(fail)?;
             outcome.latency.add(start.elapsed());
             outcome.units += 1;
             streams.push(stream);
@@ -51,8 +52,8 @@ pub fn run(settings: &Settings) -> Result<Report> {
 }
 
 /// Sends a message, and blocks until it has come back.
-fn echo(stream: &mut Stream, messages: &Messages, number: u64) -> Result<()> {
-    let (mut inbox, mut frames, mut sent, mut buffer) = (Inbox::default(), Vec::new(), Vec::new(), [0; 4096]);
+fn echo(stream: &mut Stream, messages: &mut Messages, number: u64) -> Result<()> {
+    let (mut inbox, mut frames, mut sent, mut buffer) = (messages.inbox(), Vec::new(), Vec::new(), [0; 4096]);
     let end = messages.write(number, &mut frames, &mut sent);
     inbox.expect(number, end);
     stream.write_all(&frames).and_then(|()| stream.flush()).map_err(|error| format!("a write failed: {error}"))?;

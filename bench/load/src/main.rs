@@ -3,13 +3,15 @@
 //!
 //! One thread, and nothing of the library that it measures. The scenarios are `echo` (and `latency`), `broadcast`,
 //! `handshake` and `idle`; what they have in common is below them:
-//! - `peer`: a connection and what it waits for, of `connection`, `inbox`, `payload` and `frame`;
+//! - `peer`: a connection and what it waits for, of `connection`, `inbox` and `frame`;
+//! - `payload`: what is sent and checked, of `json` and `deflate`;
 //! - `stream`: what a connection goes over, of `tls`;
 //! - `report`: the measured window, of `server` and `histogram`.
 
 mod broadcast;
 mod certificate;
 mod connection;
+mod deflate;
 mod echo;
 mod frame;
 mod handshake;
@@ -17,6 +19,7 @@ mod histogram;
 mod http;
 mod idle;
 mod inbox;
+mod json;
 mod payload;
 mod peer;
 mod report;

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::connection::{Connection, Event};
+use crate::deflate::Inflater;
 use crate::inbox::Inbox;
 use crate::payload::Payloads;
 use crate::settings::Settings;
@@ -16,12 +17,24 @@ pub struct Messages {
     pub depth: u64,
     payloads: Payloads,
     frame_length: usize,
+    inflater: Inflater,
 }
 
 impl Messages {
     pub fn new(settings: &Settings) -> Self {
-        let payloads = Payloads::new(settings.size, settings.text);
-        Self { raw: settings.raw, depth: settings.depth, frame_length: payloads.frame_length(), payloads }
+        let payloads = Payloads::new(settings.size, settings.content, settings.compression.is_some());
+        let (raw, depth, frame_length) = (settings.raw, settings.depth, payloads.frame_length());
+        Self { raw, depth, payloads, frame_length, inflater: Inflater::new() }
+    }
+
+    /// For a connection that is to get some of them.
+    pub fn inbox(&self) -> Inbox {
+        Inbox::new(&self.payloads)
+    }
+
+    /// How many bytes of a compressed message's frames came, in the mean, without their headers.
+    pub fn wire_bytes(&self) -> Option<f64> {
+        self.inflater.mean()
     }
 
     /// Appends the frames of the messages from `first` on; the number behind the last. They are kept in `sent` too
@@ -40,10 +53,10 @@ impl Messages {
 
     /// Checks what has arrived; how many messages came to their end. `sent` is what `write` has kept.
     #[inline]
-    pub fn take(&self, inbox: &mut Inbox, input: &[u8], sent: &[u8]) -> Result<u64> {
+    pub fn take(&mut self, inbox: &mut Inbox, input: &[u8], sent: &[u8]) -> Result<u64> {
         match self.raw {
             true => inbox.take_raw(input, sent, self.frame_length),
-            false => inbox.take(input, &self.payloads),
+            false => inbox.take(input, &self.payloads, &mut self.inflater),
         }
     }
 }
@@ -54,13 +67,13 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub fn new(connection: Connection) -> Self {
-        Self { connection, inbox: Inbox::default() }
+    pub fn new(connection: Connection, messages: &Messages) -> Self {
+        Self { connection, inbox: messages.inbox() }
     }
 
     /// Writes and reads what an event allows; how many messages came to their end.
     #[inline]
-    pub fn handle(&mut self, event: Event, messages: &Messages, sent: &[u8], buffer: &mut [u8]) -> Result<u64> {
+    pub fn handle(&mut self, event: Event, messages: &mut Messages, sent: &[u8], buffer: &mut [u8]) -> Result<u64> {
         self.connection.wake(event)?;
         let mut taken = 0;
         while let Some(length) = self.connection.receive(buffer)? {

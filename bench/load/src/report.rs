@@ -31,6 +31,9 @@ pub struct Report {
     cpu_ns_per_unit: f64,
     units_per_second: f64,
     latency_us: Latency,
+    /// Of a compressed message that the server sent, without the headers of its frames.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire_bytes: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_connection: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,6 +100,7 @@ pub fn measure_once(settings: &Settings, run: impl FnOnce() -> Result<Outcome>) 
             p999: quantile(0.999),
             max: latency.max() as f64 / 1000.0,
         },
+        wire_bytes: None,
         bytes_per_connection: None,
         slow: None,
         cpu_share_per_thread: threads.iter().map(|nanoseconds| rounded(*nanoseconds as f64 / cpu, 1e4)).collect(),

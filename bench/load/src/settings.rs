@@ -9,21 +9,24 @@ use std::time::Duration;
 use lexopt::{Arg, Parser, ValueExt};
 use rustls::ClientConfig;
 
+use crate::payload::{Content, STORED};
 use crate::{Result, tls};
 
 pub const USAGE: &str = "\
-usage: wsx-load SCENARIO --port PORT --pid PID [--pid PID]... [--host 127.0.0.1] [--tls CA.PEM] [--raw] [options]
+usage: wsx-load SCENARIO --port PORT --pid PID [--pid PID]... [--host 127.0.0.1] [--raw] [options]
+                [--tls CA.PEM] [--compression [--context-takeover]]
        wsx-load certificate FOLDER
 
-  echo       [--connections 100] [--depth 1] [--size 64] [--text] [--seconds 1] [--warmup 0.3]
-  broadcast  [--connections 1000] [--depth 1] [--size 64] [--text] [--seconds 1] [--warmup 0.3] [--slow PERCENT]
+  echo       [--connections 100] [--depth 1] [--size 64] [--text | --json] [--seconds 1] [--warmup 0.3]
+  broadcast  [--connections 1000] [--depth 1] [--size 64] [--text | --json] [--seconds 1] [--warmup 0.3] [--slow PERCENT]
   handshake  [--concurrent 50] [--seconds 1] [--warmup 0.3]
-  idle       [--connections 10000] [--size 64]
-  latency    [--messages 10000] [--size 64] [--text] [--warmup 0.3]
+  idle       [--connections 10000] [--size 64] [--text | --json]
+  latency    [--messages 10000] [--size 64] [--text | --json] [--warmup 0.3]
 
 --pid names the processes of the server, whose CPU time and memory are read. --tls is TLS 1.3 with a server whose
-certificate, for localhost, comes from the authority in the file. --raw is for a server without a protocol that echoes
-bytes. One line of JSON tells the result.
+certificate, for localhost, comes from the authority in the file. --compression is permessage-deflate at level 6, and
+every message for itself, unless idle gets --context-takeover as well. --json is text that can be compressed. --raw is
+for a server without a protocol that echoes bytes. One line of JSON tells the result.
 
 certificate writes ca.pem, and cert.pem and key.pem for a server, into a folder.";
 
@@ -76,7 +79,8 @@ pub struct Settings {
     pub tls: Option<Arc<ClientConfig>>,
     /// The server has no protocol: what comes back is what was sent, and there is no opening handshake.
     pub raw: bool,
-    pub text: bool,
+    pub compression: Option<Compression>,
+    pub content: Content,
     /// How many are open at once; in `broadcast` the subscribers.
     pub connections: usize,
     /// Messages that are sent with one write, and awaited before the next.
@@ -86,6 +90,13 @@ pub struct Settings {
     pub warmup: Duration,
     /// How many of a hundred subscribers never read.
     pub slow: usize,
+}
+
+/// What is offered for permessage-deflate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    EachMessageAlone,
+    ContextTakeover,
 }
 
 /// When a run ends.
@@ -125,7 +136,8 @@ impl Settings {
 
 fn read(mut args: Parser) -> std::result::Result<Command, lexopt::Error> {
     let (mut scenario, mut port, mut pids) = (None, None, Vec::new());
-    let (mut host, mut tls, mut raw, mut text) = (IpAddr::V4(Ipv4Addr::LOCALHOST), None, false, false);
+    let (mut host, mut tls, mut raw) = (IpAddr::V4(Ipv4Addr::LOCALHOST), None, false);
+    let (mut content, mut compression, mut takeover) = (Content::Noise, false, false);
     let (mut connections, mut depth, mut size) = (None, 1, 64);
     let (mut seconds, mut warmup, mut messages, mut slow) = (1.0, 0.3, 10_000, 0);
     while let Some(arg) = args.next()? {
@@ -139,7 +151,10 @@ fn read(mut args: Parser) -> std::result::Result<Command, lexopt::Error> {
             Arg::Long("host") => host = args.value()?.parse()?,
             Arg::Long("tls") => tls = Some(PathBuf::from(args.value()?)),
             Arg::Long("raw") => raw = true,
-            Arg::Long("text") => text = true,
+            Arg::Long("text") => content = Content::Text,
+            Arg::Long("json") => content = Content::Json,
+            Arg::Long("compression") => compression = true,
+            Arg::Long("context-takeover") => takeover = true,
             Arg::Long("connections" | "concurrent") => connections = Some(args.value()?.parse()?),
             Arg::Long("depth") => depth = args.value()?.parse()?,
             Arg::Long("size") => size = args.value()?.parse()?,
@@ -159,9 +174,20 @@ fn read(mut args: Parser) -> std::result::Result<Command, lexopt::Error> {
     if depth == 0 || connections == Some(0) || slow >= 100 {
         return Err("--depth and --connections begin at 1, --slow ends at 99".into());
     }
-    if raw && tls.is_some() {
-        return Err("--raw has no TLS".into());
+    if raw && (tls.is_some() || compression) {
+        return Err("--raw has neither TLS nor compression".into());
     }
+    if takeover && !(compression && scenario == Scenario::Idle) {
+        return Err("--context-takeover is for idle with --compression".into());
+    }
+    if compression && size < STORED {
+        return Err(format!("--compression takes messages of {STORED} bytes and more").into());
+    }
+    let compression = match (compression, takeover) {
+        (false, _) => None,
+        (true, false) => Some(Compression::EachMessageAlone),
+        (true, true) => Some(Compression::ContextTakeover),
+    };
     let (connections, depth) = match scenario {
         Scenario::Echo => (connections.unwrap_or(100), depth),
         Scenario::Broadcast => (connections.unwrap_or(1000), depth),
@@ -180,7 +206,8 @@ fn read(mut args: Parser) -> std::result::Result<Command, lexopt::Error> {
         pids,
         tls: tls.as_deref().map(tls::configure).transpose()?,
         raw,
-        text,
+        compression,
+        content,
         connections,
         depth,
         size: if scenario == Scenario::Handshake { 0 } else { size },
