@@ -62,6 +62,11 @@ class Figures:
         mine, other = self.median(row, server, of), self.median(row, to, of)
         return (mine / other, min(ratios), max(ratios)) if ratios else None
 
+    @staticmethod
+    def beside(row):
+        """The row that another one is compared with."""
+        return next(other for other in ROWS if other.key == row.beside)
+
     def took_part(self, row, server):
         return bool(self.results(row, server) or self.failures(row, server))
 
@@ -110,11 +115,14 @@ def emphasised(figures, server):
     return f"**{figures.name(server)}**" if ours else figures.name(server)
 
 
+def cpu_alone(figures, row, server):
+    return spread(figures.all(row, server), duration, lambda middle: time_unit(middle)[1])
+
+
 def cpu_cell(figures, row, server):
-    found = figures.all(row, server)
     limit = figures.median(row, RAW) if RAW in figures.servers else None
-    cell = spread(found, duration, lambda middle: time_unit(middle)[1])
-    return cell if server == RAW or not limit else f"{cell}, {digits(statistics.median(found) / limit)} × raw"
+    cell = cpu_alone(figures, row, server)
+    return cell if server == RAW or not limit else f"{cell}, {digits(figures.median(row, server) / limit)} × raw"
 
 
 def memory_cell(figures, row, server):
@@ -216,6 +224,35 @@ def narrow(group, figures, cell):
         lines.append([emphasised(figures, server), *cells])
     yield from table(["server", *(row.title for row in rows)], lines)
     yield from reasons(group, figures)
+
+
+def paired(group, figures):
+    """A row for each server; for each scenario without and with what the group is about."""
+    rows = [row for row in figures.rows if row.group == group and row.beside]
+    head, lines = ["server"], []
+    for row in rows:
+        head += [f"{row.title}, plain", "over TLS" if row.tls else "compressed"]
+    for server in figures.servers:
+        if any(figures.took_part(row, server) for row in rows):
+            cells = []
+            for row in rows:
+                for side, cell in ((figures.beside(row), cpu_alone), (row, cpu_beside)):
+                    failed = "failed" if figures.failures(side, server) else ""
+                    cells.append(cell(figures, side, server) if figures.results(side, server) else failed)
+            lines.append([emphasised(figures, server), *cells])
+    yield from table(head, lines)
+    yield from reasons(group, figures)
+
+
+def cpu_beside(figures, row, server):
+    """How many times its own figure without TLS or compression, and what compression has left of a message."""
+    plain = figures.median(figures.beside(row), server)
+    cell = cpu_alone(figures, row, server)
+    if plain:
+        cell += f", {digits(figures.median(row, server) / plain)} × plain"
+    if row.compression:
+        cell += f", {in_bytes(figures.median(row, server, lambda result: result['wire_bytes']))}"
+    return cell
 
 
 def reasons(group, figures):
@@ -355,8 +392,8 @@ def heading(results):
     yield ""
     yield ("CPU time of the server's process for one unit, kernel included: the median of the rounds, the lowest and"
            " highest beside it, and how many times the raw loop of the same run. Server and load on a core each, over"
-           " loopback, without TLS and compression; interleaved, a fresh process for every figure."
-           " [README.md](README.md) says how, and what the figures cannot tell.")
+           " loopback, without TLS and compression where no table says so; interleaved, a fresh process for every"
+           " figure. [README.md](README.md) says how, and what the figures cannot tell.")
     yield ""
 
 
@@ -404,7 +441,10 @@ def render(results):
         if group in ("echo", "pipelined", "broadcast", "memory"):
             lines += [f"![{title}](charts/{group}.svg)", ""]
         kind = rows[0].figure
-        lines += wide(group, figures, *WIDE[kind]) if kind in WIDE else narrow(group, figures, CELLS[kind])
+        if any(row.beside for row in rows):
+            lines += paired(group, figures)
+        else:
+            lines += wide(group, figures, *WIDE[kind]) if kind in WIDE else narrow(group, figures, CELLS[kind])
         if group == "threads":
             lines += many_cores(figures)
     lines += ["## What was measured", ""]

@@ -16,6 +16,9 @@ class Row:
     goal_for: str = "wsx-c"   # the server that is to reach it
     variants: tuple = ()      # servers that take part here, and not in every row
     only: tuple = ()          # the only servers that take part
+    tls: bool = False
+    compression: tuple = ()   # options of both sides: WITHOUT_TAKEOVER, WITH_TAKEOVER
+    beside: str = ""          # the row without TLS or compression that this one is compared with, and that is run too
     pinned: bool = True       # server and load have a core each; else both have both
     rounds: int | None = None  # at most so many, where a round is long and its figure steady
     timed: bool = True        # takes --seconds and --warmup
@@ -33,7 +36,13 @@ class Row:
         options = dict(self.options)
         if self.timed:
             options |= {"seconds": seconds, "warmup": warmup}
-        return [self.scenario, *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
+        flags = [f"--{name}" for name, value in options.items() if value is True]
+        pairs = [(f"--{name}", str(value)) for name, value in options.items() if value is not True]
+        return [self.scenario, *(part for pair in pairs for part in pair), *flags, *self.compression]
+
+
+WITHOUT_TAKEOVER = ("--compression",)
+WITH_TAKEOVER = ("--compression", "--context-takeover")
 
 
 def echo(size, depth=1, connections=100):
@@ -41,6 +50,11 @@ def echo(size, depth=1, connections=100):
 
 
 KIB, MIB = 1024, 1024 * 1024
+JSON = {"json": True}
+# Those that know --tls-cert and --tls-key, --compression and --context-takeover.
+ABLE = {"only": ("wsx-c", "libwebsockets", "ws", "websockets")}
+KEPT = {"connections": 1000, "size": 4 * KIB} | JSON
+IDLE = {"figure": MEMORY, "rounds": 1, "timed": False, "long": True, "cost": 1.5} | ABLE
 LOOPS = {"figure": THREADS, "only": ("wsx-c", "wsx-c-2", "wsx-c-64"), "pinned": False, "cost": 0.5}
 
 ROWS = [
@@ -57,6 +71,27 @@ ROWS = [
         goal=0.50, goal_for="wsx-c-busy", variants=("wsx-c-busy",), timed=False, cost=0.8, smoke=True),
     Row("idle", "10,000 idle connections", "memory", "idle", {"connections": 10_000}, MEMORY, goal=250,
         rounds=1, timed=False, cost=3),
+    Row("tls-echo-64", "64 B", "tls", "echo", echo(64), tls=True, beside="echo-64", smoke=True, **ABLE),
+    Row("tls-echo-64k", "64 KiB", "tls", "echo", echo(64 * KIB), tls=True, beside="echo-64k", **ABLE),
+    Row("tls-handshake", "connect, handshake, close", "tls", "handshake", {"concurrent": 32}, tls=True,
+        beside="handshake", **ABLE),
+    Row("json-echo-4k", "4 KiB", "compression", "echo", echo(4 * KIB) | JSON, **ABLE),
+    Row("compressed-echo-4k", "4 KiB", "compression", "echo", echo(4 * KIB) | JSON, compression=WITHOUT_TAKEOVER,
+        beside="json-echo-4k", smoke=True, **ABLE),
+    Row("json-echo-64k", "64 KiB", "compression", "echo", echo(64 * KIB) | JSON, **ABLE),
+    Row("compressed-echo-64k", "64 KiB", "compression", "echo", echo(64 * KIB) | JSON, compression=WITHOUT_TAKEOVER,
+        beside="json-echo-64k", **ABLE),
+    Row("json-broadcast", "4 KiB to each of 1,000", "compression", "broadcast", echo(4 * KIB, 1, 1000) | JSON,
+        cost=0.5, **ABLE),
+    Row("compressed-broadcast", "4 KiB to each of 1,000", "compression", "broadcast", echo(4 * KIB, 1, 1000) | JSON,
+        compression=WITHOUT_TAKEOVER, beside="json-broadcast", cost=0.5, **ABLE),
+    Row("memory-plain", "plain", "combinations", "idle", KEPT, **IDLE),
+    Row("memory-tls", "TLS", "combinations", "idle", KEPT, tls=True, **IDLE),
+    Row("memory-compressed", "compressed", "combinations", "idle", KEPT, compression=WITHOUT_TAKEOVER, **IDLE),
+    Row("memory-takeover", "compressed, with context takeover", "combinations", "idle", KEPT,
+        compression=WITH_TAKEOVER, **IDLE),
+    Row("memory-tls-compressed", "TLS, compressed", "combinations", "idle", KEPT, tls=True,
+        compression=WITHOUT_TAKEOVER, **IDLE),
     Row("threads-echo", "64 B echo, 1,000 connections, one in flight", "threads", "echo", echo(64, 1, 1000),
         smoke=True, **LOOPS),
     Row("threads-pipelined", "64 B echo, 1,000 connections, 32 in flight", "threads", "echo", echo(64, 32, 1000),
@@ -85,6 +120,22 @@ GROUPS = {
                            " asks again and again for 100 µs before it sleeps: its core is busy while messages come,"
                            " and nobody has to be woken up."),
     "memory": ("Memory", "Resident, for each idle connection."),
+    "tls": ("TLS",
+            "TLS 1.3 with TLS_AES_128_GCM_SHA256 and X25519, which is all that the load generator offers, and a"
+            " certificate on the curve P-256, so that each server does the same; a full handshake on each connection."
+            " Echo with 100 connections and one message in flight. Beside it the same without TLS, and how many times"
+            " that it takes: the raw loop has no TLS, so nothing here is a multiple of it."),
+    "compression": ("Compression",
+                    "permessage-deflate at level 6, each message for itself: no context is taken over on either side."
+                    " Messages are JSON and no two alike; echo with 100 connections and one message in flight, and one"
+                    " publisher with one in flight, for each delivery to a subscriber. Beside it the same messages"
+                    " uncompressed, how many times that it takes, and to how many bytes the server has compressed a"
+                    " message. libwsx compresses a broadcast once; the others do it for each subscriber, which is the"
+                    " difference between their last two columns. The libraries that compress differ as well: zlib-rs in"
+                    " libwsx, Chromium's zlib in Node, the system's for the others."),
+    "combinations": ("Memory with TLS and compression",
+                     "Written and held, for each of 1,000 idle connections over which one message of 4 KiB, JSON, went"
+                     " to and fro. With context takeover a server keeps the windows of both directions."),
     "threads": ("Several threads",
                 "One process whose loops serve as one. Two cores leave none for the load, so server and load share"
                 " both: these figures compare with each other, not with the tables above, and say nothing about"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The benchmark suite: every server under the same load, interleaved, and a report about it.
 
-    run.py [--rounds 5] [--seconds 0.8] [--rows REGEX] [--servers REGEX] [--quick] [--out DIR]
+    run.py [--rounds 5] [--seconds 0.8] [--rows REGEX] [--servers REGEX] [--quick] [--out DIR] [--print]
     run.py --smoke                  whether all of it works: a moment of a few rows with our own servers
     run.py --render [--out DIR]     writes the report anew from DIR/results.json
     run.py --list                   names rows and servers
@@ -55,6 +55,7 @@ def arguments():
                         help="1 round of 0.2 s, a few rows, our own servers; fails where a figure is missing")
     parser.add_argument("--cores", default=None, metavar="A,B", help="core of the server, core of the load")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes")
+    parser.add_argument("--print", action="store_true", help="print the report as well")
     parser.add_argument("--render", action="store_true", help="only write the report, from the results that are there")
     parser.add_argument("--list", action="store_true", help="name rows and servers")
     given = parser.parse_args()
@@ -123,8 +124,10 @@ def end(process):
 
 
 def last_line(file):
+    """What it said last, but for how it wants to be called."""
     file.seek(0)
     lines = file.read().decode(errors="replace").strip().splitlines()
+    lines = [line for line in lines if not line.startswith("usage:")]
     return lines[-1][:200] if lines else "it said nothing"
 
 
@@ -136,6 +139,7 @@ def measure(server, row, given, load, where):
         try:
             command = [load, *row.arguments(given.seconds, given.warmup), "--port", port]
             command += [part for pid in family(process.pid) for part in ("--pid", str(pid))]
+            command += ["--tls", str(servers.CERTIFICATES / "ca.pem")] if row.tls else []
             command += ["--raw"] if server.kind == servers.LIMIT else []
             done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS,
                                   preexec_fn=lambda: os.sched_setaffinity(0, loads))
@@ -161,12 +165,18 @@ def plan(found, given):
         return row.smoke if given.smoke else not (row.long and given.quick)
 
     rows = [row for row in ROWS if is_wanted(row)]
+    # What others are compared with is run too, by the servers that these take.
+    takers = {row.key: [row] for row in rows}
+    for row in rows:
+        if row.beside:
+            takers.setdefault(row.beside, []).append(row)
+    rows = [row for row in ROWS if row.key in takers]
     for number in range(1, given.rounds + 1):
         for row in rows:
             if row.rounds and number > row.rounds:
                 continue
             for server in chance.sample(found, len(found)):
-                if row.takes(server):
+                if row.takes(server) and any(other.takes(server) for other in takers[row.key]):
                     yield number, row, server
 
 
@@ -200,13 +210,16 @@ def machine():
             "kernel": f"{platform.system()} {platform.release()}"}
 
 
-def write(results, out):
+def write(results, out, is_printed):
     (out / "charts").mkdir(parents=True, exist_ok=True)
-    (out / "RESULTS.md").write_text(report.render(results))
+    text = report.render(results)
+    (out / "RESULTS.md").write_text(text)
     for name, picture in charts.render(results).items():
         (out / "charts" / f"{name}.svg").write_text(picture)
     if out.resolve() == servers.BENCH:
         write_readme(report.readme(results))
+    if is_printed:
+        print(text, end="")
     print(f"report: {os.path.relpath(out / 'RESULTS.md')}", file=sys.stderr)
 
 
@@ -243,7 +256,7 @@ def main():
             print(f"server  {key:22}{label} ({language})")
         return
     if given.render:
-        write(json.loads(kept.read_text()), given.out)
+        write(json.loads(kept.read_text()), given.out, given.print)
         return
 
     # Each connection is a descriptor, here and in what is started from here.
@@ -253,6 +266,7 @@ def main():
     try:
         tell("building the load generator")
         load = servers.load_generator()
+        servers.make_certificates(load)
     except servers.Missing as missing:
         raise SystemExit(f"bench: {missing}") from None
     found, left_out = servers.find(given.servers, tell)
@@ -273,7 +287,7 @@ def main():
     except KeyboardInterrupt:
         tell("interrupted: the report is about what was measured until here", "\n")
     kept.write_text(json.dumps(results, indent=1) + "\n")
-    write(results, given.out)
+    write(results, given.out, given.print)
     found_wrong = list(complaints(results, left_out)) if given.smoke else []
     if found_wrong:
         raise SystemExit("bench: " + "\nbench: ".join(found_wrong))

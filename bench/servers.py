@@ -12,6 +12,7 @@ BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 PEERS = BENCH / "peers"
 BUILD = ROOT / "build" / "bench"
+CERTIFICATES = BUILD / "certificates"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 PYTHON = ROOT / "build" / "venv" / "bin" / "python"
 OURS, LIMIT, PEER = "ours", "limit", "peer"
@@ -32,10 +33,12 @@ class Server:
     variant: bool       # takes part only in the rows that name it
 
     def command_for(self, row):
-        """The raw loop needs to know what to imitate; the others have two modes."""
+        """The raw loop needs to know what to imitate; the others have two modes, and the same options for the rest."""
         if self.kind == LIMIT and row.scenario == "handshake":
             return [*self.command, "--handshake"]
-        return [*self.command, "--broadcast"] if row.scenario == "broadcast" else self.command
+        mode = ["--broadcast"] if row.scenario == "broadcast" else []
+        tls = ["--tls-cert", str(CERTIFICATES / "cert.pem"), "--tls-key", str(CERTIFICATES / "key.pem")]
+        return [*self.command, *mode, *(tls if row.tls else []), *row.compression]
 
 
 def run(*command, **options):
@@ -75,6 +78,12 @@ def locked(crate):
 def load_generator():
     cargo("build", "--release", "--quiet", "-p", "wsx-load")
     return str(TARGET / "release" / "wsx-load")
+
+
+def make_certificates(load):
+    """For this run: an authority, and a certificate by it with its key."""
+    CERTIFICATES.mkdir(parents=True, exist_ok=True)
+    run(load, "certificate", CERTIFICATES)
 
 
 # --- Ours
@@ -162,15 +171,17 @@ def ws():
         installed.touch()
     version = json.loads((folder / "node_modules" / "ws" / "package.json").read_text())["version"]
     node = need("node", "install Node 20 or newer")
-    return [node, str(folder / "ws.mjs")], f"{version}, Node {run(node, '--version')[1:]}"
+    tell = "const { node, openssl, zlib } = process.versions; `Node ${node}, OpenSSL ${openssl}, zlib ${zlib}`"
+    return [node, str(folder / "ws.mjs")], f"{version}, {run(node, '-p', tell)}"
 
 
 def python_peer(script, package):
     command = python(script, package, f"{package}, or uvloop, is not there")
-    tell = ("from importlib.metadata import version; import platform;"
-            f" print(version('{package}'), version('uvloop'), platform.python_version())")
-    version, uvloop, interpreter = run(PYTHON, "-c", tell).split()
-    return command, f"{version}, uvloop {uvloop}, Python {interpreter}"
+    tell = ("from importlib.metadata import version; import platform, ssl, zlib;"
+            f" print(version('{package}'), version('uvloop'), platform.python_version(),"
+            " ssl.OPENSSL_VERSION.split()[1], zlib.ZLIB_RUNTIME_VERSION)")
+    version, uvloop, interpreter, openssl, zlib = run(PYTHON, "-c", tell).split()
+    return command, f"{version}, uvloop {uvloop}, Python {interpreter}, OpenSSL {openssl}, zlib {zlib}"
 
 
 ALL = [
