@@ -182,6 +182,9 @@ mod tests {
             assert_eq!(inflater.open(&message, 4096).unwrap(), payload(&plain, number));
             assert!(payloads.matches(number, 0, inflater.open(&message, 4096).unwrap()));
         }
+        // Not only their numbers differ.
+        assert_ne!(payload(&plain, 0)[TAG..], payload(&plain, 1)[TAG..]);
+        assert_ne!(payload(&plain, 0)[TAG..], payload(&plain, 1 << 28)[TAG..]);
     }
 
     #[test]

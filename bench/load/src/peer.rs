@@ -5,6 +5,7 @@ use crate::connection::{Connection, Event};
 use crate::deflate::Inflater;
 use crate::inbox::Inbox;
 use crate::payload::Payloads;
+use crate::report::rounded;
 use crate::settings::Settings;
 
 /// What is read at once: large enough for the answers to a whole batch, small enough for the second cache.
@@ -34,7 +35,7 @@ impl Messages {
 
     /// How many bytes of a compressed message's frames came, in the mean, without their headers.
     pub fn wire_bytes(&self) -> Option<f64> {
-        self.inflater.mean()
+        self.inflater.mean().map(|bytes| rounded(bytes, 1e1))
     }
 
     /// Appends the frames of the messages from `first` on; the number behind the last. They are kept in `sent` too

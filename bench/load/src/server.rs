@@ -96,9 +96,10 @@ mod tests {
     fn our_own_process_has_used_cpu_and_memory() {
         let own = Server::new(&[std::process::id()]);
         let before = own.written_bytes().unwrap();
-        let block = std::hint::black_box(vec![1u8; 8 << 20]);
+        // So much that what other tests hold meanwhile hardly counts.
+        let block = std::hint::black_box(vec![1u8; 64 << 20]);
         let grown = own.written_bytes().unwrap() - before;
-        assert!((8 << 20..9 << 20).contains(&grown), "{grown}");
+        assert!((60 << 20..68 << 20).contains(&grown), "{grown}");
         assert!(own.peak_bytes().unwrap() > block.len() as u64);
         std::thread::sleep(std::time::Duration::from_millis(1));
         assert!(own.cpu().unwrap().since(&Cpu(BTreeMap::new()))[0] > 0);
