@@ -164,7 +164,7 @@ build/promises/c: tests/promises/actor.c tests/promises/actor.h $(header) build/
 	$(static)
 
 # The tests' own certificates: cargo knows when their program is stale, and a file says whether it has run.
-build/certificates/ca.pem: tests/certificates/main.rs
+build/certificates/ca.pem: tests/certificates/certificates.rs
 	@$(need) cargo
 	cargo run -q --example certificates -- build/certificates
 
