@@ -5,12 +5,12 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use support::tls::{Authority, TlsClient, VERSIONS, connect, secure};
-use support::{BINARY, CLOSE, DEADLINE, RawPeer, Running, Script, Server, eventually};
-use wsx_core::{BacklogPolicy, Connection, Error, FailureKind, Options, Side, Stage};
+use support::{BINARY, CLOSE, DEADLINE, RawPeer, Recorder, Running, Script, Server, eventually};
+use wsx_core::{BacklogPolicy, Connection, Error, FailureKind, LoopOptions, Options, Pem, Side, Stage};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -158,6 +158,44 @@ fn clients_that_reset_in_the_handshake_leave_nothing() {
     peer.expect_close(1000);
     peer.expect_end();
     server.expect_connections(0);
+}
+
+#[test]
+fn a_handshake_and_messages_go_through_a_kernel_that_takes_little_at_a_time() {
+    let authority = Authority::new("A");
+    let mut options = authority.local().server();
+    // A chain of more than 30,000 bytes, of which nobody needs more than the beginning.
+    let chain = &mut options.tls.as_mut().unwrap().certificates[0].chain;
+    let Pem::Bytes(bytes) = chain else { panic!("not bytes") };
+    bytes.extend(std::iter::repeat_n(authority.pem(), 80).flatten());
+    options.max_message = 0;
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    // Accepted connections inherit it.
+    socket.set_send_buffer_size(4096).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(8).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let (recorder, events) = Recorder::new(Script::echo().quiet());
+    let (running, _) = Running::start(&LoopOptions::default(), move |handle| {
+        handle.adopt(socket.into(), &options, recorder).unwrap();
+    });
+    for version in VERSIONS {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let peer = RawPeer::new(socket.into(), true);
+        let mut peer = secure(peer, authority.raw_client(&[version], None), "localhost");
+        peer.upgrade(address);
+        for len in [10, 20_000, 700_000] {
+            peer.send(BINARY, &vec![len as u8; len]);
+            assert!(peer.read_frame().payload == vec![len as u8; len], "{len}");
+        }
+        peer.send_close(Some(1000), "");
+        peer.expect_close(1000);
+        peer.expect_end();
+        assert!(events.closed().was_clean);
+    }
+    drop(running);
 }
 
 #[test]

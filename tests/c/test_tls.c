@@ -16,7 +16,8 @@ static struct certificate issue(const char *name)
     snprintf(made.key, sizeof made.key, "%s/%s.key", folder, name);
     snprintf(command, sizeof command,
              "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=%s"
-             " -addext subjectAltName=IP:127.0.0.1,DNS:localhost -addext basicConstraints=critical,CA:FALSE -keyout %s -out %s 2>/dev/null",
+             " -addext subjectAltName=IP:127.0.0.1,DNS:localhost -addext basicConstraints=critical,CA:FALSE"
+             " -keyout %s -out %s 2>/dev/null",
              name, made.key, made.chain);
     if (system(command) != 0) {
         fprintf(stderr, "openssl is missing, or cannot make a certificate\n");

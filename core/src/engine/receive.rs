@@ -11,7 +11,7 @@ use super::record::{Phase, Record};
 use super::send::{HEARTBEAT, WRITE_AT_ONCE};
 use super::shared::LoopCell;
 use super::state::State;
-use super::transport::Read;
+use super::timers::Millis;
 use crate::close::Side;
 use crate::error::{Failure, Stage};
 use crate::event::{Connection, Fragment, Handler, Message, ReadyState};
@@ -210,16 +210,34 @@ pub(super) fn opened(cell: &LoopCell, slot: u32, group: u32, call: impl FnOnce(&
     }
 }
 
+/// What one receive has brought.
+struct Read {
+    count: usize,
+    /// How much of it is in the loop's buffer.
+    fresh: usize,
+    /// There may be more.
+    is_full: bool,
+}
+
 /// One receive for a connection that is in the middle of a message: if possible to where its payload belongs.
 fn receive_partial(record: &mut Record, limits: &Limits, buffer: &mut [u8]) -> io::Result<Read> {
-    let Some(transport) = &mut record.transport else { return Err(io::ErrorKind::NotConnected.into()) };
-    let payload = if transport.is_plain() { record.protocol.receiver.direct(limits) } else { None };
-    let Some(payload) = payload else { return transport.read(buffer) };
+    let Some(transport) = &record.transport else { return Err(io::ErrorKind::NotConnected.into()) };
+    let Some(payload) = record.protocol.receiver.direct(limits) else {
+        return transport.read(buffer).map(|count| Read { count, fresh: count, is_full: count == buffer.len() });
+    };
     let held = payload.len();
     let count = transport.read_more(payload)?;
-    let more = payload.len() == payload.capacity();
-    let fresh = record.protocol.receiver.received_directly(held, buffer);
-    Ok(Read { count: fresh, more, ended: count == 0, is_blocked: false })
+    let is_full = payload.len() == payload.capacity();
+    Ok(Read { count, fresh: record.protocol.receiver.received_directly(held, buffer), is_full })
+}
+
+/// Takes note of a receive after which there may be more; tells whether to read again, and whether the peer was waited for.
+#[inline(always)]
+pub(super) fn heard(record: &mut Record, now: Millis, more: bool) -> (bool, bool) {
+    let was_awaited = record.heard_at < record.since;
+    record.heard_at = now;
+    // A short receive means there is no more. Where the peer has ended, no further event will come.
+    (more || record.peer_ended, was_awaited)
 }
 
 #[inline]
@@ -251,42 +269,42 @@ impl State {
             self.read_again(slot);
             return Some((carry.len(), phase));
         }
+        let transport = record.transport.as_ref()?;
+        if !transport.is_plain() {
+            return self.read_secured(slot, buffer);
+        }
         let received = if record.protocol.receiver.is_partial() {
             let limits = &self.groups.get(record.group)?.limits;
             receive_partial(record, limits, buffer)
         } else {
-            record.transport.as_mut()?.read(buffer)
+            transport.read(buffer).map(|count| Read { count, fresh: count, is_full: count == buffer.len() })
         };
         match received {
-            Ok(Read { ended: true, .. }) => {
+            Ok(Read { count: 0, .. }) => {
                 self.peer_ended(slot);
                 None
             }
-            Ok(Read { count, more, is_blocked, .. }) => {
-                let was_awaited = record.heard_at < record.since;
-                // With TLS, it may be the beginning of a record, or the handshake's.
-                let is_nothing = count == 0 && !record.protocol.receiver.is_ready();
-                record.heard_at = self.now;
-                // A short receive means there is no more. Where the peer has ended, no further event will come.
-                if more || record.peer_ended {
+            Ok(Read { fresh, is_full, .. }) => {
+                let (reads_again, was_awaited) = heard(record, self.now, is_full);
+                if reads_again {
                     self.read_again(slot);
                 }
                 if was_awaited {
                     // The peer lives: the next ping may be due before the answer to this one would have been.
                     self.schedule(slot);
                 }
-                if is_blocked {
-                    self.blocked(slot);
-                }
-                let phase = if phase == Phase::Securing { self.secure(slot)? } else { phase };
-                if is_nothing { None } else { Some((count, phase)) }
+                Some((fresh, phase))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => {
-                self.transport_failed(slot, "cannot read from the peer", &error);
-                None
-            }
+            Err(error) => self.read_failed(slot, &error),
         }
+    }
+
+    /// A receive has brought an error, or nothing.
+    pub(super) fn read_failed<T>(&mut self, slot: u32, error: &io::Error) -> Option<T> {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            self.transport_failed(slot, "cannot read from the peer", error);
+        }
+        None
     }
 
     /// What may be done with the next frame.

@@ -1,16 +1,46 @@
-//! The handshake of TLS, between the TCP connection and the first byte of HTTP.
+//! A connection with TLS: its receives, and the handshake between the TCP connection and the first byte of HTTP.
 
+use super::receive::heard;
 use super::record::{Ending, Phase};
 use super::state::State;
+use super::transport::Decrypted;
 use crate::close::{self, Side};
 use crate::protocol::frame::Role;
 use crate::protocol::http::HttpError;
 
 impl State {
-    /// Something of the handshake came. Once it is done, HTTP begins; tells where the connection stands.
-    pub(super) fn secure(&mut self, slot: u32) -> Option<Phase> {
+    /// One receive into the loop's buffer.
+    #[inline(never)]
+    pub(super) fn read_secured(&mut self, slot: u32, buffer: &mut [u8]) -> Option<(usize, Phase)> {
         let record = self.connections.get_mut(slot)?;
-        if !record.transport.as_ref()?.is_handshaking() {
+        match record.transport.as_mut()?.read_secured(buffer) {
+            Ok(Decrypted { ended: true, .. }) => {
+                self.peer_ended(slot);
+                None
+            }
+            Ok(Decrypted { count, more, is_blocked, .. }) => {
+                let (reads_again, was_awaited) = heard(record, self.now, more);
+                if reads_again {
+                    self.read_again(slot);
+                }
+                if was_awaited {
+                    self.schedule(slot);
+                }
+                if is_blocked {
+                    self.blocked(slot);
+                }
+                let phase = self.secure(slot)?;
+                // What came may be the beginning of a record, or the handshake's.
+                (count > 0).then_some((count, phase))
+            }
+            Err(error) => self.read_failed(slot, &error),
+        }
+    }
+
+    /// Something came. Once the handshake is done, HTTP begins; tells where the connection stands.
+    fn secure(&mut self, slot: u32) -> Option<Phase> {
+        let record = self.connections.get_mut(slot)?;
+        if record.phase == Phase::Securing && !record.transport.as_ref()?.is_handshaking() {
             match record.protocol.role() {
                 Role::Server => record.phase = Phase::Request,
                 Role::Client => self.send_request(slot),

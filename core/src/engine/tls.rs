@@ -21,7 +21,7 @@ use std::mem::take;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 
-use super::transport::{Read, Wire};
+use super::transport::{Decrypted, Wire};
 use crate::event::Secured;
 use crate::protocol::frame::Role;
 
@@ -166,7 +166,7 @@ impl Session {
     }
 
     /// One receive. What it brings may be less than a record: then nothing is in the buffer, and nothing has ended.
-    pub(super) fn read(&mut self, wire: &Wire, buffer: &mut [u8]) -> io::Result<Read> {
+    pub(super) fn read(&mut self, wire: &Wire, buffer: &mut [u8]) -> io::Result<Decrypted> {
         if !self.overflow.is_empty() {
             let count = self.overflow.len().min(buffer.len());
             buffer[..count].copy_from_slice(&self.overflow[..count]);
@@ -174,18 +174,18 @@ impl Session {
             if self.overflow.is_empty() {
                 self.overflow = Vec::new();
             }
-            return Ok(Read { count, more: true, ended: false, is_blocked: false });
+            return Ok(Decrypted { count, more: true, ended: false, is_blocked: false });
         }
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
         if self.peer_closed {
-            return Ok(Read { count: 0, more: false, ended: true, is_blocked: false });
+            return Ok(Decrypted { count: 0, more: false, ended: true, is_blocked: false });
         }
         with_scratch(|scratch| self.receive(wire, buffer, scratch))
     }
 
-    fn receive(&mut self, wire: &Wire, buffer: &mut [u8], scratch: &mut Scratch) -> io::Result<Read> {
+    fn receive(&mut self, wire: &Wire, buffer: &mut [u8], scratch: &mut Scratch) -> io::Result<Decrypted> {
         // With a small buffer little is received, so that little overflows.
         let (kept, room) = (self.rest.len(), buffer.len().clamp(MAX_RECORD, MAX_PIECE));
         if scratch.incoming.len() < kept + room {
@@ -193,7 +193,7 @@ impl Session {
         }
         scratch.incoming[..kept].copy_from_slice(&self.rest);
         let received = wire.read(&mut scratch.incoming[kept..kept + room])?;
-        let mut read = Read { count: 0, more: received == room, ended: received == 0, is_blocked: false };
+        let mut read = Decrypted { count: 0, more: received == room, ended: received == 0, is_blocked: false };
         // Of what comes behind a failure nothing is of use, but that it ends.
         if read.ended || self.is_broken {
             return Ok(read);
@@ -240,6 +240,8 @@ impl Session {
     }
 
     /// Writes, in one send for each 64 KiB, and tells how much plaintext has left.
+    // Not inlined, nor is `flush`: whoever writes without TLS should not carry them.
+    #[inline(never)]
     pub(super) fn write(&mut self, wire: &Wire, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_broken {
             return Err(self.failure.take().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
@@ -266,6 +268,7 @@ impl Session {
     }
 
     /// Sends what waits; with `last`, the peer is told behind it that nothing more will come.
+    #[inline(never)]
     pub(super) fn flush(&mut self, wire: &Wire, last: bool) -> io::Result<bool> {
         // Where TLS has failed, its alert was the last there is to say.
         if last && !self.has_closed && !self.is_broken {

@@ -27,10 +27,10 @@ pub(super) struct Transport {
 #[derive(Debug)]
 pub(super) struct Wire(Socket);
 
-/// What one receive has brought.
+/// What one receive over TLS has brought.
 #[derive(Debug)]
-pub(super) struct Read {
-    /// Bytes that are in the buffer.
+pub(super) struct Decrypted {
+    /// Bytes of plaintext that are in the buffer.
     pub(super) count: usize,
     /// There may be more to read.
     pub(super) more: bool,
@@ -42,7 +42,7 @@ pub(super) struct Read {
 
 /// Retries what a signal interrupted. The calls are the system's own, without the C library's preparations for the
 /// cancelling of threads.
-#[inline]
+#[inline(always)]
 fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
     loop {
         match call() {
@@ -107,14 +107,19 @@ impl Transport {
         self.tls.as_ref().map(|session| session.secured())
     }
 
-    /// One receive.
+    /// One receive; not for TLS. 0 bytes are the end.
     #[inline]
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
-        if let Some(session) = &mut self.tls {
-            return session.read(&self.socket, buffer);
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        debug_assert!(self.is_plain());
+        self.socket.read(buffer)
+    }
+
+    /// One receive, decrypted; only for TLS.
+    pub(super) fn read_secured(&mut self, buffer: &mut [u8]) -> io::Result<Decrypted> {
+        match &mut self.tls {
+            Some(session) => session.read(&self.socket, buffer),
+            None => Err(io::ErrorKind::NotConnected.into()),
         }
-        let count = self.socket.read(buffer)?;
-        Ok(Read { count, more: count == buffer.len(), ended: count == 0, is_blocked: false })
     }
 
     /// One receive into the room at the end of a buffer; not for TLS. 0 bytes are the end.

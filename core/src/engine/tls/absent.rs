@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use super::transport::{Read, Wire};
+use super::transport::{Decrypted, Wire};
 use crate::config::Tls;
 use crate::error::{Error, Result};
 use crate::event::Secured;
@@ -59,7 +59,7 @@ impl Session {
         match *self {}
     }
 
-    pub(super) fn read(&mut self, _: &Wire, _: &mut [u8]) -> io::Result<Read> {
+    pub(super) fn read(&mut self, _: &Wire, _: &mut [u8]) -> io::Result<Decrypted> {
         match *self {}
     }
 
