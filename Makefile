@@ -134,6 +134,7 @@ test: test-rust test-c test-python test-node test-promises ## all tests in all f
 test-rust:
 	@$(need) cargo
 	cargo test --workspace
+	cargo test -p wsx-core --no-default-features --test client
 	cargo test --locked --manifest-path bench/Cargo.toml -p wsx-load
 
 test-c: build

@@ -299,6 +299,18 @@ fn a_server_that_ends_before_it_answers_is_told() {
     assert_eq!((failure.stage, failure.kind), (Stage::Http, FailureKind::Transport));
 }
 
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_build_without_tls_never_speaks_plain_text_instead() {
+    let event_loop = EventLoop::new().unwrap();
+    let mut options = options();
+    let refused = event_loop.connect("wss://127.0.0.1:1/", &options, Recorder::new(Script::new()).0);
+    assert!(matches!(refused, Err(Error::Unsupported(_))));
+    options.tls = Some(wsx_core::Tls::server("chain.pem", "key.pem"));
+    let refused = event_loop.listen("127.0.0.1:0", &options, Recorder::new(Script::new()).0);
+    assert!(refused.unwrap_err().to_string().starts_with("this build has no TLS"));
+}
+
 #[test]
 fn urls_that_cannot_be_used_are_refused_by_the_call() {
     let event_loop = EventLoop::new().unwrap();

@@ -1,6 +1,6 @@
 //! What the loop keeps of one connection.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
 use super::connector::Dial;
@@ -168,42 +168,42 @@ impl Record {
     }
 }
 
-/// A peer's address over TCP, if it has one: in 24 bytes instead of 32.
+/// A peer's address over TCP, if it has one: in 22 bytes instead of 32.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Peer {
+    /// An address of IPv4 is mapped to IPv6.
     ip: [u8; 16],
-    scope_id: u32,
+    /// The network interface that an address of IPv6 is on, if that belongs to it; [`IPV4`] for one of IPv4.
+    scope_id: [u8; 4],
+    /// 0 where there is no address: nobody has this port.
     port: u16,
-    kind: PeerKind,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-enum PeerKind {
-    #[default]
-    None,
-    V4,
-    V6,
-}
+/// No network interface has this number.
+const IPV4: [u8; 4] = [0xff; 4];
 
 impl From<Option<SocketAddr>> for Peer {
     fn from(address: Option<SocketAddr>) -> Self {
-        let Some(address) = address else { return Self::default() };
-        let (ip, kind) = match address.ip() {
-            IpAddr::V4(ip) => (ip.to_ipv6_mapped().octets(), PeerKind::V4),
-            IpAddr::V6(ip) => (ip.octets(), PeerKind::V6),
-        };
-        let scope_id = if let SocketAddr::V6(address) = address { address.scope_id() } else { 0 };
-        Self { ip, scope_id, port: address.port(), kind }
+        match address {
+            None => Self::default(),
+            Some(SocketAddr::V4(address)) => {
+                Self { ip: address.ip().to_ipv6_mapped().octets(), scope_id: IPV4, port: address.port() }
+            }
+            Some(SocketAddr::V6(address)) => {
+                let scope_id = address.scope_id().to_ne_bytes();
+                Self { ip: address.ip().octets(), scope_id, port: address.port() }
+            }
+        }
     }
 }
 
 impl Peer {
     fn address(self) -> Option<SocketAddr> {
         let ip = Ipv6Addr::from(self.ip);
-        match self.kind {
-            PeerKind::None => None,
-            PeerKind::V4 => ip.to_ipv4_mapped().map(|ip| (ip, self.port).into()),
-            PeerKind::V6 => Some(SocketAddrV6::new(ip, self.port, 0, self.scope_id).into()),
+        match (self.port, self.scope_id) {
+            (0, _) => None,
+            (port, IPV4) => ip.to_ipv4_mapped().map(|ip| (ip, port).into()),
+            (port, scope_id) => Some(SocketAddrV6::new(ip, port, 0, u32::from_ne_bytes(scope_id)).into()),
         }
     }
 }

@@ -221,7 +221,12 @@ impl Session {
             self.rest = Vec::new();
         }
         if !(self.heard_http || scratch.outgoing.records().is_empty()) {
-            read.is_blocked = !self.send(wire, scratch.outgoing.records())?;
+            match self.send(wire, scratch.outgoing.records()) {
+                Ok(is_sent) => read.is_blocked = !is_sent,
+                // What TLS has failed with says more than that the peer does not take the alert.
+                Err(_) if self.is_broken => {}
+                Err(error) => return Err(error),
+            }
         }
         // What came before a failure is told first.
         match self.failure.take_if(|_| read.count == 0 && self.overflow.is_empty()) {
