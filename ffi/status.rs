@@ -137,12 +137,8 @@ pub unsafe extern "C" fn wsx_has_feature(name: *const c_char) -> bool {
     boundary::answer(false, || {
         // SAFETY: the contract of the crate.
         let name = unsafe { boundary::text(name, "name") }?;
-        Ok(match name {
-            "server" | "client" | "unix" => true,
-            "deflate" => cfg!(feature = "deflate"),
-            "tls" => cfg!(feature = "tls"),
-            _ => false,
-        })
+        let built_in = [("deflate", cfg!(feature = "deflate")), ("tls", cfg!(feature = "tls"))];
+        Ok(matches!(name, "server" | "client" | "unix") || built_in.contains(&(name, true)))
     })
 }
 
