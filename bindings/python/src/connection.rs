@@ -142,6 +142,12 @@ impl Connection {
         self.number.subprotocol().raise(py)
     }
 
+    /// The extensions agreed on, as the header of the answer says it; empty for none. [loop thread]
+    #[getter]
+    fn extensions(&self, py: Python<'_>) -> PyResult<String> {
+        self.number.extensions().raise(py)
+    }
+
     /// Where the peer is. [loop thread]
     #[getter]
     fn remote_address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -202,7 +202,7 @@ impl EventLoop {
         };
         let bridge = Bridge::new(py, self.door.clone(), hooks.or_methods(py, handler)?);
         let handle = self.handle(py)?;
-        // A name is looked up here, which may take its time.
+        // A name is looked up here, and certificates are read, which may take its time.
         let number = py.detach(|| handle.listen(address, &options, bridge)).raise(py)?;
         self.touched(py)?;
         Ok(Listener { number, door: self.door.clone() })
@@ -252,12 +252,12 @@ impl EventLoop {
         }
         // SAFETY: the caller hands the descriptor over, as `socket.detach()` does.
         let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        let number = handle.adopt(socket, &options, bridge).raise(py)?;
+        let number = py.detach(|| handle.adopt(socket, &options, bridge)).raise(py)?;
         self.touched(py)?;
         Ok(Listener { number, door: self.door.clone() })
     }
 
-    /// Connects to a `ws:` URL. [loop thread]
+    /// Connects to a `ws:` or `wss:` URL. [loop thread]
     #[pyo3(signature = (
         url, handler = None, *, on_open = None, on_message = None, on_fragment = None,
         on_ping = None, on_pong = None, on_drain = None, on_error = None, on_close = None, **options
@@ -291,7 +291,8 @@ impl EventLoop {
             ..Hooks::default()
         };
         let bridge = Bridge::new(py, self.door.clone(), hooks.or_methods(py, handler)?);
-        let number = self.handle(py)?.connect(url, &options, bridge).raise(py)?;
+        let handle = self.handle(py)?;
+        let number = py.detach(|| handle.connect(url, &options, bridge)).raise(py)?;
         let connection = self.door.keep(py, number)?;
         self.touched(py)?;
         Ok(connection)

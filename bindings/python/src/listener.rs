@@ -8,6 +8,7 @@ use crate::connection::Connection;
 use crate::door::Door;
 use crate::errors::Raise;
 use crate::payload::{from_address, with_message};
+use crate::tls;
 
 /// Something that listens.
 #[pyclass(frozen, module = "wsx", weakref)]
@@ -28,6 +29,14 @@ impl Listener {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.number.close().raise(py)?;
         self.door.touched(py)
+    }
+
+    /// Begins TLS anew with these choices, a `wsx.TLS`. [any thread]
+    #[pyo3(signature = (tls, /))]
+    fn reload_tls(&self, tls: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, tls, listener) = (tls.py(), tls::tls(tls, "reload_tls")?, self.number);
+        // Files are read here.
+        py.detach(|| listener.reload_tls(&tls)).raise(py)
     }
 
     /// Sends a message to every open connection of this listener but `exclude`. [any thread]

@@ -7,7 +7,9 @@ use std::time::Duration;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString};
-use wsx_core::{BacklogPolicy, LoopOptions, Options, Origins};
+use wsx_core::{BacklogPolicy, Compression, LoopOptions, Options, Origins};
+
+use crate::tls;
 
 /// The options that these keywords ask for.
 pub(crate) fn options(keywords: Option<&Bound<'_, PyDict>>, function: &str) -> PyResult<Options> {
@@ -35,7 +37,9 @@ fn set(options: &mut Options, name: &str, value: &Bound<'_, PyAny>, function: &s
         "backlog_policy" => options.backlog_policy = backlog_policy(value)?,
         "subprotocols" => options.subprotocols = strings(value)?,
         "max_topics" => options.max_topics = value.extract()?,
+        "compression" => options.compression = compression(value)?,
         "no_delay" => options.no_delay = value.extract()?,
+        "ssl" => options.tls = tls::keyword(value, function)?,
         "origins" => options.origins = origins(value)?,
         "path" => options.path = value.extract()?,
         "max_connections" => options.max_connections = count(value)?,
@@ -63,6 +67,20 @@ pub(crate) fn loop_options(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Loo
         *number = value.extract().map_err(|error| about(value.py(), &name, error))?;
     }
     Ok(options)
+}
+
+/// Whether this is an object of a class of `wsx.options`.
+pub(crate) fn is_a(value: &Bound<'_, PyAny>, class: &str) -> PyResult<bool> {
+    value.is_instance(&value.py().import("wsx.options")?.getattr(class)?)
+}
+
+/// What an attribute of such an object says. An error has the attribute's name in front.
+pub(crate) fn field<'py, T>(
+    object: &Bound<'py, PyAny>,
+    name: &str,
+    read: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<T>,
+) -> PyResult<T> {
+    read(&object.getattr(name)?).map_err(|error| about(object.py(), name, error))
 }
 
 /// An error of a value, with the name of its keyword in front.
@@ -108,6 +126,30 @@ fn backlog_policy(value: &Bound<'_, PyAny>) -> PyResult<BacklogPolicy> {
     })
 }
 
+fn compression(value: &Bound<'_, PyAny>) -> PyResult<Option<Compression>> {
+    const CHOICES: &str = "None, 'deflate' or a wsx.Deflate";
+    let mut compression = Compression::default();
+    if value.is_none() {
+        return Ok(None);
+    }
+    if let Ok(name) = value.cast::<PyString>() {
+        return match name.to_str()? {
+            "deflate" => Ok(Some(compression)),
+            other => Err(PyValueError::new_err(format!("{CHOICES}, not '{other}'"))),
+        };
+    }
+    if !is_a(value, "Deflate")? {
+        return Err(PyTypeError::new_err(format!("{CHOICES}, not {}", value.get_type().name()?)));
+    }
+    compression.level = field(value, "level", |level| level.extract())?;
+    compression.threshold = field(value, "threshold", count)?;
+    compression.server_no_context_takeover = field(value, "server_no_context_takeover", |flag| flag.extract())?;
+    compression.client_no_context_takeover = field(value, "client_no_context_takeover", |flag| flag.extract())?;
+    compression.server_max_window_bits = field(value, "server_max_window_bits", |bits| bits.extract())?;
+    compression.client_max_window_bits = field(value, "client_max_window_bits", |bits| bits.extract())?;
+    Ok(Some(compression))
+}
+
 fn origins(value: &Bound<'_, PyAny>) -> PyResult<Origins> {
     if !value.is_instance_of::<PyString>() {
         return Ok(Origins::List(strings(value)?));
@@ -119,7 +161,7 @@ fn origins(value: &Bound<'_, PyAny>) -> PyResult<Origins> {
     })
 }
 
-fn strings(value: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+pub(crate) fn strings(value: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     if value.is_instance_of::<PyString>() {
         return Err(PyTypeError::new_err("a list of str is expected, not one str"));
     }

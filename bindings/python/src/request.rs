@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use wsx_core::Headers;
 
@@ -57,11 +57,21 @@ pub(crate) struct Request {
     /// Whether this is a valid request for a WebSocket.
     #[pyo3(get)]
     is_upgrade: bool,
+    /// Whether it came over TLS that ends here.
+    #[pyo3(get)]
+    is_secure: bool,
+    /// The client's verified certificate and those of its issuers, in DER.
+    #[pyo3(get)]
+    peer_certificates: Py<PyTuple>,
+    /// The name that the client asked for in the TLS handshake.
+    #[pyo3(get)]
+    server_name: Option<String>,
     headers: HeaderList,
 }
 
 impl Request {
     pub(crate) fn new(py: Python<'_>, request: &wsx_core::Request<'_>, connection: Py<Connection>) -> PyResult<Self> {
+        let certificates = request.peer_certificates().iter().map(|der| PyBytes::new(py, der));
         Ok(Self {
             connection,
             remote_address: from_address(py, request.peer())?.unbind(),
@@ -70,6 +80,9 @@ impl Request {
             query: request.query().map(str::to_owned),
             subprotocols: request.subprotocols().map(str::to_owned).collect(),
             is_upgrade: request.is_upgrade(),
+            is_secure: request.is_secure(),
+            peer_certificates: PyTuple::new(py, certificates)?.unbind(),
+            server_name: request.server_name().map(str::to_owned),
             headers: HeaderList::new(request.headers()),
         })
     }

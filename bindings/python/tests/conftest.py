@@ -4,6 +4,7 @@ import inspect
 import logging
 import os
 import re
+import ssl
 import subprocess
 import sys
 import time
@@ -17,6 +18,33 @@ import wsx
 ROOT = Path(__file__).resolve().parents[3]
 DEADLINE = 20   # seconds for whatever must come
 RUNNERS = {"asyncio": None, "uvloop": uvloop.new_event_loop}
+CERTIFICATES = ROOT / "build/certificates"   # tests/certificates/certificates.rs says what is there
+
+
+def pytest_sessionstart():
+    if not (CERTIFICATES / "ca.pem").exists():
+        raise pytest.UsageError("the certificates of the tests are missing: run `make build/certificates/ca.pem`")
+
+
+def own(name):
+    """A certificate of the tests and its key, as `wsx.TLS` takes them."""
+    return {"cert": CERTIFICATES / f"{name}.pem", "key": CERTIFICATES / f"{name}-key.pem"}
+
+
+SERVING = wsx.TLS(**own("server"))
+TRUSTING = wsx.TLS(ca=CERTIFICATES / "ca.pem")
+
+
+def their_server():
+    """The same for servers of others."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*own("server").values())
+    return context
+
+
+def their_client():
+    """The same for clients of others."""
+    return ssl.create_default_context(cafile=CERTIFICATES / "ca.pem")
 
 
 def pytest_generate_tests(metafunc):

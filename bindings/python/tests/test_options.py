@@ -1,10 +1,11 @@
 """Every option of the engine is a keyword, by the same name and with the same default."""
+import dataclasses
 import inspect
 import re
 import typing
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SERVING
 
 import wsx
 import wsx.options
@@ -19,8 +20,11 @@ VALUES = {
     "handshake_timeout": 0.5, "ping_interval": 0.5, "pong_timeout": 0.5, "close_timeout": 0.5, "progress_timeout": 0.5,
     "backlog_limit": 1000, "backlog_policy": "drop", "subprotocols": ["a", "b"], "max_topics": 1, "no_delay": False,
     "origins": ["https://a.example"], "path": "/only", "max_connections": 1, "listen_backlog": 10, "reuse_port": True,
-    "headers": {"X-A": "1"},
+    "headers": {"X-A": "1"}, "compression": "deflate", "ssl": SERVING,
 }
+
+# What is called otherwise here: as it is in asyncio and in the standard library.
+RENAMED = {"tls": "ssl"}
 
 # What this door does not offer: callbacks hold the interpreter, so further threads would only wait for it (a process per
 # core and `reuse_port` is what helps here); and it waits in the host's own loop, not in the engine's.
@@ -28,9 +32,15 @@ LEFT_OUT = {"threads", "busy_poll"}
 
 
 def fields(struct):
-    """The public fields of a struct in config.rs that this door has."""
+    """The public fields of a struct in config.rs that this door has, by their names here."""
     body = re.search(rf"pub struct {struct} {{(.*?)\n}}", CONFIG, re.S)[1]
-    return [name for name in re.findall(r"^    pub (\w+):", body, re.M) if name not in LEFT_OUT]
+    return [RENAMED.get(name, name) for name in re.findall(r"^    pub (\w+):", body, re.M) if name not in LEFT_OUT]
+
+
+def defaults(struct):
+    """The defaults of a struct in config.rs, as they are written there."""
+    body = re.search(rf"impl Default for {struct} {{.*?Self {{(.*?)\n        }}\n    }}\n", CONFIG, re.S)[1]
+    return {RENAMED.get(name, name): value for name, value in re.findall(r"(\w+): (.+?),\n", body + "\n")}
 
 
 @pytest.mark.parametrize("struct", STUB_NAMES)
@@ -71,16 +81,26 @@ def told(value):
 
 @pytest.mark.parametrize("struct", STUB_NAMES)
 def test_each_option_tells_its_default(struct):
-    defaults = dict(re.findall(r"(\w+): (.+?)(?:,| })", re.search(
-        rf"impl Default for {struct} {{.*?Self {{(.*?)\n    }}\n", CONFIG, re.S)[1] + " }"))
     source = inspect.getsource(wsx.options)
     for name in fields(struct):
         line = re.search(rf"^    {name}: .*?\n    \"\"\"(.*?)\"\"\"", source, re.M | re.S)[1]
-        value = rust_value(defaults[name])
+        value = rust_value(defaults(struct)[name])
         expected = "(the default)" if name == "backlog_policy" else f"Default {told(value)}"
         if name == "max_connections":
             expected = "Default None"
         assert expected in line, f"{name} has the default {value}, its line says: {line}"
+
+
+def test_the_choices_for_compression_are_those_of_the_engine():
+    assert {field.name: field.default for field in dataclasses.fields(wsx.Deflate)} \
+        == {name: rust_value(value) for name, value in defaults("Compression").items()}
+
+
+def test_the_choices_for_tls_are_those_of_the_engine():
+    """All of them off, and the first certificate in words of its own."""
+    assert [field.name for field in dataclasses.fields(wsx.TLS)] == ["cert", "key", *fields("Tls")]
+    assert re.search(r"derive\([^)]*Default[^)]*\)\]\n#\[non_exhaustive\]\npub struct Tls {", CONFIG)
+    assert {field.default for field in dataclasses.fields(wsx.TLS)} == {None, (), "none", False}
 
 
 def test_a_limit_is_kept_and_told(turns):

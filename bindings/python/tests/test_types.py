@@ -11,6 +11,7 @@ PROJECT = ROOT / "bindings/python"
 
 PROGRAM = """
 import asyncio
+import pathlib
 import wsx
 
 class Echo(wsx.Handler):
@@ -23,6 +24,10 @@ class Echo(wsx.Handler):
 with wsx.EventLoop(receive_buffer=8192) as loop:
     listener: wsx.Listener = loop.listen("127.0.0.1:0", Echo(), max_message=None, ping_interval=2.5, origins="any")
     loop.connect(f"ws://{listener}/", on_message=lambda connection, message: connection.close(1000))
+    loop.connect("wss://127.0.0.1:1/", ssl=True, compression=wsx.Deflate(level=9))
+    tls = wsx.TLS(cert=pathlib.Path("cert.pem"), key=b"", certificates=[("a.pem", "b.pem")], client_auth="optional")
+    if listener.local_address is None:
+        listener.reload_tls(tls)
     loop.turn(0)
 
 async def echo(ws: wsx.asyncio.ServerConnection) -> None:
@@ -34,6 +39,8 @@ async def main() -> None:
         await ws.send("x")
         text: str = await ws.recv(decode=True)
         latency: float = await (await ws.ping())
+        extensions: str = ws.extensions
+        server.reload_tls(wsx.TLS(cert="cert.pem", key="key.pem"))
         code: int | None = ws.close_code
         server.close()
 """
@@ -42,6 +49,8 @@ WRONG = {
     "loop.listen(5)": "arg-type",
     'loop.listen("127.0.0.1:0", max_mesage=5)': "call-arg",
     'loop.listen("127.0.0.1:0", backlog_policy="explode")': "arg-type",
+    'loop.listen("127.0.0.1:0", compression="gzip")': "arg-type",
+    'loop.listen("127.0.0.1:0", ssl=wsx.TLS(client_auth="maybe"))': "arg-type",
     "connection.send(5)": "arg-type",
     "connection.sent": "attr-defined",
     "wsx.Response.reject()": "call-arg",

@@ -43,6 +43,7 @@ from .exceptions import (
     WebSocketException,
 )
 from .handler import Handler
+from .options import TLS, Deflate
 from .protocol import CloseCode, Headers, State
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ else:
 
 
 __all__ = [
+    "TLS",
     "BacklogFull",
     "Close",
     "CloseCode",
@@ -69,6 +71,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",
+    "Deflate",
     "EventLoop",
     "Failure",
     "Fragment",

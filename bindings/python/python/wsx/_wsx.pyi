@@ -5,7 +5,7 @@ from typing import Any, Literal, Self, Unpack, final
 from _typeshed import FileDescriptor, ReadableBuffer
 
 from .handler import Handler
-from .options import HeadersLike, LoopOptions, Options
+from .options import TLS, HeadersLike, LoopOptions, Options
 from .protocol import Headers, State
 
 __all__ = [
@@ -90,7 +90,9 @@ class EventLoop:
         on_close: Callable[[Connection, Close], object] | None = None,
         **options: Unpack[Options],
     ) -> Connection:
-        """Connects to `ws://HOST[:PORT]/PATH` or `ws+unix:PATH:/TARGET`; `on_open` tells when it may be sent to.
+        """Connects to `ws://HOST[:PORT]/PATH`, `wss://HOST[:PORT]/PATH` or `ws+unix:PATH:/TARGET`.
+
+        `on_open` tells when it may be sent to.
 
         Names are looked up off the loop's thread. What fails is told by `on_error`, then `on_close`.
         """
@@ -191,6 +193,9 @@ class Connection:
     def subprotocol(self) -> str | None:
         """The subprotocol agreed on."""
     @property
+    def extensions(self) -> str:
+        """The extensions agreed on, as the header of the answer says it: `permessage-deflate; ...`; empty for none."""
+    @property
     def remote_address(self) -> Any:
         """Where the peer is, as Python's sockets tell it: `(host, port)` for IPv4, four items for IPv6, a path."""
     @property
@@ -223,6 +228,12 @@ class Listener:
         """Where it listens, as Python's sockets tell it, with the port that the system chose."""
     def close(self) -> None:
         """Stops accepting and frees the address; open connections stay. [any thread]"""
+    def reload_tls(self, tls: TLS, /) -> None:
+        """Begins TLS anew with these choices: a renewed certificate, say. [any thread]
+
+        Files are read here and now; where they are no good, that is raised and nothing has changed. Connections that are
+        open, or in the handshake, go on with the choices they began with. A plain listener raises ValueError.
+        """
     def broadcast(self, message: str | ReadableBuffer, /, exclude: Connection | None = None) -> None:
         """Sends a message to every open connection of this listener but `exclude`, encoded once. [any thread]"""
     @property
@@ -264,6 +275,19 @@ class Request:
     @property
     def is_upgrade(self) -> bool:
         """Whether this is a valid request for a WebSocket, rather than a plain HTTP request."""
+    @property
+    def is_secure(self) -> bool:
+        """Whether it came over TLS that ends here, rather than at a proxy."""
+    @property
+    def peer_certificates(self) -> tuple[bytes, ...]:
+        """The client's certificate and those of its issuers that it sent, in DER, its own first.
+
+        It is verified: from an issuer in `TLS.ca`, valid now, and the client has its key. Empty where it showed none, or
+        was not asked (`TLS.client_auth`).
+        """
+    @property
+    def server_name(self) -> str | None:
+        """The name that the client asked for in the TLS handshake, in lower case; None without TLS, and for an address."""
     @property
     def headers(self) -> Headers:
         """The headers."""

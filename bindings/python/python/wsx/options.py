@@ -6,12 +6,78 @@ otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
 from typing import Literal, TypeAlias, TypedDict
 
-__all__ = ["HeadersLike", "LoopOptions", "MoreOptions", "Options"]
+__all__ = ["PEM", "TLS", "Deflate", "HeadersLike", "LoopOptions", "MoreOptions", "Options"]
 
 HeadersLike: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 """Headers to send: a mapping, or pairs."""
+
+PEM: TypeAlias = str | PathLike[str] | bytes
+"""A text in PEM: a path is that of its file, bytes are the text itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deflate:
+    """Compression by permessage-deflate (RFC 7692): `compression=wsx.Deflate()`.
+
+    A server agrees to the first offer of a client that it can keep, within what is said here; a client offers what is
+    said here, and the server may decline, which opens the connection without compression. `extensions` of the connection
+    tells what came of it. `max_message` counts what a message inflates to.
+
+    A context is what one message leaves to the next one, to be referred to. It makes small messages that resemble each
+    other much smaller, and costs each connection memory from the first of them on: 47 KiB to inflate, and 371 KiB to
+    compress, less with a smaller window.
+    """
+
+    level: int = 6
+    """How hard to try: 1 (fast) to 9 (small)."""
+    threshold: int | None = 1024
+    """Messages of fewer bytes are sent as they are. None or 0: all are compressed."""
+    server_no_context_takeover: bool = True
+    """The server keeps no context. A server answers it, asked or not; a client demands it."""
+    client_no_context_takeover: bool = True
+    """The client keeps no context. A server demands it; a client says so and does so."""
+    server_max_window_bits: int = 15
+    """The size of the window that the server compresses with, as a power of two: 9 (512 bytes) to 15 (32 KiB). A client
+    with less than 15 demands it."""
+    client_max_window_bits: int = 15
+    """The same for what the client compresses. A server with less than 15 demands it from each client that lets itself be
+    told; others use 15."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TLS:
+    """The choices for TLS 1.2 and 1.3: `ssl=wsx.TLS(cert="cert.pem", key="key.pem")`.
+
+    What is given as a file is read when a listener or a connection is made, or TLS is reloaded, and errors in it are
+    raised there.
+    """
+
+    cert: PEM | None = None
+    """The certificate, then those of its issuers, up to one that the peer knows. A server needs one; a client shows it
+    when the server asks for one."""
+    key: PEM | None = field(default=None, repr=False)
+    """The private key of `cert`, not encrypted."""
+    certificates: Sequence[tuple[PEM, PEM]] = field(default=(), repr=False)
+    """Server: more certificates, each with its key. The first of all that is valid for the name the client asks for is
+    shown; `cert` where none is."""
+    ca: PEM | None = None
+    """Client: certificates of the issuers to trust, instead of the system's. Server: those of the issuers of acceptable
+    client certificates, for `client_auth`."""
+    client_auth: Literal["none", "optional", "required"] = "none"
+    """Server: whether clients are asked for a certificate. "optional" serves a client without one, and refuses one from
+    another issuer than those in `ca`; "required" refuses both."""
+    server_name: str | None = None
+    """Client: the name to ask for, and to find in the server's certificate, instead of the host of the URL."""
+    alpn: Sequence[str] = ()
+    """The protocols to agree on (ALPN, RFC 7301), in order of preference; none is "http/1.1". A peer that offers only
+    others is refused."""
+    danger_accept_invalid_certificates: bool = False
+    """Client: take any certificate, of anybody, for any name. Whoever is on the way can then read and change everything.
+    For tests."""
 
 
 class MoreOptions(TypedDict, total=False):
@@ -40,8 +106,13 @@ class MoreOptions(TypedDict, total=False):
     "refuse": `send` raises `BacklogFull`. "pause": it is taken, and the peer is not read until its backlog is drained."""
     max_topics: int
     """Most topics one connection may subscribe to. Default 128."""
+    compression: Literal["deflate"] | Deflate | None
+    """Compress messages with peers that agree: "deflate" is `Deflate()`. Default None: neither answered nor offered."""
     no_delay: bool
     """Set TCP_NODELAY. Default True."""
+    ssl: TLS | Literal[True] | None
+    """TLS. Server: every connection speaks it. Client: the choices for `wss://`, which speaks TLS in any case; without
+    effect on `ws://`. Default None: a server is plain, a client trusts the issuers that the system trusts, as with True."""
     origins: Literal["same-host", "any"] | Sequence[str]
     """Server: which web pages may connect. Default "same-host": the page's host and port must equal those asked for."""
     path: str | None

@@ -58,7 +58,7 @@ def _failed(close: _wsx.Close) -> Exception:
         return InvalidStatus(failure.http_status, failure.message)
     if failure.kind == "timeout":
         return TimeoutError(failure.message)
-    if failure.kind == "transport":
+    if failure.kind == "transport" or failure.stage == "tls":
         return OSError(failure.os_error, failure.message) if failure.os_error else OSError(failure.message)
     return InvalidHandshake(failure.message)
 
@@ -86,10 +86,12 @@ class connect:
     """Connects to a WebSocket server: ``async with connect(uri) as ws`` or ``ws = await connect(uri)``.
 
     Names and defaults are those of the `websockets` package; every other option of the engine
-    (`wsx.options.MoreOptions`) is a keyword as well, and goes before. `max_queue` is the number of messages that may wait to be received.
+    (`wsx.options.MoreOptions`) is a keyword as well, and goes before. They differ in `compression`, which is off unless
+    it is asked for, and in `ssl`, a `wsx.TLS`; `wss://` does without, and trusts whom the system trusts. `max_queue` is
+    the number of messages that may wait to be received.
 
     Raises, from `await` or `async with`:
-        OSError: the TCP connection could not be opened.
+        OSError: the connection could not be opened, over TCP or over TLS, as with a certificate that is not trusted.
         TimeoutError: it took longer than `open_timeout`.
         InvalidURI, InvalidStatus, InvalidHandshake: as their names say.
     """

@@ -49,6 +49,7 @@ class Connection:
         self._close: _wsx.Close | None = None
         self._remote_address: Any = None
         self._subprotocol: str | None = None
+        self._extensions = ""
         self.latency: float = 0.0
         """Seconds between the last ping that was answered and its pong; 0 before."""
 
@@ -166,6 +167,11 @@ class Connection:
         return self._subprotocol
 
     @property
+    def extensions(self) -> str:
+        """The extensions agreed on, as the header of the answer says it: `permessage-deflate; ...`; empty for none."""
+        return self._extensions
+
+    @property
     def close_code(self) -> int | None:
         """The close code; None while the connection has not ended."""
         return None if self._close is None else self._close.code
@@ -191,6 +197,7 @@ class Connection:
         self._inbox.attach(raw)
         self._remote_address = raw.remote_address
         self._subprotocol = opening.subprotocol
+        self._extensions = raw.extensions
 
     def _ponged(self, payload: bytes) -> None:
         """A pong answers its ping and every one before (RFC 6455 section 5.5.3)."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from .. import _wsx
 from ..exceptions import ConnectionClosed
-from ..options import MoreOptions, Options
+from ..options import TLS, MoreOptions, Options
 from .client import _Hooks
 from .connection import Connection
 from .engine import Engine
@@ -142,6 +142,15 @@ class Server:
         """Sends a message to every subscriber of a topic, encoded once."""
         self._events.publish(topic, message)
 
+    def reload_tls(self, tls: TLS) -> None:
+        """Begins TLS anew with these choices: a renewed certificate, say.
+
+        Files are read here and now; where they are no good, that is raised and nothing has changed. Connections that are
+        open, or in the handshake, go on with the choices they began with. A plain server raises ValueError.
+        """
+        for listener in self._listeners:
+            listener.reload_tls(tls)
+
     def is_serving(self) -> bool:
         """Whether it accepts connections."""
         return not self._is_closing
@@ -220,8 +229,9 @@ class serve:
     raises, that is logged and the connection closed with 1011.
 
     Names and defaults are those of the `websockets` package; every other option of the engine
-    (`wsx.options.MoreOptions`) is a keyword as well, and goes before. They differ in `origins`: a web page may connect only to the host it came from,
-    unless it is listed, or `origins="any"`. `process_request(connection, request)` may answer with a `wsx.Response`, as
+    (`wsx.options.MoreOptions`) is a keyword as well, and goes before. They differ in `origins`: a web page may connect only
+    to the host it came from, unless it is listed, or `origins="any"`; in `compression`, which is off unless it is asked
+    for; and in `ssl`, a `wsx.TLS`. `process_request(connection, request)` may answer with a `wsx.Response`, as
     `connection.respond(status, text)` makes one; None goes on. It is a function, not a coroutine.
 
     `host` may be a list; None is every interface.
