@@ -1,6 +1,7 @@
 /// <reference types="node" />
 
 import { EventEmitter } from "node:events";
+import { PerMessageDeflateOptions } from "./lib/options.js";
 
 /**
  * A WebSocket: a client of its own, or a connection of a {@link WebSocket.WebSocketServer}.
@@ -32,8 +33,8 @@ declare class WebSocket extends EventEmitter {
   readonly protocol: string;
   /** A client's URL; empty for a connection of a server. */
   readonly url: string;
-  /** The extensions agreed on: none yet. */
-  readonly extensions: "";
+  /** The extensions agreed on, by name: see `perMessageDeflate`. */
+  readonly extensions: "" | "permessage-deflate";
   /** Where the peer is, as of a `net.Socket`: undefined before `open`, for a Unix socket, and once the connection has ended. */
   readonly remoteAddress: string | undefined;
   readonly remotePort: number | undefined;
@@ -177,8 +178,11 @@ declare namespace WebSocket {
     maxTopics?: number;
     /** Set TCP_NODELAY. Default true. */
     noDelay?: boolean;
-    /** Accepted for the sake of `ws`; nothing is compressed yet. */
-    perMessageDeflate?: boolean | object;
+    /**
+     * Compress messages with peers that agree: see `extensions` for whether one did. `maxMessage` counts what a message
+     * inflates to. Default false, for clients as well, which in `ws` offer it; `true` keeps no context, other than in `ws`.
+     */
+    perMessageDeflate?: boolean | PerMessageDeflateOptions;
   }
 
   export interface ClientOptions extends Options {
@@ -437,7 +441,7 @@ declare namespace WebSocket {
     removeListener(event: string | symbol, listener: (this: WebSocketServer, ...args: any[]) => void): this;
   }
 
-  export { WebSocketAlias as WebSocket };
+  export { PerMessageDeflateOptions, WebSocketAlias as WebSocket };
   export { WebSocketServer as Server };
 }
 

@@ -36,7 +36,8 @@ const VIOLATIONS = [
   [/Close has the code/, 'WS_ERR_INVALID_CLOSE_CODE'],
   [/not UTF-8/, 'WS_ERR_INVALID_UTF8'],
   [/64-bit length/, 'WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH'],
-  [/exceeds max_message/, 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH'],
+  [/(exceeds|more than) max_message/, 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH'],
+  [/DEFLATE data/, 'Z_DATA_ERROR'],
   [/max_fragments/, 'WS_ERR_TOO_MANY_BUFFERED_PARTS'],
   [/backlog_limit/, 'WSX_ERR_BACKLOG_FULL'],
 ];

@@ -2,6 +2,7 @@
 // Options of servers and clients: checked, and in the words of the engine. Each has the engine's default; what a limit
 // does when it is exceeded is told in index.d.ts.
 
+const { constants: { Z_DEFAULT_COMPRESSION } } = require('node:zlib');
 const { coded } = require('./errors.js');
 
 const LARGEST = { 32: 0xffffffff, 53: Number.MAX_SAFE_INTEGER };
@@ -19,12 +20,17 @@ const ALIASES = { maxPayload: 'maxMessage', backlog: 'listenBacklog', timeout: '
 // Options of ws that would change what a program can rely on, and are not there yet.
 const MISSING = ['server', 'noServer', 'WebSocket', 'createConnection', 'agent', 'followRedirects', 'generateMask', 'finishRequest'];
 
-function number(name, value, largest) {
+// ws's names in perMessageDeflate: smallest and largest value.
+const WINDOW = [9, 15];
+const DEFLATE_NUMBERS = { threshold: [0, LARGEST[53]], serverMaxWindowBits: WINDOW, clientMaxWindowBits: WINDOW };
+const DEFLATE_SWITCHES = ['serverNoContextTakeover', 'clientNoContextTakeover'];
+
+function number(name, value, largest, smallest = 0) {
   if (typeof value !== 'number') {
     throw coded(TypeError, 'ERR_INVALID_ARG_TYPE', `The option "${name}" must be a number. Received ${typeof value}`);
   }
-  if (!Number.isInteger(value) || value < 0 || value > largest) {
-    throw coded(RangeError, 'ERR_OUT_OF_RANGE', `The option "${name}" must be an integer from 0 to ${largest}. Received ${value}`);
+  if (!Number.isInteger(value) || value < smallest || value > largest) {
+    throw coded(RangeError, 'ERR_OUT_OF_RANGE', `The option "${name}" must be an integer from ${smallest} to ${largest}. Received ${value}`);
   }
   return value;
 }
@@ -35,6 +41,29 @@ function strings(name, value) {
     throw coded(TypeError, 'ERR_INVALID_ARG_TYPE', `The option "${name}" must be a string or an array of strings`);
   }
   return list;
+}
+
+/** What `perMessageDeflate` asks for; undefined for no compression. */
+function compression(given) {
+  if (given === undefined || given === null || given === false) return undefined;
+  if (given === true) return {};
+  if (typeof given !== 'object') throw coded(TypeError, 'ERR_INVALID_ARG_TYPE', 'The option "perMessageDeflate" must be a boolean or an object');
+  const options = {};
+  for (const [name, [smallest, largest]] of Object.entries(DEFLATE_NUMBERS)) {
+    // That of ws for "the client may be told": it may in any case.
+    if (given[name] === undefined || (name === 'clientMaxWindowBits' && given[name] === true)) continue;
+    options[name] = number(`perMessageDeflate.${name}`, given[name], largest, smallest);
+  }
+  for (const name of DEFLATE_SWITCHES) {
+    if (given[name] !== undefined) options[name] = Boolean(given[name]);
+  }
+  const { zlibDeflateOptions, zlibInflateOptions } = given;
+  const level = zlibDeflateOptions?.level;
+  if (level !== undefined && level !== Z_DEFAULT_COMPRESSION) options.level = number('perMessageDeflate.zlibDeflateOptions.level', level, 9, 1);
+  if (zlibDeflateOptions?.dictionary || zlibInflateOptions?.dictionary) {
+    throw coded(TypeError, 'WSX_ERR_UNSUPPORTED', 'The option "perMessageDeflate" takes no dictionary: RFC 7692 has no way to agree on one');
+  }
+  return options;
 }
 
 /** The engine's options of what a program gave. */
@@ -59,6 +88,7 @@ function engineOptions(given) {
     }
     options.backlogPolicy = given.backlogPolicy;
   }
+  options.compression = compression(given.perMessageDeflate);
   if (given.subprotocols !== undefined) options.subprotocols = strings('subprotocols', given.subprotocols);
   if (given.origins !== undefined && given.origins !== 'same-host') options.origins = strings('origins', given.origins);
   return options;

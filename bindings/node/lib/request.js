@@ -25,7 +25,7 @@ function peerOf(text) {
   return { remoteAddress, remotePort: Number(found[3]), remoteFamily: found[1] === undefined ? 'IPv4' : 'IPv6', encrypted: false };
 }
 
-const FIRST_HEADER = 5;
+const FIRST_HEADER = 6;
 
 class Request {
   #lines; #headers; #socket;
@@ -36,14 +36,14 @@ class Request {
   }
 
   /** Whether this is an opening handshake, rather than a plain request. */
-  get isUpgrade() { return this.#lines[1] === '1'; }
-  get method() { return this.#lines[2]; }
-  get url() { return this.#lines[3]; }
+  get isUpgrade() { return this.#lines[2] === '1'; }
+  get method() { return this.#lines[3]; }
+  get url() { return this.#lines[4]; }
   get path() { return this.url.split('?', 1)[0]; }
   get query() { return new URLSearchParams(this.url.slice(this.path.length)); }
   get rawHeaders() { return this.#lines.slice(FIRST_HEADER); }
   get headers() { return this.#headers ??= headersOf(this.rawHeaders); }
-  get socket() { return this.#socket ??= peerOf(this.#lines[4]); }
+  get socket() { return this.#socket ??= peerOf(this.#lines[5]); }
   get connection() { return this.socket; }
 }
 

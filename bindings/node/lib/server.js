@@ -242,7 +242,7 @@ class WebSocketServer extends EventEmitter {
     const socket = sockets[index] = new WebSocket(null);
     socket._index = index;
     socket._state = OPEN;
-    socket._protocol = lines.slice(0, lines.indexOf('\n'));
+    socket._agreed(...lines.split('\n', 2));
     socket._server = this;
     socket._handlers = this._handlers;
     socket._policy = this._policy;

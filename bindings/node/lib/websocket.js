@@ -25,6 +25,7 @@ class WebSocket extends EventEmitter {
     this._state = CONNECTING;
     this._binaryType = 'nodebuffer';
     this._protocol = '';
+    this._extensions = '';
     this._url = '';
     this._server = null;
     this._handlers = null;
@@ -51,7 +52,7 @@ class WebSocket extends EventEmitter {
   get readyState() { return this._state; }
   get protocol() { return this._protocol; }
   get url() { return this._url; }
-  get extensions() { return ''; }
+  get extensions() { return this._extensions; }
   get isPaused() { return this._paused; }
   get binaryType() { return this._binaryType; }
 
@@ -385,12 +386,18 @@ class WebSocket extends EventEmitter {
   }
 
   _connected(lines) {
-    const [protocol, ...raw] = lines.split('\n');
-    this._protocol = protocol;
+    const [protocol, extensions, ...raw] = lines.split('\n');
+    this._agreed(protocol, extensions);
     if (this._aborted) return;
     this._state = OPEN;
     if (this.listenerCount('upgrade') !== 0) this.emit('upgrade', { statusCode: 101, headers: headersOf(raw), rawHeaders: raw });
     this.emit('open');
+  }
+
+  /** What both sides agreed on. Extensions are told by their names, without parameters: there is one at most. */
+  _agreed(protocol, extensions) {
+    this._protocol = protocol;
+    this._extensions = extensions.split(';', 1)[0];
   }
 
   _drained() {

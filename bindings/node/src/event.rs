@@ -3,7 +3,7 @@
 
 /// A server's connection is open. Payload: see `request.rs`. Flags: [`HOOKED`], the listener from bit 16.
 pub const OPEN: i32 = 1;
-/// A client's connection is open. Payload: the subprotocol, then the answer's headers.
+/// A client's connection is open. Payload: subprotocol, extensions, then the answer's headers.
 pub const CONNECTED: i32 = 2;
 /// A text message. Payload: UTF-8.
 pub const TEXT: i32 = 3;

@@ -12,7 +12,7 @@ use crate::connections::index_of;
 use crate::engine::Engine;
 use crate::event;
 use crate::listeners::Listening;
-use crate::request::{Answer, lines, write_headers};
+use crate::request::{Answer, agreed, lines, write_headers};
 
 /// The handler of a listener, or of a client.
 pub struct Events {
@@ -77,7 +77,7 @@ impl Handler for Events {
         if listening.hooked.get() {
             let _scope = self.engine.scope();
             self.engine.dispatch();
-            let answer = self.engine.ask(*number, &lines(request, ""));
+            let answer = self.engine.ask(*number, &lines(request, agreed("", "")));
             // SAFETY: the value is of the scope above.
             let answer = answer.map(|value| unsafe { Answer::from_napi_value(self.engine.env(), value) });
             return match answer {
@@ -93,16 +93,17 @@ impl Handler for Events {
     }
 
     fn on_open(&mut self, connection: Connection, opening: &Opening<'_>) {
-        let subprotocol = opening.subprotocol.unwrap_or_default();
+        let extensions = connection.extensions().unwrap_or_default();
+        let agreed = agreed(opening.subprotocol.unwrap_or_default(), &extensions);
         match (&self.listening, opening.request) {
             (Some((number, listening)), Some(request)) => {
                 let index = self.engine.connections.borrow_mut().add(connection);
                 let hooked = if listening.hooked.get() { event::HOOKED } else { 0 };
                 let kind = event::OPEN | hooked | (*number as i32) << 16;
-                self.engine.append_message(kind, index as i32, &lines(request, subprotocol));
+                self.engine.append_message(kind, index as i32, &lines(request, agreed));
             }
             _ => {
-                let mut out = subprotocol.as_bytes().to_vec();
+                let mut out = agreed;
                 write_headers(&mut out, opening.headers);
                 self.engine.append_message(event::CONNECTED, index_of(connection), &out);
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use napi_derive::napi;
-use wsx_core::{BacklogPolicy, Options, Origins};
+use wsx_core::{BacklogPolicy, Compression, Options, Origins};
 
 /// The options of a listener or a client connection, each optional. The facade has checked that numbers are whole and
 /// in range; timeouts are milliseconds.
@@ -52,6 +52,26 @@ pub struct DoorOptions {
     pub reuse_port: Option<bool>,
     /// Further headers of a client's request: name, value, name, value.
     pub headers: Option<Vec<String>>,
+    /// permessage-deflate.
+    pub compression: Option<DoorCompression>,
+}
+
+/// The choices for permessage-deflate, each optional and checked as those above.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+pub struct DoorCompression {
+    /// 1 to 9.
+    pub level: Option<u32>,
+    /// Smallest message that is compressed, in bytes.
+    pub threshold: Option<f64>,
+    /// The server keeps no context.
+    pub server_no_context_takeover: Option<bool>,
+    /// The client keeps no context.
+    pub client_no_context_takeover: Option<bool>,
+    /// The server's window, 9 to 15.
+    pub server_max_window_bits: Option<u32>,
+    /// The client's window, 9 to 15.
+    pub client_max_window_bits: Option<u32>,
 }
 
 fn set<T, U>(field: &mut T, value: Option<U>, convert: impl FnOnce(U) -> T) {
@@ -98,6 +118,20 @@ impl From<DoorOptions> for Options {
         set(&mut options.headers, from.headers, |list| {
             list.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
         });
+        options.compression = from.compression.map(Compression::from);
         options
+    }
+}
+
+impl From<DoorCompression> for Compression {
+    fn from(from: DoorCompression) -> Self {
+        let mut compression = Self::default();
+        set(&mut compression.level, from.level, |level| level as u8);
+        set(&mut compression.threshold, from.threshold, |size| size as usize);
+        set(&mut compression.server_no_context_takeover, from.server_no_context_takeover, |switch| switch);
+        set(&mut compression.client_no_context_takeover, from.client_no_context_takeover, |switch| switch);
+        set(&mut compression.server_max_window_bits, from.server_max_window_bits, |bits| bits as u8);
+        set(&mut compression.client_max_window_bits, from.client_max_window_bits, |bits| bits as u8);
+        compression
     }
 }

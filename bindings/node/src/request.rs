@@ -1,7 +1,7 @@
 //! Requests as JavaScript gets them, and its answers.
 //!
-//! A request is lines of bytes: subprotocol (where it is known), `1` or `0` for an opening handshake, method, target,
-//! peer, then name and value of each header. None of them can contain a line break.
+//! A request is lines of bytes: subprotocol and extensions (where they are known), `1` or `0` for an opening handshake,
+//! method, target, peer, then name and value of each header. None of them can contain a line break.
 
 use napi_derive::napi;
 use wsx_core::{Headers, Request, Response};
@@ -16,10 +16,15 @@ pub fn write_headers(out: &mut Vec<u8>, headers: Headers<'_>) {
     }
 }
 
-/// The lines of a request.
-pub fn lines(request: &Request<'_>, subprotocol: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
-    out.extend(subprotocol.as_bytes());
+/// The lines of what was agreed on: subprotocol and extensions.
+pub fn agreed(subprotocol: &str, extensions: &str) -> Vec<u8> {
+    [subprotocol, "\n", extensions].concat().into_bytes()
+}
+
+/// The lines of a request, behind those of what was agreed on.
+pub fn lines(request: &Request<'_>, agreed: Vec<u8>) -> Vec<u8> {
+    let mut out = agreed;
+    out.reserve(512);
     out.extend(if request.is_upgrade() { b"\n1\n" } else { b"\n0\n" });
     out.extend(request.method().as_bytes());
     out.push(b'\n');

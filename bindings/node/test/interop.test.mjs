@@ -6,28 +6,16 @@ import { test } from "node:test";
 import { WebSocket as Undici } from "undici";
 import * as ws from "ws";
 import * as libwsx from "../index.mjs";
-import { inLine, leave, limit, serve, serveEcho } from "./support.mjs";
+import { inLine, leave, limit, serve, serveEcho, serveWs } from "./support.mjs";
 
 const messages = {
   "text": "Hello, libwsx", "text beyond ASCII": "Grüße, 日本語, 👩‍🚀", "empty text": "", "empty binary": Buffer.alloc(0),
   "binary": Buffer.from(Array.from({ length: 256 }, (_, i) => i)), "65,536 bytes": "x".repeat(65_536), "1 MiB binary": Buffer.alloc(1 << 20, "libwsx"),
 };
 
-/** A server of the package ws that sends everything back. */
-async function serveWs(t) {
-  const server = new ws.WebSocketServer({ host: "127.0.0.1", port: 0 });
-  server.on("connection", (socket) => socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary })));
-  await once(server, "listening");
-  t.after(() => {
-    for (const socket of server.clients) socket.terminate();
-    server.close();
-  });
-  return `ws://127.0.0.1:${server.address().port}/`;
-}
-
 for (const [pair, door, url] of [
   ["ws as client", ws, async (t) => (await serveEcho(t)).url],
-  ["ws as server", libwsx, serveWs],
+  ["ws as server", libwsx, async (t) => (await serveWs(t)).url],
 ]) {
   test(`${pair}: messages, pings, closes`, limit, async (t) => {
     const address = await url(t);

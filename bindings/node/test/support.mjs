@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { WebSocketServer as WsServer } from "ws";
 import { WebSocket, WebSocketServer } from "../index.mjs";
 
 export const folder = join(dirname(fileURLToPath(import.meta.url)), "..");
@@ -25,6 +26,19 @@ export async function serve(t, options = {}) {
 /** A server that sends everything back. */
 export function serveEcho(t, options = {}) {
   return serve(t, { handlers: { message: (socket, data, isBinary) => socket.send(data, { binary: isBinary }) }, ...options });
+}
+
+/** A server of the package ws that sends everything back. */
+export async function serveWs(t, options = {}) {
+  const server = new WsServer({ host: "127.0.0.1", port: 0, ...options });
+  server.on("connection", (socket) => socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary })));
+  await once(server, "listening");
+  server.url = `ws://127.0.0.1:${server.address().port}/`;
+  t.after(() => {
+    for (const socket of server.clients) socket.terminate();
+    server.close();
+  });
+  return server;
 }
 
 /** Makes messages of any EventEmitter in the manner of ws wait in line: `receive()`, `closed`. */

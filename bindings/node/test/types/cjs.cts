@@ -5,5 +5,6 @@ import WebSocket = require("libwsx");
 const server: WebSocket.Server = new WebSocket.WebSocketServer({ port: 0 }, () => {});
 const client: WebSocket.WebSocket = new WebSocket("ws://localhost", "chat");
 const info: WebSocket.CloseInfo | null = client.closeInfo;
-const limits: WebSocket.ServerOptions = { maxMessage: info?.lostMessages };
+const compression: WebSocket.PerMessageDeflateOptions = { serverNoContextTakeover: false };
+const limits: WebSocket.ServerOptions = { maxMessage: info?.lostMessages, perMessageDeflate: compression };
 client.on("drain", () => server.publish("news", "text", { except: client, ...(limits as object) }));

@@ -36,6 +36,9 @@ new WebSocketServer({
   handlers: { message: (socket, data, isBinary) => void socket.send(data as Buffer, { binary: isBinary }) },
 });
 new WebSocketServer({ port: 0, verifyClient: (_info, callback) => callback(false, 403, "no", { "X-Why": "no" }) });
+new WebSocketServer({ port: 0, perMessageDeflate: { threshold: 0, clientMaxWindowBits: 10, zlibDeflateOptions: { level: 1 } } });
+// @ts-expect-error a number
+new WebSocketServer({ port: 0, perMessageDeflate: { serverMaxWindowBits: "15" } });
 // @ts-expect-error not a policy
 new WebSocketServer({ port: 0, backlogPolicy: "wait" });
 // @ts-expect-error a number of milliseconds
@@ -52,6 +55,7 @@ is<number | undefined>(client.remotePort);
 client.addEventListener("close", (event) => is<boolean>(event.wasClean), { once: true });
 client.addEventListener("error", { handleEvent: ({ error }) => is<string>(error.code) });
 is<0 | 1 | 2 | 3>(client.readyState);
+is<"" | "permessage-deflate">(client.extensions);
 is<1>(WebSocket.OPEN);
 is<Default>(client);
 // @ts-expect-error read only
