@@ -1,7 +1,8 @@
 /// <reference types="node" />
 
 import { EventEmitter } from "node:events";
-import { PerMessageDeflateOptions } from "./lib/options.js";
+import { PeerCertificate } from "node:tls";
+import { ClientTlsOptions, PerMessageDeflateOptions, SecureContextOptions, ServerTlsOptions } from "./lib/options.js";
 
 /**
  * A WebSocket: a client of its own, or a connection of a {@link WebSocket.WebSocketServer}.
@@ -19,7 +20,7 @@ declare class WebSocket extends EventEmitter {
   readonly CLOSED: 3;
 
   /**
-   * Connects to `ws://HOST[:PORT]/PATH` or `ws+unix:SOCKET:/PATH`. Names are looked up, and TCP is opened, meanwhile:
+   * Connects to `ws://HOST[:PORT]/PATH`, `wss://HOST[:PORT]/PATH` or `ws+unix:SOCKET:/PATH`. Names are looked up, and TCP is opened, meanwhile:
    * `open` tells when it may be sent to; `error`, then `close`, that it could not be opened.
    *
    * @throws {SyntaxError} where the URL or a subprotocol is malformed
@@ -185,7 +186,7 @@ declare namespace WebSocket {
     perMessageDeflate?: boolean | PerMessageDeflateOptions;
   }
 
-  export interface ClientOptions extends Options {
+  export interface ClientOptions extends Options, ClientTlsOptions {
     /** Further headers of the request. */
     headers?: Record<string, string | number | readonly string[]> | Iterable<[string, string]>;
     /** The header `Origin`. */
@@ -194,7 +195,7 @@ declare namespace WebSocket {
     auth?: string;
   }
 
-  export interface ServerOptions extends Options {
+  export interface ServerOptions extends Options, ServerTlsOptions {
     /** The address to listen on. Default: all of the machine's. */
     host?: string;
     /** The port to listen on; 0 lets the system choose one. */
@@ -287,7 +288,13 @@ declare namespace WebSocket {
     readonly rawHeaders: string[];
     /** Whether this is an opening handshake, rather than a plain request. */
     readonly isUpgrade: boolean;
-    /** Where the peer is. */
+    /** Whether it came over TLS that ends here, rather than at a proxy. */
+    readonly isSecure: boolean;
+    /** The name that the client asked for (SNI), in lower case; undefined without TLS, and for an address. */
+    readonly serverName: string | undefined;
+    /** The client's certificate, which is verified, and those of its issuers that it sent, in DER. See `requestCert`. */
+    readonly peerCertificates: Buffer[];
+    /** Where the peer is, and the above in the words of `tls.TLSSocket`. */
     readonly socket: Peer;
     /** Another name of `socket`. */
     readonly connection: Peer;
@@ -299,6 +306,11 @@ declare namespace WebSocket {
     remotePort: number | undefined;
     remoteFamily: "IPv4" | "IPv6" | undefined;
     encrypted: boolean;
+    /** Whether the client has shown a certificate, which is verified then. */
+    authorized: boolean;
+    servername: string | undefined;
+    /** The client's certificate, as Node shows it; `{}` where there is none. */
+    getPeerCertificate(): Partial<PeerCertificate>;
   }
 
   /** How a connection ended. */
@@ -318,7 +330,7 @@ declare namespace WebSocket {
     unsentBytes: number;
   }
 
-  /** What failed. `code` is `ws`'s (`WS_ERR_…`), the system's (`ECONNREFUSED`, …) or ours (`WSX_ERR_…`). */
+  /** What failed. `code` is `ws`'s (`WS_ERR_…`), Node's (`CERT_HAS_EXPIRED`), the system's (`ECONNREFUSED`) or ours (`WSX_ERR_…`). */
   export interface ConnectionError extends Error {
     code: string;
     /** How far the connection had come. */
@@ -408,6 +420,14 @@ declare namespace WebSocket {
     /** Address, family and port, or the path of a Unix socket; null where it does not listen. */
     address(): { address: string; family: "IPv4" | "IPv6"; port: number } | string | null;
 
+    /**
+     * Begins TLS anew, with a renewed certificate, say: for handshakes from now on. As in Node, what is not given of these
+     * three is gone; the other options of TLS stay.
+     *
+     * @throws {TypeError} where one of them cannot be used, or the server began without TLS; then nothing has changed
+     */
+    setSecureContext(options: SecureContextOptions): void;
+
     /** Sends a message to every open connection but one, encoded once. */
     broadcast(data: Data, options?: BroadcastOptions): void;
     /**
@@ -441,7 +461,7 @@ declare namespace WebSocket {
     removeListener(event: string | symbol, listener: (this: WebSocketServer, ...args: any[]) => void): this;
   }
 
-  export { PerMessageDeflateOptions, WebSocketAlias as WebSocket };
+  export { ClientTlsOptions, PerMessageDeflateOptions, SecureContextOptions, ServerTlsOptions, WebSocketAlias as WebSocket };
   export { WebSocketServer as Server };
 }
 

@@ -24,7 +24,7 @@ function withNumber(error, number) {
   return error;
 }
 
-// What ws calls the ways to break the protocol, by what the engine says of them.
+// What ws calls the ways to break the protocol, and Node what is wrong with certificates, by what the engine says of them.
 const VIOLATIONS = [
   [/^reserved bits 0x40/, 'WS_ERR_UNEXPECTED_RSV_1'],
   [/^reserved bits/, 'WS_ERR_UNEXPECTED_RSV_2_3'],
@@ -40,17 +40,22 @@ const VIOLATIONS = [
   [/DEFLATE data/, 'Z_DATA_ERROR'],
   [/max_fragments/, 'WS_ERR_TOO_MANY_BUFFERED_PARTS'],
   [/backlog_limit/, 'WSX_ERR_BACKLOG_FULL'],
+  [/^TLS: the server's certificate is from an unknown issuer/, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE'],
+  [/^TLS: the server's certificate not valid for name/, 'ERR_TLS_CERT_ALTNAME_INVALID'],
+  [/^TLS: the server's certificate expired/, 'CERT_HAS_EXPIRED'],
+  [/^TLS: the server's certificate not valid yet/, 'CERT_NOT_YET_VALID'],
 ];
 
 const STAGES = ['resolve', 'connect', 'tls', 'http', 'websocket'];
 const KINDS = [null, 'protocol', 'refused', 'limit', 'timeout', 'transport', 'shutdown', 'callback'];
 const CODES = { protocol: 'WSX_ERR_PROTOCOL', refused: 'WSX_ERR_UNEXPECTED_RESPONSE', limit: 'WSX_ERR_LIMIT', timeout: 'ETIMEDOUT',
   transport: 'WSX_ERR_TRANSPORT', shutdown: 'WSX_ERR_SHUTDOWN', callback: 'WSX_ERR_CALLBACK' };
+const TLS_CODES = { ...CODES, protocol: 'WSX_ERR_TLS', refused: 'WSX_ERR_TLS' };
 
 /** The Error of a failed connection. */
 function failureOf(text, kind, stage, httpStatus, systemNumber) {
   const error = new Error(text);
-  error.code = VIOLATIONS.find(([words]) => words.test(text))?.[1] ?? CODES[kind] ?? 'WSX_ERR_ENGINE';
+  error.code = VIOLATIONS.find(([words]) => words.test(text))?.[1] ?? (stage === 'tls' ? TLS_CODES : CODES)[kind] ?? 'WSX_ERR_ENGINE';
   if (stage === 'resolve' && kind === 'transport') error.code = 'ENOTFOUND';
   error.kind = kind;
   error.stage = stage;

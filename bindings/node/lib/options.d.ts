@@ -1,9 +1,11 @@
+// The options for compression and TLS, with the names that they have in `ws`, and in Node's `https` and `tls`.
+
 /** permessage-deflate (RFC 7692), in the words of `ws`; `{}` is the same as `true`. */
 export interface PerMessageDeflateOptions {
   /**
    * The server keeps no context from one message to the next. A server answers it, asked or not; a client asks for it, and
    * fails where the server does not grant it. A context makes small messages that resemble each other much smaller, and
-   * costs each connection up to 300 KiB for compressing and 45 KiB for inflating. Default true, other than in `ws`.
+   * costs each connection up to 400 KiB for compressing and 50 KiB for inflating. Default true, other than in `ws`.
    */
   serverNoContextTakeover?: boolean;
   /** The client keeps no context. A server demands it; a client says so and does so. Default true, other than in `ws`. */
@@ -31,4 +33,50 @@ export interface PerMessageDeflateOptions {
   zlibInflateOptions?: object;
   /** Without effect: the engine compresses at once, on its thread. */
   concurrencyLimit?: number;
+}
+
+/** A text in PEM: itself, not the name of its file. */
+export type Pem = string | NodeJS.ArrayBufferView;
+
+/** Certificates and keys, for TLS 1.2 and 1.3. */
+export interface SecureContextOptions {
+  /**
+   * The certificate, then those of its issuers. Of several, as an array with a `key` for each, a server shows the first that
+   * is valid for the name the client asks for (SNI), the first of all where none is; a client shows the first.
+   */
+  cert?: Pem | readonly Pem[];
+  /** The private key in PKCS#8, PKCS#1 or SEC 1, not encrypted. */
+  key?: Pem | readonly Pem[];
+  /**
+   * A client: the issuers to trust, instead of the system's. A server: the issuers of the certificates that clients may
+   * show; only with `requestCert`.
+   */
+  ca?: Pem | readonly Pem[];
+}
+
+interface TlsOptions extends SecureContextOptions {
+  /** The protocols to agree on, in order of preference; who offers only others is refused. Default `http/1.1`. */
+  ALPNProtocols?: string | readonly string[];
+}
+
+/** With `cert` and `key` every connection of the server speaks TLS. */
+export interface ServerTlsOptions extends TlsOptions {
+  /** Ask clients for a certificate from an issuer in `ca`. Default false. */
+  requestCert?: boolean;
+  /**
+   * Refuse who has no certificate. Default true. Whoever shows one that is not from an issuer in `ca`, or out of its time, is
+   * refused in any case: `request.socket.authorized` says whether there was one.
+   */
+  rejectUnauthorized?: boolean;
+}
+
+/** For `wss:` and `https:` URLs, which need none of them. */
+export interface ClientTlsOptions extends TlsOptions {
+  /** The name to ask for, and to find in the server's certificate. Default: the URL's host. */
+  servername?: string;
+  /**
+   * `false` takes any certificate, of anybody, for any name: the connection is encrypted then, but to whom is unknown, and
+   * whoever is on the way can read and change everything. For tests. Default true.
+   */
+  rejectUnauthorized?: boolean;
 }

@@ -17,8 +17,21 @@ const SWITCHES = ['deliverFragments', 'noDelay', 'reusePort'];
 const POLICIES = ['close', 'drop', 'refuse', 'pause'];
 // ws's names for options of ours.
 const ALIASES = { maxPayload: 'maxMessage', backlog: 'listenBacklog', timeout: 'handshakeTimeout' };
-// Options of ws that would change what a program can rely on, and are not there yet.
-const MISSING = ['server', 'noServer', 'WebSocket', 'createConnection', 'agent', 'followRedirects', 'generateMask', 'finishRequest'];
+const CIPHERS = 'TLS 1.2 and 1.3 are spoken, with the ciphers that are good today';
+// Options of ws and of Node's tls that would change what a program can rely on, and are not there yet: what to do instead.
+const MISSING = {
+  server: 'give "port", for TLS with "cert" and "key"; "handleRequest" answers other requests',
+  noServer: null, WebSocket: null, createConnection: null, followRedirects: null, generateMask: null, finishRequest: null,
+  agent: 'what it would say of TLS are options here: "ca", "cert", "key", "servername", "rejectUnauthorized"',
+  passphrase: 'decrypt the key first, by "openssl pkey"',
+  pfx: 'give "cert" and "key", which "openssl pkcs12" makes of it',
+  SNICallback: 'give arrays of "cert" and "key": the first that is valid for the name is shown, and "setSecureContext" replaces them',
+  ALPNCallback: 'give "ALPNProtocols"',
+  secureContext: 'give "cert", "key" and "ca"',
+  checkServerIdentity: 'give "servername", the name that the certificate must have',
+  crl: 'take who is revoked out of "ca"',
+  minVersion: CIPHERS, maxVersion: CIPHERS, secureProtocol: CIPHERS, ciphers: CIPHERS, pskCallback: CIPHERS,
+};
 
 // ws's names in perMessageDeflate: smallest and largest value.
 const WINDOW = [9, 15];
@@ -66,11 +79,16 @@ function compression(given) {
   return options;
 }
 
+/** Refuses what is not there. */
+function refuse(given) {
+  for (const [name, advice] of Object.entries(MISSING)) {
+    if (given[name]) throw coded(TypeError, 'WSX_ERR_UNSUPPORTED', `The option "${name}" is not supported by libwsx yet${advice ? `: ${advice}` : ''}`);
+  }
+}
+
 /** The engine's options of what a program gave. */
 function engineOptions(given) {
-  for (const name of MISSING) {
-    if (given[name]) throw coded(TypeError, 'WSX_ERR_UNSUPPORTED', `The option "${name}" is not supported by libwsx yet`);
-  }
+  refuse(given);
   if (given.autoPong === false) throw coded(TypeError, 'WSX_ERR_UNSUPPORTED', 'The option "autoPong" cannot be switched off: the engine answers pings');
   const options = {};
   for (const [name, largest] of Object.entries(NUMBERS)) {
@@ -106,4 +124,4 @@ function highWater(options) {
   return (options.backlogLimit || 1024 * 1024) / 2;
 }
 
-module.exports = { engineOptions, headerList, highWater };
+module.exports = { engineOptions, headerList, highWater, refuse, strings };

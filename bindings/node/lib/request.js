@@ -1,6 +1,8 @@
 'use strict';
 // An HTTP request, in the words of Node's http.IncomingMessage, read from the lines that src/request.rs writes.
 
+const { X509Certificate } = require('node:crypto');
+
 const SINGLE = new Set(['age', 'authorization', 'content-length', 'content-type', 'etag', 'expires', 'from', 'host',
   'if-modified-since', 'if-unmodified-since', 'last-modified', 'location', 'max-forwards', 'proxy-authorization', 'referer',
   'retry-after', 'server', 'user-agent']);
@@ -20,12 +22,21 @@ function headersOf(raw) {
 /** Address and port of `127.0.0.1:80`, `[::1]:80` or `unix:/path`. */
 function peerOf(text) {
   const found = /^(?:\[(.*)\]|([^:]*)):(\d+)$/.exec(text);
-  if (!found) return { remoteAddress: undefined, remotePort: undefined, remoteFamily: undefined, encrypted: false };
+  if (!found) return { remoteAddress: undefined, remotePort: undefined, remoteFamily: undefined };
   const remoteAddress = found[1] ?? found[2];
-  return { remoteAddress, remotePort: Number(found[3]), remoteFamily: found[1] === undefined ? 'IPv4' : 'IPv6', encrypted: false };
+  return { remoteAddress, remotePort: Number(found[3]), remoteFamily: found[1] === undefined ? 'IPv4' : 'IPv6' };
 }
 
-const FIRST_HEADER = 6;
+/** The connection of a request, in the words of Node's tls.TLSSocket. */
+function socketOf(request, peer) {
+  const [raw] = request.peerCertificates;
+  return {
+    ...peerOf(peer), encrypted: request.isSecure, authorized: raw !== undefined, servername: request.serverName,
+    getPeerCertificate: () => (raw === undefined ? {} : new X509Certificate(raw).toLegacyObject()),
+  };
+}
+
+const FIRST_HEADER = 7;
 
 class Request {
   #lines; #headers; #socket;
@@ -43,8 +54,16 @@ class Request {
   get query() { return new URLSearchParams(this.url.slice(this.path.length)); }
   get rawHeaders() { return this.#lines.slice(FIRST_HEADER); }
   get headers() { return this.#headers ??= headersOf(this.rawHeaders); }
-  get socket() { return this.#socket ??= peerOf(this.#lines[5]); }
+  get socket() { return this.#socket ??= socketOf(this, this.#lines[5]); }
   get connection() { return this.socket; }
+
+  /** Whether it came over TLS that ends here, rather than at a proxy. */
+  get isSecure() { return this.#tls.length !== 0; }
+  /** The name that the client asked for (SNI). */
+  get serverName() { return this.#tls[1] || undefined; }
+  /** The client's certificate, which is verified, and those of its issuers that it sent, in DER. */
+  get peerCertificates() { return this.#tls.slice(2).map((digits) => Buffer.from(digits, 'hex')); }
+  get #tls() { return this.#lines[6] === '' ? [] : this.#lines[6].split(' '); }
 }
 
 module.exports = { Request, headersOf, peerOf };

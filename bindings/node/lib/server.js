@@ -8,6 +8,7 @@ const { NOBODY, attempt, border, broadcast, bytesOf, hold, publish, release, ser
 const { coded, listenerError } = require('./errors.js');
 const { engineOptions, headerList, highWater } = require('./options.js');
 const { Request } = require('./request.js');
+const { isSecure, serverTls } = require('./tls.js');
 const { OPEN, WebSocket } = require('./websocket.js');
 
 const GOING_AWAY = 1001;
@@ -45,11 +46,13 @@ class WebSocketServer extends EventEmitter {
     }
     const native = engineOptions(given);
     if (given.path !== undefined && given.path !== null) native.path = String(given.path);
+    if (isSecure(given)) native.tls = serverTls(given);
     for (const name of ['verifyClient', 'handleProtocols', 'handleRequest']) {
       if (given[name] && typeof given[name] !== 'function') throw coded(TypeError, 'ERR_INVALID_ARG_TYPE', `The option "${name}" must be a function`);
     }
     this.options = given;
     this.path = given.path;
+    this._secured = given;             // the options that TLS was begun with last
     this.clients = given.clientTracking === false ? undefined : new Set();
     this._all = this.clients ?? new Set();
     this._handlers = handlersOf(given.handlers);
@@ -105,6 +108,16 @@ class WebSocketServer extends EventEmitter {
     const [address, port] = attempt('address', this._listener);
     if (port === undefined) return address;
     return { address, family: address.includes(':') ? 'IPv6' : 'IPv4', port: Number(port) };
+  }
+
+  /**
+   * Begins TLS anew for connections to come: with a renewed certificate, say. As in Node, of `cert`, `key` and `ca` what is
+   * not given is gone; the other options stay as they were.
+   */
+  setSecureContext(options) {
+    const given = { ...this._secured, cert: undefined, key: undefined, ca: undefined, ...options };
+    attempt('reloadTls', this._listener, serverTls(given));
+    this._secured = given;
   }
 
   // --- Sending to many
@@ -210,7 +223,7 @@ class WebSocketServer extends EventEmitter {
 
   /** Asks verifyClient; the answer where it refuses. */
   _verify(request, verifyClient) {
-    const info = { origin: request.headers.origin, secure: false, req: request };
+    const info = { origin: request.headers.origin, secure: request.isSecure, req: request };
     if (verifyClient.length < 2) return synchronous('verifyClient', verifyClient.call(this, info)) ? null : answer(401);
     let result;
     verifyClient.call(this, info, (verified, status = 401, message = undefined, headers = undefined) => {

@@ -9,6 +9,7 @@ const { closeInfo, coded } = require('./errors.js');
 const { mixIn } = require('./events.js');
 const { engineOptions, headerList, highWater } = require('./options.js');
 const { headersOf, peerOf } = require('./request.js');
+const { clientTls } = require('./tls.js');
 
 const CONNECTING = 0, OPEN = 1, CLOSING = 2, CLOSED = 3;
 const NAMES = ['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'];
@@ -295,6 +296,7 @@ class WebSocket extends EventEmitter {
     const url = urlOf(address);
     const native = engineOptions(given);
     native.subprotocols = subprotocolsOf(protocols);
+    native.tls = clientTls(given);
     native.headers = headerList(given.headers);
     if (given.origin !== undefined) native.headers.push('Origin', String(given.origin));
     const user = given.auth ?? userOf(url);

@@ -24,12 +24,12 @@ use std::rc::Rc;
 use napi::Env;
 use napi::bindgen_prelude::{Object, Uint8ArraySlice};
 use napi_derive::napi;
-use wsx_core::{Address, Connection, Error, Message, Options};
+use wsx_core::{Address, Connection, Error, Message, Options, Tls};
 
 use crate::engine::Engine;
 use crate::handler::Events;
 use crate::listeners::Listening;
-use crate::options::DoorOptions;
+use crate::options::{DoorOptions, DoorTls};
 
 /// What a call answers: errors have a code.
 type Result<T> = std::result::Result<T, napi::Error<String>>;
@@ -116,6 +116,12 @@ impl Border {
             Address::Tcp(address) => vec![address.ip().to_string(), address.port().to_string()],
             Address::Unix(path) => vec![path.unwrap_or_default().display().to_string()],
         })
+    }
+
+    /// Begins TLS anew with other choices.
+    #[napi]
+    pub fn reload_tls(&self, listener: u32, tls: DoorTls) -> Result<()> {
+        self.engine.listener(listener).and_then(|listener| listener.reload_tls(&Tls::from(tls))).map_err(error)
     }
 
     #[napi]

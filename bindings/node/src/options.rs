@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
-use wsx_core::{BacklogPolicy, Compression, Options, Origins};
+use wsx_core::{BacklogPolicy, Certificate, ClientAuth, Compression, Options, Origins, Pem, Tls};
 
 /// The options of a listener or a client connection, each optional. The facade has checked that numbers are whole and
 /// in range; timeouts are milliseconds.
@@ -54,6 +55,8 @@ pub struct DoorOptions {
     pub headers: Option<Vec<String>>,
     /// permessage-deflate.
     pub compression: Option<DoorCompression>,
+    /// TLS.
+    pub tls: Option<DoorTls>,
 }
 
 /// The choices for permessage-deflate, each optional and checked as those above.
@@ -72,6 +75,24 @@ pub struct DoorCompression {
     pub server_max_window_bits: Option<u32>,
     /// The client's window, 9 to 15.
     pub client_max_window_bits: Option<u32>,
+}
+
+/// The choices for TLS. Texts in PEM are bytes.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+pub struct DoorTls {
+    /// Chain, key, chain, key.
+    pub certificates: Vec<Uint8Array>,
+    /// The issuers to trust.
+    pub ca: Option<Uint8Array>,
+    /// `optional` or `required`: a server asks clients for a certificate.
+    pub client_auth: Option<String>,
+    /// The name to find in a server's certificate.
+    pub server_name: Option<String>,
+    /// Protocols, in order of preference.
+    pub alpn: Option<Vec<String>>,
+    /// A client takes any certificate.
+    pub danger_accept_invalid_certificates: Option<bool>,
 }
 
 fn set<T, U>(field: &mut T, value: Option<U>, convert: impl FnOnce(U) -> T) {
@@ -119,6 +140,7 @@ impl From<DoorOptions> for Options {
             list.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
         });
         options.compression = from.compression.map(Compression::from);
+        options.tls = from.tls.map(Tls::from);
         options
     }
 }
@@ -133,5 +155,26 @@ impl From<DoorCompression> for Compression {
         set(&mut compression.server_max_window_bits, from.server_max_window_bits, |bits| bits as u8);
         set(&mut compression.client_max_window_bits, from.client_max_window_bits, |bits| bits as u8);
         compression
+    }
+}
+
+fn pem(text: &Uint8Array) -> Pem {
+    Pem::Bytes(text.to_vec())
+}
+
+impl From<DoorTls> for Tls {
+    fn from(from: DoorTls) -> Self {
+        let mut tls = Self::default();
+        let pairs = from.certificates.chunks_exact(2);
+        tls.certificates = pairs.map(|pair| Certificate { chain: pem(&pair[0]), key: pem(&pair[1]) }).collect();
+        tls.ca = from.ca.as_ref().map(pem);
+        set(&mut tls.client_auth, from.client_auth, |choice| match choice.as_str() {
+            "optional" => ClientAuth::Optional,
+            _ => ClientAuth::Required,
+        });
+        tls.server_name = from.server_name;
+        set(&mut tls.alpn, from.alpn, |names| names);
+        set(&mut tls.danger_accept_invalid_certificates, from.danger_accept_invalid_certificates, |switch| switch);
+        tls
     }
 }

@@ -1,7 +1,8 @@
 //! Requests as JavaScript gets them, and its answers.
 //!
 //! A request is lines of bytes: subprotocol and extensions (where they are known), `1` or `0` for an opening handshake,
-//! method, target, peer, then name and value of each header. None of them can contain a line break.
+//! method, target, peer, TLS, then name and value of each header. None of them can contain a line break. TLS is words: none
+//! for a plain request, else `tls`, the name that was asked for, and each certificate in hexadecimal digits.
 
 use napi_derive::napi;
 use wsx_core::{Headers, Request, Response};
@@ -35,8 +36,23 @@ pub fn lines(request: &Request<'_>, agreed: Vec<u8>) -> Vec<u8> {
     }
     out.push(b'\n');
     out.extend(request.peer().to_string().as_bytes());
+    out.push(b'\n');
+    write_tls(&mut out, request);
     write_headers(&mut out, request.headers());
     out
+}
+
+fn write_tls(out: &mut Vec<u8>, request: &Request<'_>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    if !request.is_secure() {
+        return;
+    }
+    out.extend(b"tls ");
+    out.extend(request.server_name().unwrap_or_default().as_bytes());
+    for certificate in request.peer_certificates() {
+        out.push(b' ');
+        out.extend(certificate.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| DIGITS[usize::from(digit)]));
+    }
 }
 
 /// What JavaScript answers to a request.

@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
-import { folder, inLine, limit, open } from "./support.mjs";
+import { certified, failed, folder, inLine, limit, open, pem } from "./support.mjs";
 import { WebSocket } from "../index.mjs";
 
 const root = join(folder, "../..");
@@ -25,7 +25,7 @@ async function start(t, name, ...options) {
     const [status] = await once(child, "close");
     return { status, output };
   };
-  return { line: output, url: `ws${output.trim().replace(/^listening on \w+/, "")}`, end };
+  return { line: output, url: output.trim().replace(/^listening on (http|ws)/, "ws"), end };
 }
 
 for (const signal of ["SIGINT", "SIGTERM"]) {
@@ -51,6 +51,18 @@ test("echo.mjs --broadcast sends to everybody else, and --host takes IPv6", limi
   assert.equal(await bob.receive(), "from Ann");
   bob.send("from Bob");
   assert.equal(await ann.receive(), "from Bob");
+  assert.equal((await echo.end("SIGTERM")).status, 0);
+});
+
+test("echo.mjs --compression agrees to it, and with --tls-cert, --tls-key and --tls-ca it speaks TLS", limit, async (t) => {
+  const file = (name) => join("build/certificates", `${name}.pem`);
+  const echo = await start(t, "echo.mjs", "--compression", "--tls-cert", file("server"), "--tls-key", file("server-key"), "--tls-ca", file("ca"));
+  assert.match(echo.line, /^listening on wss:\/\/127\.0\.0\.1:\d+\n$/);
+  const socket = await open(echo.url, [], { perMessageDeflate: true, ca: pem("ca"), ...certified("client") });
+  assert.equal(socket.extensions, "permessage-deflate");
+  socket.send("x".repeat(10_000));
+  assert.equal(await socket.receive(), "x".repeat(10_000));
+  assert.equal((await failed(new WebSocket(echo.url, { ca: pem("ca") }))).error.stage, "tls");
   assert.equal((await echo.end("SIGTERM")).status, 0);
 });
 

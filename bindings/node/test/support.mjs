@@ -2,6 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -12,11 +13,24 @@ export const folder = join(dirname(fileURLToPath(import.meta.url)), "..");
 export const door = pathToFileURL(join(folder, "index.mjs")).href;
 export const limit = { timeout: 30_000 };
 
+/** A text in PEM that the tests of all languages share: see tests/certificates/main.rs for the names. */
+export function pem(name) {
+  const file = join(folder, "../../build/certificates", `${name}.pem`);
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    throw new Error(`${file} is missing: "make build/certificates/ca.pem" in the root of the tree makes it`, { cause: error });
+  }
+}
+
+/** A certificate with its key, as options. */
+export const certified = (name) => ({ cert: pem(name), key: pem(`${name}-key`) });
+
 /** A server that listens; closed, with its connections, after the test. */
 export async function serve(t, options = {}) {
   const server = new WebSocketServer({ host: "127.0.0.1", port: 0, ...options });
   await once(server, "listening");
-  server.url = `ws://127.0.0.1:${server.address().port}/`;
+  server.url = `${options.cert ? "wss" : "ws"}://127.0.0.1:${server.address().port}/`;
   t.after(() => new Promise((resolve) => {
     server.close({ timeout: 100 }, resolve);
   }));

@@ -308,13 +308,6 @@ test("what cannot be a URL or a subprotocol is a SyntaxError", limit, () => {
   }
 });
 
-test("wss:// to a server without TLS is told as such", limit, async (t) => {
-  const { port } = (await serve(t)).address();
-  const { error } = await failed(new WebSocket(`wss://127.0.0.1:${port}`));
-  assert.match(error.message, /not TLS/);
-  assert.equal(error.stage, "tls");
-});
-
 test("the request has the headers, the origin and the user that the client was given", limit, async (t) => {
   const server = await serve(t, { origins: "any" });
   const connection = accepted(server);

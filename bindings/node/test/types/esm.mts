@@ -9,6 +9,8 @@ server.on("connection", (socket, request) => {
   is<WebSocket>(socket);
   is<string | undefined>(request.headers.cookie);
   is<string | undefined>(request.socket.remoteAddress);
+  is<[boolean, string | undefined, Buffer | undefined]>([request.isSecure, request.serverName, request.peerCertificates[0]]);
+  is<string | string[] | undefined>(request.socket.getPeerCertificate().subject?.CN);
   socket.on("message", (data, isBinary) => {
     is<Buffer | ArrayBuffer | Blob>(data);
     is<boolean>(socket.send(data as Buffer, { binary: isBinary }, (error) => is<Error | undefined>(error)));
@@ -37,6 +39,13 @@ new WebSocketServer({
 });
 new WebSocketServer({ port: 0, verifyClient: (_info, callback) => callback(false, 403, "no", { "X-Why": "no" }) });
 new WebSocketServer({ port: 0, perMessageDeflate: { threshold: 0, clientMaxWindowBits: 10, zlibDeflateOptions: { level: 1 } } });
+new WebSocketServer({ port: 0, cert: "", key: Buffer.alloc(0), ca: [new Uint8Array(0)], requestCert: true, rejectUnauthorized: false, ALPNProtocols: ["chat"] });
+server.setSecureContext({ cert: [""], key: [""] });
+new WebSocket("wss://localhost", { ca: "", servername: "localhost", rejectUnauthorized: true });
+// @ts-expect-error a server asks for no name
+new WebSocketServer({ port: 0, servername: "localhost" });
+// @ts-expect-error not there
+new WebSocketServer({ port: 0, pfx: Buffer.alloc(0) });
 // @ts-expect-error a number
 new WebSocketServer({ port: 0, perMessageDeflate: { serverMaxWindowBits: "15" } });
 // @ts-expect-error not a policy
