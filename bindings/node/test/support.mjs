@@ -13,7 +13,7 @@ export const folder = join(dirname(fileURLToPath(import.meta.url)), "..");
 export const door = pathToFileURL(join(folder, "index.mjs")).href;
 export const limit = { timeout: 30_000 };
 
-/** A text in PEM that the tests of all languages share: see tests/certificates/main.rs for the names. */
+/** A text in PEM that the tests of all languages share: see tests/certificates for the names. */
 export function pem(name) {
   const file = join(folder, "../../build/certificates", `${name}.pem`);
   try {
