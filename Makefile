@@ -137,8 +137,7 @@ test-rust:
 	cargo test -p wsx-core --no-default-features --test client
 	cargo test --locked --manifest-path bench/Cargo.toml -p wsx-load
 
-test-c: build
-	@$(need) openssl
+test-c: build build/certificates/ca.pem
 	@[ -n "$(c_tests)" ] || { echo "libwsx: tests/c holds no tests." >&2; exit 1; }
 	@for test in $(c_tests); do echo "$$test"; "$$test"; done
 
@@ -200,8 +199,8 @@ build/venv/bench: bench/requirements.txt build/venv/ready
 	build/venv/bin/python -m pip install -q --disable-pip-version-check -r $<
 	@touch $@
 
-memcheck: build $(asan) ## the C tests under valgrind (Debian: valgrind) and AddressSanitizer
-	@$(need) valgrind openssl
+memcheck: build build/certificates/ca.pem $(asan) ## the C tests under valgrind (Debian: valgrind) and AddressSanitizer
+	@$(need) valgrind
 	@for test in $(c_tests); do echo "valgrind $$test"; valgrind -q --error-exitcode=1 --leak-check=full \
 	  --errors-for-leak-kinds=definite,possible --suppressions=tests/c/valgrind.supp "$$test"; done
 	@for test in $(asan); do echo "$$test"; "$$test"; done

@@ -1,30 +1,13 @@
 /* TLS: certificates from files and from memory, whom both sides trust, what a request tells, a reload. */
 #include "test.h"
 
-/* A certificate for 127.0.0.1 and localhost that signs itself, made while the test runs. */
-struct certificate {
-    char chain[64], key[64];
-};
-
-static char folder[] = "/tmp/wsx-tls-XXXXXX";
-
-static struct certificate issue(const char *name)
-{
-    char command[1024];
-    struct certificate made;
-    snprintf(made.chain, sizeof made.chain, "%s/%s.pem", folder, name);
-    snprintf(made.key, sizeof made.key, "%s/%s.key", folder, name);
-    snprintf(command, sizeof command,
-             "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=%s"
-             " -addext subjectAltName=IP:127.0.0.1,DNS:localhost -addext basicConstraints=critical,CA:FALSE"
-             " -keyout %s -out %s 2>/dev/null",
-             name, made.key, made.chain);
-    if (system(command) != 0) {
-        fprintf(stderr, "openssl is missing, or cannot make a certificate\n");
-        exit(EXIT_FAILURE);
-    }
-    return made;
-}
+/* The tests' certificates (tests/certificates): who is shown, by which key, and who has signed it. */
+#define CERTIFICATES "build/certificates/"
+static const struct certificate {
+    const char *chain, *key, *issuer;
+} one = {CERTIFICATES "server.pem", CERTIFICATES "server-key.pem", CERTIFICATES "ca.pem"},
+  other = {CERTIFICATES "foreign.pem", CERTIFICATES "foreign-key.pem", CERTIFICATES "foreign-ca.pem"},
+  ann = {CERTIFICATES "client.pem", CERTIFICATES "client-key.pem", CERTIFICATES "ca.pem"};
 
 /* The contents of a file, to be freed. */
 static char *contents(const char *path, size_t *length)
@@ -87,10 +70,10 @@ static wsx_options *with_certificate(const struct certificate *certificate)
     return options;
 }
 
-static wsx_options *trusting(const struct certificate *issuer)
+static wsx_options *trusting(const struct certificate *issued)
 {
     wsx_options *options = wsx_options_new();
-    check(wsx_options_set_tls_ca(options, issuer->chain) == WSX_OK);
+    check(wsx_options_set_tls_ca(options, issued->issuer) == WSX_OK);
     return options;
 }
 
@@ -117,7 +100,6 @@ static void end(struct server *server)
 
 static void messages(void)
 {
-    struct certificate one = issue("one");
     struct server server;
     struct ear client;
     serve(&server, with_certificate(&one));
@@ -135,18 +117,20 @@ static void messages(void)
 
 static void from_memory(void)
 {
-    struct certificate one = issue("one");
     struct server server;
     struct ear client;
-    size_t chain_length, key_length;
+    size_t chain_length, key_length, issuer_length;
     char *chain = contents(one.chain, &chain_length), *key = contents(one.key, &key_length);
+    char *issuer = contents(one.issuer, &issuer_length);
     wsx_options *options = wsx_options_new(), *trust = wsx_options_new();
     check(wsx_options_add_tls_certificate_pem(options, chain, chain_length, key, key_length) == WSX_OK);
-    check(wsx_options_set_tls_ca_pem(trust, chain, chain_length) == WSX_OK);
+    check(wsx_options_set_tls_ca_pem(trust, issuer, issuer_length) == WSX_OK);
     memset(chain, 0, chain_length);
     memset(key, 0, key_length);
+    memset(issuer, 0, issuer_length);
     free(chain);
     free(key);
+    free(issuer);
     serve(&server, options);
     visit(&server, "127.0.0.1", trust, &client);
     /* An address is no name to ask for. */
@@ -156,7 +140,6 @@ static void from_memory(void)
 
 static void refused_with_the_reason(void)
 {
-    struct certificate one = issue("one"), other = issue("other");
     struct server server;
     struct ear client;
     serve(&server, with_certificate(&one));
@@ -176,11 +159,10 @@ static void refused_with_the_reason(void)
 
 static void certificates_of_clients(void)
 {
-    struct certificate one = issue("one"), ann = issue("ann");
     struct server server;
     struct ear client;
     wsx_options *options = with_certificate(&one);
-    check(wsx_options_set_tls_ca(options, ann.chain) == WSX_OK);
+    check(wsx_options_set_tls_ca(options, ann.issuer) == WSX_OK);
     check(wsx_options_set_tls_client_auth(options, WSX_CLIENT_AUTH_REQUIRED) == WSX_OK);
     serve(&server, options);
     wsx_options *known = trusting(&one);
@@ -194,7 +176,6 @@ static void certificates_of_clients(void)
 
 static void reloaded(void)
 {
-    struct certificate one = issue("one"), other = issue("other");
     struct server server;
     struct ear old, renewed, refused;
     serve(&server, with_certificate(&one));
@@ -220,7 +201,6 @@ static void reloaded(void)
 
 static void wrong_choices(void)
 {
-    struct certificate one = issue("one"), other = issue("other");
     struct ear ear = {0};
     wsx_loop *loop = new_loop();
     wsx_callbacks callbacks = hearing();
@@ -244,17 +224,8 @@ static void wrong_choices(void)
     wsx_loop_free(loop);
 }
 
-static void remove_folder(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    if (system(command) != 0) fprintf(stderr, "cannot remove %s\n", folder);
-}
-
 int main(void)
 {
-    check(mkdtemp(folder) != NULL);
-    atexit(remove_folder);
     printf("TLS\n");
     test("messages go over TLS, and the end is clean", messages);
     test("certificates are taken from memory, and copied", from_memory);
