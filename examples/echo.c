@@ -1,8 +1,8 @@
 /*
  * An echo server: text comes back as text, binary as binary. With --broadcast a message goes to everybody else instead.
  *
- *     echo [--host HOST] [--port PORT] [--broadcast] [--compression] [--max-message BYTES] [--max-fragments N]
- *          [--origin any] [--threads N] [--busy-poll MICROSECONDS] [--tls-cert FILE --tls-key FILE [--tls-ca FILE]]
+ *     echo [--host HOST] [--port PORT] [--broadcast] [--compression [--context-takeover]] [--max-message BYTES]
+ *          [--max-fragments N] [--origin any] [--threads N] [--busy-poll MICROSECONDS] [--tls-cert FILE --tls-key FILE [--tls-ca FILE]]
  *
  * With a certificate and its key, in PEM, it speaks TLS; with --tls-ca clients must show a certificate of these issuers.
  * It pauses a peer that does not read its echoes, and ends in order on SIGINT and SIGTERM.
@@ -53,8 +53,8 @@ static void *end_on_signal(void *loop)
 static void usage(const char *what, const char *argument)
 {
     fprintf(stderr, "echo: %s%s\n"
-            "usage: echo [--host HOST] [--port PORT] [--broadcast] [--compression] [--max-message BYTES]"
-            " [--max-fragments N] [--origin any] [--threads N] [--busy-poll MICROSECONDS]"
+            "usage: echo [--host HOST] [--port PORT] [--broadcast] [--compression [--context-takeover]]"
+            " [--max-message BYTES] [--max-fragments N] [--origin any] [--threads N] [--busy-poll MICROSECONDS]"
             " [--tls-cert FILE --tls-key FILE [--tls-ca FILE]]\n",
             what, argument);
     exit(USAGE);
@@ -95,6 +95,11 @@ int main(int argc, char **argv)
         }
         if (strcmp(option, "--compression") == 0) {
             wsx_options_set_compression(options, 1);
+            continue;
+        }
+        if (strcmp(option, "--context-takeover") == 0) {
+            wsx_options_set_compression_server_no_context_takeover(options, 0);
+            wsx_options_set_compression_client_no_context_takeover(options, 0);
             continue;
         }
         const char *value = argv[++i];

@@ -2,8 +2,8 @@
 //! instead.
 //!
 //! ```text
-//! echo [--host HOST] [--port PORT] [--broadcast] [--compression] [--max-message BYTES] [--max-fragments N]
-//!      [--origin any] [--threads N] [--busy-poll MICROSECONDS] [--tls-cert FILE --tls-key FILE [--tls-ca FILE]]
+//! echo [--host HOST] [--port PORT] [--broadcast] [--compression [--context-takeover]] [--max-message BYTES]
+//!      [--max-fragments N] [--origin any] [--threads N] [--busy-poll MICROSECONDS] [--tls-cert FILE --tls-key FILE [--tls-ca FILE]]
 //! ```
 //!
 //! With a certificate and its key, in PEM, it speaks TLS; with `--tls-ca` clients must show a certificate of these issuers.
@@ -47,6 +47,7 @@ impl Handler for Broadcast {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (mut compresses, mut compression) = (false, Compression::default());
     let (mut host, mut port, mut broadcast) = ("127.0.0.1".to_owned(), 9001, false);
     let mut options = Options::default();
     options.backlog_policy = BacklogPolicy::Pause;
@@ -57,7 +58,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut value = || arguments.next().ok_or(format!("{option} needs a value"));
         match option.as_str() {
             "--broadcast" => broadcast = true,
-            "--compression" => options.compression = Some(Compression::default()),
+            "--compression" => compresses = true,
+            "--context-takeover" => {
+                compression.server_no_context_takeover = false;
+                compression.client_no_context_takeover = false;
+            }
             "--host" => host = value()?,
             "--port" => port = value()?.parse::<u16>()?,
             "--max-message" => options.max_message = value()?.parse()?,
@@ -71,6 +76,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             _ => return Err(format!("unknown option {option}").into()),
         }
     }
+    options.compression = compresses.then_some(compression);
     let scheme = match (tls_cert, tls_key, tls_ca) {
         (None, None, None) => "ws",
         (Some(cert), Some(key), ca) => {

@@ -461,6 +461,26 @@ fn limits_of_messages_hold_over_tls() {
 }
 
 #[test]
+fn after_a_failure_the_servers_side_stays_open_until_the_close_is_answered() {
+    // With asyncio's TLS a client cannot answer any more once the server has said that it will send no more.
+    let authority = Authority::new("A");
+    let mut options = authority.local().server();
+    options.close_timeout = DEADLINE;
+    let server = Server::start(&options, Script::new());
+    let mut peer = authority.open(server.address());
+    peer.write(&support::frame_header(BINARY | 0x80, 2 * 1024 * 1024, Some(support::MASK)));
+    peer.expect_close(1009);
+    peer.write(&[0; 10_000]);
+    peer.stream.sock.set_read_timeout(Some(SHORT)).unwrap();
+    let silence = peer.stream.read(&mut [0]).unwrap_err();
+    assert_eq!(silence.kind(), std::io::ErrorKind::WouldBlock);
+    peer.stream.sock.set_read_timeout(Some(DEADLINE)).unwrap();
+    peer.send_close(Some(1009), "");
+    peer.expect_end();
+    assert_eq!(server.events.closed().code, 1009);
+}
+
+#[test]
 fn a_connection_that_is_full_is_told_so_over_tls() {
     let authority = Authority::new("A");
     let mut options = authority.local().server();

@@ -56,7 +56,10 @@ const certificates = join(root, "build", "certificates");
 const tls = ["--tls-cert", join(certificates, "server.pem"), "--tls-key", join(certificates, "server-key.pem")];
 
 /** The server's options for each way that bytes travel. */
-export const ways = { "ws": [], "ws, compressed": ["--compression"], "wss": tls, "wss, compressed": [...tls, "--compression"] };
+export const ways = {
+  "ws": [], "ws, compressed": ["--compression"], "ws, compressed in contexts": ["--compression", "--context-takeover"],
+  "wss": tls, "wss, compressed": [...tls, "--compression"],
+};
 
 /** What clients trust. */
 export const ca = () => readFileSync(join(certificates, "ca.pem"));

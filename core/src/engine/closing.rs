@@ -11,7 +11,7 @@ use crate::close::{self, Side};
 use crate::error::{Error, Failure, FailureKind, Result, Stage};
 use crate::event::{Connection, ReadyState};
 use crate::protocol::connection::{check_close, fit_reason};
-use crate::protocol::frame::Role;
+use crate::protocol::frame::{Role, ends_with_close};
 use crate::protocol::http::LAST_CHUNK;
 
 impl Ending {
@@ -199,9 +199,23 @@ impl State {
         }
     }
 
+    /// Something came for a connection that is ending: only an answer to our Close is of use, where we wait for it.
+    pub(super) fn heard_while_ending(&mut self, slot: u32, bytes: &[u8]) {
+        if let Some(record) = self.connections.get_mut(slot)
+            && record.holds_its_side()
+            && ends_with_close(bytes, record.protocol.role())
+        {
+            record.quick = true;
+            self.touch(slot);
+        }
+    }
+
     /// Everything that an ending connection had to write is written.
     pub(super) fn ending_is_written(&mut self, slot: u32) {
         let Some(record) = self.connections.get_mut(slot) else { return };
+        if record.holds_its_side() {
+            return;
+        }
         if record.quick || record.peer_ended {
             self.finish(slot);
         } else if let Some(transport) = &record.transport {

@@ -34,8 +34,9 @@ pub(super) fn receive(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, 
             drop(state);
             opening::receive_response(cell, slot, bytes);
         }
+        Phase::Ending => state.heard_while_ending(slot, bytes),
         // Nothing a peer may still send is of use.
-        Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Stream | Phase::Ending | Phase::Dead => {}
+        Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Stream | Phase::Dead => {}
     }
 }
 

@@ -156,6 +156,15 @@ impl Record {
         !(self.paused || self.held) || self.phase != Phase::WebSocket || self.protocol.state() != ReadyState::Open
     }
 
+    /// Whether our side is kept open though all is written: over TLS, after a Close that tells of a failure. Programs whose
+    /// TLS cannot be closed by one side alone (asyncio's) would lose the Close with the other side, or answer in vain.
+    pub(super) fn holds_its_side(&self) -> bool {
+        let is_plain = self.transport.as_ref().is_none_or(Transport::is_plain);
+        self.phase == Phase::Ending
+            && !(is_plain || self.quick || self.peer_ended)
+            && self.protocol.state() == ReadyState::Closing
+    }
+
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked_at != 0
     }

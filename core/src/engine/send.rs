@@ -365,6 +365,7 @@ impl State {
             if record.phase == Phase::Dialing {
                 return;
             }
+            let is_last = record.phase == Phase::Ending && !record.holds_its_side();
             let Some(transport) = record.transport.as_mut() else { return };
             if !record.outbox.is_empty() {
                 match record.outbox.write(transport, &mut self.spares) {
@@ -379,7 +380,6 @@ impl State {
                     self.answer_ping(slot, &pong);
                     continue;
                 }
-                let is_last = record.phase == Phase::Ending;
                 match transport.flush(is_last) {
                     Ok(true) if record.pressed || is_last => return self.drained(slot),
                     Ok(true) => return,

@@ -214,6 +214,16 @@ fn violation(message: impl Into<std::borrow::Cow<'static, str>>) -> Violation {
     Violation::protocol(close::PROTOCOL_ERROR, message)
 }
 
+/// Whether the last of these bytes look like a whole Close from the peer. For where frames are not followed any more, so
+/// it may be a payload that happens to look so.
+pub fn ends_with_close(bytes: &[u8], role: Role) -> bool {
+    let (mask_bit, header) = if role == Role::Server { (0x80, SHORT_HEADER) } else { (0, 2) };
+    (0..=MAX_CONTROL_PAYLOAD).any(|length| {
+        let begin = bytes.len().checked_sub(header + length);
+        begin.is_some_and(|begin| bytes[begin..].starts_with(&[0x88, mask_bit | length as u8]))
+    })
+}
+
 /// Writes a header into an array, for a vectored write, and returns the array and how much of it is used.
 pub fn encode_header(opcode: OpCode, fin: bool, length: usize, mask: Option<[u8; 4]>) -> ([u8; MAX_HEADER], usize) {
     let mut header = [0; MAX_HEADER];
@@ -393,6 +403,16 @@ mod tests {
         assert_eq!(kinds, [(OpCode::Text, false), (OpCode::Binary, true), (OpCode::Ping, false)]);
         assert_eq!(found[1].2[found[1].1..], [7; 300]);
         assert_eq!(found.iter().map(|(.., frame)| frame.len()).sum::<usize>(), end);
+    }
+
+    #[test]
+    fn a_close_is_seen_at_the_end_of_what_is_not_followed() {
+        assert!(ends_with_close(b"\x88\x82abcd\x03\xe8", Role::Server));
+        assert!(ends_with_close(b"rest of a payload\x88\x80abcd", Role::Server));
+        assert!(ends_with_close(b"\x88\x02\x03\xe8", Role::Client));
+        assert!(!ends_with_close(b"\x88\x02\x03\xe8", Role::Server));
+        assert!(!ends_with_close(b"\x88\x82abcd\x03\xe8 and more", Role::Server));
+        assert!(!ends_with_close(b"\x88", Role::Client) && !ends_with_close(b"", Role::Server));
     }
 
     #[test]

@@ -166,7 +166,7 @@ pub fn check_answer(
     }
     let granted = Parameters::read(answer, false).map_err(|what| format!("agrees to {NAME} with {what}"))?;
     if offered.server_no_context_takeover && !granted.server_no_context_takeover {
-        return Err("does not grant server_no_context_takeover, which was asked for".into());
+        return Err("does not grant server_no_context_takeover: unset that option to keep a context for it".into());
     }
     let asked = offered.server_max_window_bits;
     if asked < MAX_BITS && granted.server_bits.is_none_or(|bits| bits > asked) {
