@@ -127,7 +127,7 @@ def test_the_limit_counts_what_a_message_inflates_to(turns):
     turns.until_heard("failed", "limit")
 
 
-@pytest.mark.parametrize(("compression", "error", "text"), [
+NO_CHOICES = [
     ("gzip", ValueError, "compression: None, 'deflate' or a wsx.Deflate, not 'gzip'"),
     (True, TypeError, "compression: None, 'deflate' or a wsx.Deflate, not bool"),
     (wsx.Deflate, TypeError, "compression: None, 'deflate' or a wsx.Deflate, not type"),
@@ -139,7 +139,10 @@ def test_the_limit_counts_what_a_message_inflates_to(turns):
     (wsx.Deflate(client_no_context_takeover=2), TypeError, "compression: client_no_context_takeover: "),
     (wsx.Deflate(server_max_window_bits=8), ValueError, "server_max_window_bits is 9 to 15, not 8"),
     (wsx.Deflate(client_max_window_bits=16), ValueError, "client_max_window_bits is 9 to 15, not 16"),
-], ids=str)
+]
+
+
+@pytest.mark.parametrize(("compression", "error", "text"), NO_CHOICES, ids=[text for *_, text in NO_CHOICES])
 def test_what_is_no_choice_is_named(turns, compression, error, text):
     for call in (lambda: turns.loop.listen("127.0.0.1:0", compression=compression),
                  lambda: turns.loop.connect("ws://127.0.0.1:1/", compression=compression)):

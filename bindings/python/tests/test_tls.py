@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 import websockets
-from conftest import CERTIFICATES, ROOT, SERVING, TRUSTING, Program, own, their_client
+from conftest import CERTIFICATES, SERVING, TRUSTING, Program, own, their_client
 
 import wsx
 
@@ -275,7 +275,7 @@ SERVER_PEM = (CERTIFICATES / "server.pem").read_bytes()
 SERVER_KEY = (CERTIFICATES / "server-key.pem").read_bytes()
 
 
-@pytest.mark.parametrize(("choices", "error", "text"), [
+BAD_CHOICES = [
     ({"cert": "nowhere.pem", "key": "nowhere.pem"}, FileNotFoundError, "cannot read the file nowhere.pem"),
     ({"cert": b"nothing", "key": SERVER_KEY}, ValueError, "the text given holds no certificate in PEM"),
     ({"cert": SERVER_PEM, "key": b"nothing"}, ValueError, "the text given holds no private key in PEM"),
@@ -294,7 +294,10 @@ SERVER_KEY = (CERTIFICATES / "server-key.pem").read_bytes()
     ({**own("server"), "alpn": "h2"}, TypeError, "ssl: alpn: a list of str"),
     ({**own("server"), "alpn": [""]}, ValueError, "ALPN takes 1 to 255"),
     ({"server_name": 5, **own("server")}, TypeError, "ssl: server_name: "),
-], ids=str)
+]
+
+
+@pytest.mark.parametrize(("choices", "error", "text"), BAD_CHOICES, ids=[text for *_, text in BAD_CHOICES])
 def test_bad_choices_are_raised_at_once(turns, choices, error, text):
     tls = wsx.TLS(**choices)
     with pytest.raises(error) as raised:
