@@ -31,13 +31,13 @@ function shared({ cert, key, ca, ALPNProtocols }) {
 
 /** Whether a server is to speak TLS. */
 function isSecure({ cert, key, ca, requestCert, ALPNProtocols }) {
-  return [cert, key, ca, requestCert, ALPNProtocols].some(isGiven);
+  return Boolean(requestCert) || [cert, key, ca, ALPNProtocols].some(isGiven);
 }
 
 /** What a server that speaks TLS is given. */
 function serverTls(given) {
   refuse(given);
-  const tls = shared(given), asks = isGiven(given.requestCert);
+  const tls = shared(given), asks = Boolean(given.requestCert);
   if (tls.certificates.length === 0) throw invalid('A server that speaks TLS needs the options "cert" and "key"');
   if (asks && tls.ca === undefined) throw invalid('The option "requestCert" needs "ca": the issuers of the certificates that clients may show');
   if (tls.ca !== undefined && !asks) {
