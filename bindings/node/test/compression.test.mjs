@@ -237,7 +237,7 @@ test("options of perMessageDeflate that cannot be are refused at once, on both s
     [{ zlibDeflateOptions: { level: 0 } }, { name: "RangeError", message: /zlibDeflateOptions.level" must be an integer from 1 to 9/ }],
     [{ zlibInflateOptions: { dictionary: Buffer.from("a") } }, { code: "WSX_ERR_UNSUPPORTED", message: /dictionary/ }],
   ]) {
-    assert.throws(() => new WebSocketServer({ port: 0, perMessageDeflate }), refusal);
+    assert.throws(() => new WebSocketServer({ port: 0, perMessageDeflate }).unref(), refusal);
     assert.throws(() => new WebSocket("ws://127.0.0.1:1", { perMessageDeflate }), refusal);
   }
 });

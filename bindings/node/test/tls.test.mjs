@@ -56,7 +56,7 @@ async function echoes(socket) {
 }
 
 /** What goes wrong at once, in the constructor. */
-const refused = (options, refusal) => assert.throws(() => new WebSocketServer({ host: "127.0.0.1", port: 0, ...options }), refusal);
+const refused = (options, refusal) => assert.throws(() => new WebSocketServer({ host: "127.0.0.1", port: 0, ...options }).unref(), refusal);
 
 test("ws as client: messages over TLS, and a request that says so", limit, async (t) => {
   const asked = [];
