@@ -76,7 +76,7 @@ test("ws as client: messages over TLS, and a request that says so", limit, async
 });
 
 test("a plain request is not secure", limit, async (t) => {
-  const server = await serve(t, { verifyClient: ({ secure }) => secure === false });
+  const server = await serve(t, { verifyClient: ({ secure }) => secure === false, requestCert: 0, ca: undefined, cert: null });
   const connection = accepted(server);
   await open(server.url);
   const { request } = await connection;
