@@ -134,7 +134,7 @@ test: test-rust test-c test-python test-node test-promises ## all tests in all f
 test-rust:
 	@$(need) cargo
 	cargo test --workspace
-	cargo test -p wsx-core --no-default-features --test client
+	cargo test -q -p wsx-core --no-default-features
 	cargo test --locked --manifest-path bench/Cargo.toml -p wsx-load
 
 test-c: build build/certificates/ca.pem
@@ -213,6 +213,7 @@ lint-rust:
 	@$(need) cargo rustfmt clippy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p wsx-core -p libwsx --no-default-features --all-targets -- -D warnings
 	cargo test -q -p wsx-core --test layering
 
 lint-bench:

@@ -249,6 +249,7 @@ fn each_side_compresses_and_remembers_as_agreed() {
     assert_eq!((sending.window_bits, sending.keeps_context), (10, false));
 }
 
+#[cfg(feature = "deflate")]
 #[test]
 fn options_out_of_range_are_refused() {
     let default = Compression::default;
