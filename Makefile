@@ -155,11 +155,11 @@ test-node: build build/certificates/ca.pem door-node tests/node/node_modules/.pa
 	cd tests/node && node --test --test-reporter=spec
 	cd bindings/node && npm test
 
-test-promises: library build/promises/c door-python door-node ## one table of promises, kept by all four doors
+test-promises: library build/promises/c build/certificates/ca.pem door-python door-node ## one table of promises, kept by all four doors
 	cargo build -q --example promises
 	$(pytest) tests/promises --doors c,rust,python,asyncio,node
 
-build/promises/c: tests/promises/actor.c tests/promises/actor.h $(header) build/libwsx.a
+build/promises/c: tests/promises/actor.c $(wildcard tests/promises/*.h) $(header) build/libwsx.a
 	@mkdir -p $(@D)
 	$(static)
 

@@ -3,13 +3,14 @@
 //! ```text
 //! cargo run --example certificates -- DIR
 //!
-//! ca.pem                        signs all but the last two; what clients are told to trust
+//! ca.pem                        signs all but the last three; what clients are told to trust
 //! server.pem  server-key.pem    localhost, 127.0.0.1, ::1
 //! renewed.pem renewed-key.pem   the same names, for a reload
 //! second.pem  second-key.pem    second.example and *.wild.example, for a choice by name (SNI)
 //! client.pem  client-key.pem    "a client", for servers that ask for one
 //! expired.pem expired-key.pem   localhost, until 2020
 //! foreign.pem foreign-key.pem   localhost, of an issuer that nobody trusts: foreign-ca.pem
+//! stranger.pem stranger-key.pem "a stranger", a client of that issuer
 //! ```
 //!
 //! Each `NAME.pem` but those of the issuers is a chain of one certificate, each `NAME-key.pem` its private key.
@@ -37,7 +38,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     leaf(folder, &ca, "client", &[])?;
     leaf(folder, &ca, "expired", LOCAL)?;
     let foreign = issuer(folder, "foreign-ca")?;
-    leaf(folder, &foreign, "foreign", LOCAL)
+    leaf(folder, &foreign, "foreign", LOCAL)?;
+    leaf(folder, &foreign, "stranger", &[])
 }
 
 fn issuer(folder: &Path, name: &str) -> Result<Issuer<'static, KeyPair>, Box<dyn Error>> {

@@ -5,7 +5,7 @@
  * It drives the loop as a guest of its own poll(2): by descriptor, timeout and flush.
  */
 #define _POSIX_C_SOURCE 200809L
-#include "actor.h"
+#include "options.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -100,6 +100,11 @@ static void say_request(const Does *does, const wsx_request *request)
     for (size_t i = 0; wsx_request_subprotocol_at(request, i); i++)
         printf("%s%s", i ? "," : "", wsx_request_subprotocol_at(request, i));
     if (does->show.bytes) say_text(" header=", wsx_request_header(request, text(does->show)));
+    size_t length = 0;
+    const uint8_t *certificate = wsx_request_peer_certificate(request, 0, &length);
+    printf(" secure=%s", wsx_request_is_secure(request) ? "yes" : "no");
+    say_text(" server_name=", wsx_request_server_name(request));
+    say_hex(" certificate=", certificate, length);
     putchar('\n');
 }
 
@@ -212,63 +217,7 @@ static const wsx_callbacks callbacks = {
     .on_fragment = on_fragment, .on_ping = on_ping, .on_pong = on_pong, .on_drain = on_drain, .on_error = on_error,
     .on_close = on_close, .on_listener_error = on_listener_error, .drop = drop};
 
-/* --- Options: KEY=VALUE */
-
-#define NUMBER(name) \
-    if (strcmp(key, #name) == 0) return wsx_options_set_##name(options, number)
-
-static int32_t set_number(wsx_options *options, const char *key, const char *value)
-{
-    unsigned number = (unsigned)strtoul(value, NULL, 10);
-    NUMBER(max_message);
-    NUMBER(max_fragments);
-    NUMBER(max_head);
-    NUMBER(max_headers);
-    NUMBER(handshake_timeout);
-    NUMBER(ping_interval);
-    NUMBER(pong_timeout);
-    NUMBER(close_timeout);
-    NUMBER(progress_timeout);
-    NUMBER(backlog_limit);
-    NUMBER(max_topics);
-    NUMBER(max_connections);
-    NUMBER(listen_backlog);
-    NUMBER(max_commands);
-    NUMBER(max_command_bytes);
-    NUMBER(receive_buffer);
-    int32_t is_on = value[0] == '1';
-    if (strcmp(key, "deliver_fragments") == 0) return wsx_options_set_deliver_fragments(options, is_on);
-    if (strcmp(key, "no_delay") == 0) return wsx_options_set_no_delay(options, is_on);
-    if (strcmp(key, "reuse_port") == 0) return wsx_options_set_reuse_port(options, is_on);
-    if (strcmp(key, "backlog_policy") == 0)
-        return wsx_options_set_backlog_policy(options, value_of(policies, value));
-    if (strcmp(key, "origins") == 0) return wsx_options_set_origins(options, value_of(origins, value));
-    abort();
-}
-
-static int32_t set_text(wsx_options *options, const char *key, char *value)
-{
-    int32_t (*add)(wsx_options *, const char *) = strcmp(key, "subprotocol") == 0 ? wsx_options_add_subprotocol
-                                                : strcmp(key, "origin") == 0      ? wsx_options_add_origin
-                                                : strcmp(key, "path") == 0        ? wsx_options_set_path
-                                                                                  : NULL;
-    int32_t status;
-    if (add) {
-        Bytes name = unhex(value);
-        status = add(options, text(name));
-        free(name.bytes);
-    } else if (strcmp(key, "header") == 0) {
-        char *colon = strchr(value, ':');
-        *colon = 0;
-        Bytes name = unhex(value), content = unhex(colon + 1);
-        status = wsx_options_add_header(options, text(name), text(content));
-        free(name.bytes);
-        free(content.bytes);
-    } else {
-        status = set_number(options, key, value);
-    }
-    return status;
-}
+/* --- Options: KEY=VALUE; those of the engine are in options.h */
 
 static int set_does(Does *does, const char *key, char *value)
 {
@@ -296,7 +245,7 @@ static int32_t set_all(wsx_options *options, Does *does, char **words, size_t to
     for (size_t i = 0; i < total && status == WSX_OK; i++) {
         char *value = strchr(words[i], '=');
         *value++ = 0;
-        if (!does || !set_does(does, words[i], value)) status = set_text(options, words[i], value);
+        if (!does || !set_does(does, words[i], value)) status = set_option(options, words[i], value);
     }
     return status;
 }
@@ -369,6 +318,14 @@ static void listen_or_connect(char **words, size_t total)
     wsx_options_free(options);
 }
 
+static void reload(char **words, size_t total)
+{
+    wsx_options *options = wsx_options_new();
+    int32_t status = set_all(options, NULL, words + 2, total - 2);
+    answer(status < 0 ? status : wsx_listener_reload_tls(listener_at(words[1]), options));
+    wsx_options_free(options);
+}
+
 static void connections_of(wsx_listener listener)
 {
     wsx_connection numbers[MOST];
@@ -429,6 +386,10 @@ static void perform(char **words, size_t total)
         listen_or_connect(words, total);
         return;
     }
+    if (is(command, "reload")) {
+        reload(words, total);
+        return;
+    }
     wsx_connection connection = total > 1 ? connection_at(words[1]) : 0;
     int32_t kind = total > 2 && is(words[2], "text") ? WSX_TEXT : total > 2 && is(words[2], "binary") ? WSX_BINARY : 7;
     Bytes name = {NULL, 0}, last = {NULL, 0};
@@ -464,6 +425,7 @@ static void perform(char **words, size_t total)
         else printf("ok %s\n", word_of(states, state));
     } else if (is(command, "buffered")) answer_number(wsx_buffered_amount(connection, &value), &value);
     else if (is(command, "subprotocol")) answer_text(wsx_subprotocol, connection);
+    else if (is(command, "extensions")) answer_text(wsx_connection_extensions, connection);
     else if (is(command, "peer")) answer_text(wsx_peer_address, connection);
     else if (is(command, "close_listener")) answer(wsx_listener_close(listener_at(words[1])));
     else if (is(command, "stop")) answer(wsx_loop_stop(loop));

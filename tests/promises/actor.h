@@ -29,6 +29,8 @@ static const Word states[] = {{"connecting", WSX_STATE_CONNECTING}, {"open", WSX
     {"closing", WSX_STATE_CLOSING}, {"closed", WSX_STATE_CLOSED}, {NULL, 0}};
 static const Word policies[] = {{"close", WSX_BACKLOG_CLOSE}, {"drop", WSX_BACKLOG_DROP},
     {"refuse", WSX_BACKLOG_REFUSE}, {"pause", WSX_BACKLOG_PAUSE}, {NULL, 0}};
+static const Word client_auths[] = {{"none", WSX_CLIENT_AUTH_NONE}, {"optional", WSX_CLIENT_AUTH_OPTIONAL},
+    {"required", WSX_CLIENT_AUTH_REQUIRED}, {NULL, 0}};
 static const Word origins[] = {{"same_host", WSX_ORIGINS_SAME_HOST}, {"any", WSX_ORIGINS_ANY}, {NULL, 0}};
 
 static const char *word_of(const Word *words, int32_t value)

@@ -4,6 +4,8 @@
 // The door is in the manner of ws, where a program hears of some things in other ways than elsewhere: each translation
 // says so. WSX_NODE names another package to test than the one beside this.
 
+import { readFileSync } from 'node:fs';
+
 const { WebSocket, WebSocketServer } = await import(process.env.WSX_NODE ?? new URL('../../bindings/node/index.mjs', import.meta.url));
 
 // --- Values on lines: a payload or text is hex, `.` where it is empty, `-` where there is none
@@ -136,6 +138,7 @@ function announce(socket, role, request, headers, words) {
 
 const NUMBERS = ['max_message', 'max_fragments', 'max_head', 'max_headers', 'handshake_timeout', 'ping_interval', 'pong_timeout',
   'close_timeout', 'progress_timeout', 'backlog_limit', 'max_topics', 'max_connections', 'listen_backlog'];
+const DEFLATE_NUMBERS = ['threshold', 'server_max_window_bits', 'client_max_window_bits'];
 const camel = (key) => key.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
 
 /** What the program does in its callbacks, and the door's options. */
@@ -150,9 +153,32 @@ function split(list) {
     else if (key === 'path') options.path = textOf(value);
     else if (key === 'subprotocol') (options.subprotocols ??= []).push(textOf(value));
     else if (key === 'header') (options.headers ??= []).push(pairOf(value));
+    else if (key === 'compression') options.perMessageDeflate = {};
+    else if (key.startsWith('compression_')) setCompression(options.perMessageDeflate, key.slice(12), value);
+    else if (key.startsWith('tls_')) setTls(options, key.slice(4), value);
     else words[key] = value;
   }
   return [words, options];
+}
+
+function setCompression(options, key, value) {
+  if (key === 'level') options.zlibDeflateOptions = { level: Number(value) };
+  else options[camel(key)] = DEFLATE_NUMBERS.includes(key) ? Number(value) : value === '1';
+}
+
+/** Node is given texts, where elsewhere the engine reads files; and asks for certificates in the words of https. */
+function setTls(options, key, value) {
+  if (key === 'certificate') {
+    const [chain, key] = pairOf(value);
+    (options.cert ??= []).push(readFileSync(chain));
+    (options.key ??= []).push(readFileSync(key));
+  } else if (key === 'client_auth') {
+    options.requestCert = value !== 'none';
+    options.rejectUnauthorized = value === 'required';
+  } else if (key === 'ca') options.ca = readFileSync(textOf(value));
+  else if (key === 'server_name') options.servername = textOf(value);
+  else if (key === 'alpn') (options.ALPNProtocols ??= []).push(textOf(value));
+  else options.rejectUnauthorized = value !== '1';
 }
 
 /** The hooks of ws, and handleRequest for what ws has none. */
@@ -164,7 +190,8 @@ function hooks(words, about) {
         const [path, query] = request.url.split(/\?(.*)/s);
         const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
         say('request', about, `method=${request.method}`, `upgrade=${yes(request.isUpgrade)}`, `path=${hexed(path)}`,
-          `query=${hexed(query)}`, `offered=${offered}`, ...(words.show ? [`header=${hexed(request.headers[textOf(words.show).toLowerCase()])}`] : []));
+          `query=${hexed(query)}`, `offered=${offered}`, `secure=${yes(request.isSecure)}`, `server_name=${hexed(request.serverName)}`,
+          `certificate=${hexed(request.peerCertificates[0])}`, ...(words.show ? [`header=${hexed(request.headers[textOf(words.show).toLowerCase()])}`] : []));
       }
       if (!words.request) return undefined;
       const headers = words.answer_header ? [pairOf(words.answer_header)] : [];
@@ -264,6 +291,8 @@ const COMMANDS = {
   state: (at) => [at === '0' ? 'closed' : ['connecting', 'open', 'closing', 'closed'][socketAt(at).readyState]],
   buffered: (at) => [socketAt(at).bufferedAmount],
   subprotocol: (at) => [hexed(socketAt(at).protocol || null)],
+  extensions: (at) => [hexed(socketAt(at).extensions || null)],
+  reload: (at, ...list) => void servers[Number(at) - 1].setSecureContext(split(list)[1]),
   peer(at) {
     const peer = peers[Number(at) - 1] ?? socketAt(at);
     return [hexed(peer.remoteAddress === undefined ? 'unix:' : `${peer.remoteAddress}:${peer.remotePort}`)];

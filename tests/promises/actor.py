@@ -16,6 +16,7 @@ COUNTS = {"max_message", "max_fragments", "max_head", "max_headers", "backlog_li
 TIMEOUTS = {"handshake_timeout", "ping_interval", "pong_timeout", "close_timeout", "progress_timeout"}
 SWITCHES = {"deliver_fragments", "no_delay", "reuse_port"}
 LISTS = {"subprotocol": "subprotocols", "origin": "origins"}
+NUMBERS = {"level", "threshold", "server_max_window_bits", "client_max_window_bits"}    # of compression
 NOT_OPEN = "the connection is not open yet"
 WRONG_THREAD = "this call belongs to the event loop's thread"
 
@@ -124,7 +125,9 @@ class Does(wsx.Handler):
         if "tell" in words:
             say("request", self.number, f"method={request.method}", f"upgrade={yes(request.is_upgrade)}",
                 f"path={hexed(request.path)}", f"query={hexed(request.query)}",
-                f"offered={','.join(request.subprotocols)}", *self.shown(request.headers))
+                f"offered={','.join(request.subprotocols)}", f"secure={yes(request.is_secure)}",
+                f"server_name={hexed(request.server_name)}",
+                f"certificate={hexed(next(iter(request.peer_certificates), None))}", *self.shown(request.headers))
         name, _, value = words.get("answer_header", "").partition(":")
         headers = {text_of(name): text_of(value)} if name else None
         status, body = int(words.get("status", 200)), bytes_of(words.get("body", "-"))
@@ -233,9 +236,11 @@ class Program:
             case "state": return [self.connection(words[0]).ready_state.name.lower()]
             case "buffered": return [self.connection(words[0]).buffered_amount]
             case "subprotocol": return [hexed(self.connection(words[0]).subprotocol)]
+            case "extensions": return [hexed(self.connection(words[0]).extensions or None)]
             case "peer": return [hexed(address_of(self.connection(words[0]).remote_address))]
             case "listen": return self.listen(*words)
             case "connect": return self.connect(*words)
+            case "reload": self.listeners[int(words[0]) - 1].reload_tls(self.split(words[1:])[1]["ssl"])
             case "close_listener": self.listeners[int(words[0]) - 1].close()
             case "stop": loop.stop()
             case "shutdown": loop.shutdown(int(words[0]) / 1000)
@@ -273,6 +278,10 @@ class Program:
         for key, value in (word.split("=", 1) for word in words):
             if not set_option(options, key, value):
                 does[key] = value
+        if "compression" in options:
+            options["compression"] = wsx.Deflate(**options["compression"])
+        if "ssl" in options:
+            options["ssl"] = wsx.TLS(**options["ssl"])
         return Does(self, does, len(self.listeners) + 1), options
 
 
@@ -295,9 +304,28 @@ def set_option(options, key, value):
         options["origins"] = value.replace("_", "-")
     elif key == "backlog_policy":
         options["backlog_policy"] = value
+    elif key == "compression":
+        options["compression"] = {}
+    elif key.startswith("compression_"):
+        name = key.removeprefix("compression_")
+        options["compression"][name] = int(value) if name in NUMBERS else value == "1"
+    elif key.startswith("tls_"):
+        set_tls(options.setdefault("ssl", {}), key.removeprefix("tls_"), value)
     else:
         return False
     return True
+
+
+def set_tls(tls, key, value):
+    if key == "certificate":
+        pair = tuple(map(text_of, value.split(":")))
+        tls["certificates"] = [*tls.get("certificates", []), pair]
+    elif key == "alpn":
+        tls["alpn"] = [*tls.get("alpn", []), text_of(value)]
+    elif key == "danger_accept_invalid_certificates":
+        tls[key] = value == "1"
+    else:
+        tls[key] = value if key == "client_auth" else text_of(value)
 
 
 def run(options):

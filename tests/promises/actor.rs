@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::Duration;
 
 use wsx_core::{
-    Address, BacklogPolicy, Close, Connection, Error, EventLoop, Failure, FailureKind, Fragment, Handle, Handler,
-    Listener, LoopOptions, Message, Opening, Options, Origins, ReadyState, Request, Response, Result, Side, Stage,
-    check_header,
+    Address, Close, Connection, Error, EventLoop, Failure, FailureKind, Fragment, Handle, Handler, Listener,
+    LoopOptions, Message, Opening, Options, ReadyState, Request, Response, Result, Side, Stage,
 };
+
+mod options;
 
 // --- Values on lines: a payload or text is hex, `.` where it is empty, `-` where there is none
 
@@ -198,13 +199,16 @@ impl Handler for Does {
         if self.words.contains_key("tell") {
             let offered: Vec<_> = request.subprotocols().collect();
             say(&format!(
-                "request {} method={} upgrade={} path={} query={} offered={}{}",
+                "request {} method={} upgrade={} path={} query={} offered={} secure={} server_name={} certificate={}{}",
                 self.number,
                 request.method(),
                 yes(request.is_upgrade()),
                 hex(request.path().as_bytes()),
                 hex_or_none(request.query()),
                 offered.join(","),
+                yes(request.is_secure()),
+                hex_or_none(request.server_name()),
+                request.peer_certificates().first().map_or("-".into(), |der| hex(der)),
                 self.shown(|name| request.header(name).map(str::to_owned))
             ));
         }
@@ -298,65 +302,7 @@ impl Handler for Does {
     }
 }
 
-// --- Options: KEY=VALUE
-
-fn set_loop(options: &mut LoopOptions, key: &str, value: &str) {
-    let number = value.parse().unwrap();
-    match key {
-        "max_commands" => options.max_commands = number,
-        "max_command_bytes" => options.max_command_bytes = number,
-        "receive_buffer" => options.receive_buffer = number,
-        _ => panic!("a loop has no option {key}"),
-    }
-}
-
-/// False where it is no option of the engine.
-fn set(options: &mut Options, key: &str, value: &str) -> Result<bool> {
-    let number = || value.parse::<usize>().unwrap();
-    let time = || Duration::from_millis(value.parse().unwrap());
-    let is_on = value == "1";
-    match key {
-        "max_message" => options.max_message = number(),
-        "max_fragments" => options.max_fragments = number() as u32,
-        "deliver_fragments" => options.deliver_fragments = is_on,
-        "max_head" => options.max_head = number(),
-        "max_headers" => options.max_headers = number(),
-        "handshake_timeout" => options.handshake_timeout = time(),
-        "ping_interval" => options.ping_interval = time(),
-        "pong_timeout" => options.pong_timeout = time(),
-        "close_timeout" => options.close_timeout = time(),
-        "progress_timeout" => options.progress_timeout = time(),
-        "backlog_limit" => options.backlog_limit = number(),
-        "backlog_policy" => {
-            options.backlog_policy = match value {
-                "close" => BacklogPolicy::Close,
-                "drop" => BacklogPolicy::Drop,
-                "refuse" => BacklogPolicy::Refuse,
-                "pause" => BacklogPolicy::Pause,
-                _ => panic!("{value} is no policy"),
-            }
-        }
-        "subprotocol" => options.subprotocols.push(text(value)),
-        "max_topics" => options.max_topics = number(),
-        "no_delay" => options.no_delay = is_on,
-        "origins" => options.origins = if value == "any" { Origins::Any } else { Origins::SameHost },
-        "origin" => match &mut options.origins {
-            Origins::List(list) => list.push(text(value)),
-            other => *other = Origins::List(vec![text(value)]),
-        },
-        "path" => options.path = Some(text(value)),
-        "max_connections" => options.max_connections = number(),
-        "listen_backlog" => options.listen_backlog = number() as u32,
-        "reuse_port" => options.reuse_port = is_on,
-        "header" => {
-            let (name, value) = pair(value);
-            check_header(&name, &value)?;
-            options.headers.push((name, value));
-        }
-        _ => return Ok(false),
-    }
-    Ok(true)
-}
+// --- Options: KEY=VALUE; those of the engine are in options.rs
 
 fn key_and_value(word: &str) -> (&str, &str) {
     word.split_once('=').unwrap()
@@ -437,8 +383,19 @@ impl Program {
             }
             "buffered" => return Ok(format!("ok {}", connection().buffered_amount()?)),
             "subprotocol" => return Ok(format!("ok {}", hex_or_none(connection().subprotocol()?.as_deref()))),
+            "extensions" => {
+                let extensions = connection().extensions()?;
+                return Ok(format!("ok {}", hex_or_none(Some(&*extensions).filter(|text| !text.is_empty()))));
+            }
             "peer" => return Ok(format!("ok {}", hex(connection().peer_address()?.to_string().as_bytes()))),
             "listen" | "connect" => return self.listen_or_connect(words),
+            "reload" => {
+                let mut options = Options::default();
+                for (key, value) in words[2..].iter().map(|word| key_and_value(word)) {
+                    options::set(&mut options, key, value)?;
+                }
+                handle.reload_tls(self.listener(words[1]).unwrap(), &options.tls.unwrap())?;
+            }
             "close_listener" => self.listener(words[1]).unwrap().close()?,
             "stop" => handle.stop()?,
             "shutdown" => handle.shutdown(Duration::from_millis(words[1].parse().unwrap()))?,
@@ -452,7 +409,7 @@ impl Program {
         let number = self.listeners.lock().unwrap().len() + 1;
         let mut does = Does { program: self.clone(), words: HashMap::new(), number };
         for (key, value) in words[2..].iter().map(|word| key_and_value(word)) {
-            if !set(&mut options, key, value)? {
+            if !options::set(&mut options, key, value)? {
                 does.words.insert(key.to_owned(), value.to_owned());
             }
         }
@@ -477,7 +434,7 @@ fn main() {
     }
     let mut loop_options = LoopOptions::default();
     for (key, value) in arguments.iter().map(|word| key_and_value(word)) {
-        set_loop(&mut loop_options, key, value);
+        options::set_loop(&mut loop_options, key, value);
     }
     let mut event_loop = EventLoop::with_options(&loop_options).unwrap();
     let program = Program { handle: event_loop.handle(), connections: Arc::default(), listeners: Arc::default() };

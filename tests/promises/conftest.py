@@ -13,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import secure    # noqa: E402
 import table     # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +46,11 @@ def answers(door):
 
 def pytest_addoption(parser):
     parser.addoption("--doors", default=os.environ.get("WSX_DOORS", ""), help=f"{','.join(COMMANDS)}; all that are built")
+
+
+def pytest_sessionstart():
+    if not secure.file_of("ca").exists():
+        raise pytest.UsageError("the certificates of the tests are missing: run `make build/certificates/ca.pem`")
 
 
 def pytest_configure(config):

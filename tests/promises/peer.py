@@ -1,15 +1,23 @@
-"""The other end of a connection: raw bytes on a blocking socket, as client or as server, with a deadline on every wait."""
+"""The other end of a connection: raw bytes on a blocking socket, as client or as server, with a deadline on every wait.
+
+TLS is in secure.py, compression in deflate.py: neither is the engine's own."""
 import base64
+import functools
 import hashlib
 import re
 import socket
+import ssl
 import struct
+
+import secure
+from deflate import Deflate
 
 DEADLINE = 20   # seconds for whatever must come
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 OPCODES = {"cont": CONTINUATION, "text": TEXT, "binary": BINARY, "close": CLOSE, "ping": PING, "pong": PONG}
 KINDS = {opcode: kind for kind, opcode in OPCODES.items()}
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+RSV1 = 0x40     # this message is compressed (RFC 7692 section 6)
 NARROW = 4096   # bytes of the receive buffer of a peer that is to be slow
 
 
@@ -40,9 +48,10 @@ def frame(opcode, payload=b"", *, masked, fin=True, first=None, announced=None):
 
 
 class Listener:
-    """Where a raw server waits for the program's clients."""
+    """Where a raw server waits for the program's clients; over TLS where it is said how."""
 
-    def __init__(self, narrow=False, path=None):
+    def __init__(self, narrow=False, path=None, tls=None):
+        self.tls = tls
         self.socket = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
         self.socket.settimeout(DEADLINE)
         if narrow:
@@ -53,30 +62,32 @@ class Listener:
 
     def accept(self):
         accepted, _ = self.socket.accept()
-        return Peer(accepted, is_client=False)
+        return Peer(accepted, is_client=False, tls=self.tls)
 
     def close(self):
         self.socket.close()
 
 
 class Peer:
-    def __init__(self, connected, is_client):
-        self.socket = connected
-        self.socket.settimeout(DEADLINE)
+    def __init__(self, connected, is_client, tls=None):
+        connected.settimeout(DEADLINE)
         if connected.family != socket.AF_UNIX:
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = connected if tls is None else secure.over_tls(connected, is_client, **tls)
         self.is_client = is_client
         self.buffer = bytearray()
         self.request = ""       # a raw server: the head that came
+        self.agreed = None      # the extensions, once the server has answered with some
+        self.size = 0           # of the payload that came last, as it came
 
     @classmethod
-    def connect(cls, address, narrow=False):
+    def connect(cls, address, narrow=False, tls=None):
         connecting = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         connecting.settimeout(DEADLINE)
         if narrow:
             connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
         connecting.connect(address)
-        return cls(connecting, is_client=True)
+        return cls(connecting, is_client=True, tls=tls)
 
     # --- Bytes
 
@@ -87,17 +98,19 @@ class Peer:
         """Sends to a peer that may be gone already."""
         try:
             self.socket.sendall(data)
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             pass
 
     def more(self):
-        """Reads on; False at the end of the stream (a reset counts as one)."""
+        """Reads on; False at the end of the stream (a reset counts as one, and the end of TLS)."""
         try:
             data = self.socket.recv(1 << 20)
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLZeroReturnError):
             return False
         except TimeoutError:
             raise AssertionError(f"nothing came within {DEADLINE} s; until then: {bytes(self.buffer[:200])!r}") from None
+        except ssl.SSLError as error:
+            raise AssertionError(f"TLS failed: {error}") from None
         self.buffer += data
         return bool(data)
 
@@ -175,16 +188,35 @@ class Peer:
                 headers = [entry for entry in headers if entry[0].lower() != value.lower()]
             else:
                 raise ValueError(f"an answer has no {name}")
-        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]
-        self.send(("\r\n".join(lines) + "\r\n\r\n" + body).encode("latin-1"))
+        head = "\r\n".join([f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), "\r\n"])
+        self.agree(head)
+        self.send((head + body).encode("latin-1"))
 
     def response(self):
         """Status, head, and (unless 101, which leaves the stream open) the body up to the end of the stream."""
         head = self.head()
         status = int(head.split(" ", 2)[1])
+        self.agree(head)
         return status, head, "" if status == 101 else self.rest().decode("latin-1")
 
+    def agree(self, head):
+        """From the server's answer on both ends know whether there is compression."""
+        if agreed := re.search(r"(?im)^sec-websocket-extensions: *(.*)\r$", head):
+            self.agreed = agreed[1]
+
+    @functools.cached_property
+    def deflate(self):
+        return Deflate(self.agreed, self.is_client)
+
     # --- Frames
+
+    def encode_compressed(self, kind, payload, pieces=1):
+        """A message that is compressed, in so many frames: the first of them says so."""
+        data = self.deflate.compress(payload)
+        size = -(-len(data) // pieces)
+        parts = [data[at:at + size] for at in range(0, len(data), size)]
+        return b"".join(frame(CONTINUATION if at else OPCODES[kind] | RSV1, part, fin=at + 1 == len(parts),
+                              masked=self.is_client) for at, part in enumerate(parts))
 
     def encode(self, kind, payload=b"", *, first=None, announced=None, masked=None):
         """A frame of `text`, `cont`, …; `text..` is one that others follow."""
@@ -194,8 +226,15 @@ class Peer:
                      masked=self.is_client if masked is None else masked)
 
     def read_frame(self):
+        """The kind of the next frame, and its payload; `compressed text` is told inflated."""
+        kind, payload = self.read_raw_frame()
+        self.size = len(payload)
+        return kind, self.deflate.inflate(payload) if kind.startswith("compressed ") else payload
+
+    def read_raw_frame(self):
         first, second = self.take(2)
-        assert first & 0x70 == 0, f"reserved bits in {first:#04x}"
+        is_compressed = bool(first & RSV1) and self.agreed is not None and first & 0x0F in (TEXT, BINARY)
+        assert first & 0x70 == RSV1 * is_compressed, f"reserved bits in {first:#04x}"
         assert first & 0x80, "a fragment: the engine sends whole messages"
         is_masked = bool(second & 0x80)
         assert is_masked != self.is_client, "a client masks its frames, a server does not"
@@ -208,14 +247,17 @@ class Peer:
             assert length > 65535, "a length in more bytes than it needs"
         key = self.take(4) if is_masked else None
         payload = self.take(length)
-        return KINDS[first & 0x0F], mask_with(key, payload) if key else payload
+        return "compressed " * is_compressed + KINDS[first & 0x0F], mask_with(key, payload) if key else payload
 
     # --- Ends
 
     def finish(self):
         """Sends no more."""
         try:
-            self.socket.shutdown(socket.SHUT_WR)
+            if isinstance(self.socket, ssl.SSLSocket):
+                secure.finish(self.socket)
+            else:
+                self.socket.shutdown(socket.SHUT_WR)
         except OSError:
             pass
 

@@ -10,9 +10,9 @@ import threading
 import time
 
 DEADLINE = 20       # seconds for an answer or an event
-TEXT_FIELDS = {"reason", "text", "cause", "subprotocol", "path", "query", "header", "body", "peer"}
+TEXT_FIELDS = {"reason", "text", "cause", "subprotocol", "path", "query", "header", "body", "peer", "server_name"}
 FAILURE_FIELDS = ("stage", "kind", "os_error", "http_status", "cause")
-BYTES_FIELDS = {"payload"}
+BYTES_FIELDS = {"payload", "certificate"}
 
 
 def to_hex(value):

@@ -1,9 +1,11 @@
 """Runs the steps of a row: what the program does, what it is told, what its raw peers send and get. See README.md."""
+import random
 import re
 import shlex
 import struct
 import time
 
+import secure
 from peer import DEADLINE, Listener, Peer
 from program import decode, to_hex
 from table import DIALECT, option_tokens
@@ -13,11 +15,14 @@ COMMANDS = {
     "send": "wwp", "ping": "wp", "pong": "wp", "close": "wwt", "terminate": "w", "write": "wp", "flood": "www",
     "broadcast": "wwpw", "publish": "twpw", "subscribe": "wt", "unsubscribe": "wt", "subscribers": "t",
     "count": "w", "connections": "w", "pause": "w", "resume": "w", "state": "w", "buffered": "w", "subprotocol": "w",
-    "peer": "w", "listen": "to", "connect": "to", "close_listener": "w", "stop": "", "shutdown": "w", "free": "",
+    "extensions": "w", "peer": "w", "listen": "to", "connect": "to", "reload": "wo", "close_listener": "w", "stop": "",
+    "shutdown": "w", "free": "",
 }
 SUGAR = {"message": ["kind", "payload"], "ping": ["payload"], "pong": ["payload"]}
 # Where send() tells by false that much waits, drain follows each time: also where the engine itself would tell none.
 DRAINS_OFTEN = {"node"}
+# 3,000 letters of which hardly any three come twice: compressed they are some 2,000 bytes, and few where they are repeated.
+PROSE = "".join(random.Random(7692).choices("abcdefghijklmnopqrstuvwxyz ", k=3000))
 MATCH = re.compile(r"(\w+)(=|~|>)(.*)", re.DOTALL)
 
 
@@ -46,15 +51,15 @@ class Run:
 
     def __init__(self, door, row, program, directory):
         self.door, self.row, self.program = door, row, program
-        self.peers, self.variables = {}, {"directory": directory, "longest": "x" * 64}
+        self.peers, self.variables = {}, {"directory": directory, "longest": "x" * 64, "prose": PROSE}
         self.listener = None
         self.options = list(option_tokens({**row.options, **row.does}, to_hex))
 
     def start(self):
         if self.row.role == "client":
-            self.listener = Listener(self.row.narrow)
+            self.listener = Listener(self.row.narrow, tls=self.row.server if self.row.is_secure else None)
             self.variables["port"] = self.listener.port
-            self.variables["url"] = f"ws://127.0.0.1:{self.listener.port}/"
+            self.variables["url"] = f"{'wss' if self.row.is_secure else 'ws'}://127.0.0.1:{self.listener.port}/"
         elif self.row.starts:
             answer = self.program.do("listen", to_hex("127.0.0.1:0"), *self.options)
             assert answer.word == "ok", f"listen: {answer}"
@@ -93,7 +98,7 @@ class Run:
         """One `key=value`, `key~part` or `key>figure`; `key=$name` keeps the value under that name."""
         key, operator, wanted = expected
         wanted = self.value(wanted)
-        if key in ("text", "cause") and (said := said_by(self.door, wanted)) and re.search(said, actual):
+        if key in ("text", "cause", "answer") and (said := said_by(self.door, wanted)) and re.search(said, actual or ""):
             return
         if operator == "~":
             assert wanted in (actual or ""), f"{what}: {key} is {actual!r}, where {wanted!r} was due in it"
@@ -102,7 +107,7 @@ class Run:
         elif wanted.startswith("$"):
             self.variables[wanted[1:]] = int(actual)
         elif isinstance(actual, bytes):
-            due = payload_of(wanted)
+            due = secure.der_of(wanted) if key == "certificate" else payload_of(wanted)
             assert actual == due, f"{what}: {len(actual)} bytes {actual[:100]!r}, due were {len(due)} {due[:100]!r}"
         elif actual is None or wanted == "-":
             assert actual is None and wanted == "-", f"{what}: {key} is {actual!r}, due was {wanted!r}"
@@ -145,7 +150,7 @@ class Run:
         if answer.fields:
             self.compare_fields(what, ok, answer.fields)
         elif ok:
-            is_text = words[0] in ("subprotocol", "peer")
+            is_text = words[0] in ("subprotocol", "extensions", "peer")
             came = [decode("text", token) if is_text else token for token in answer.tokens]
             assert len(ok) == len(came), f"{what}: {came}, due was {ok}"
             for expected, one in zip(ok, came):
@@ -169,6 +174,9 @@ class Run:
                 yield to_hex(text_of(argument))
             elif kind == "o" and argument == "options":
                 yield from self.options
+            elif kind == "o":
+                key, _, option = argument.partition("=")
+                yield from option_tokens({key: option}, to_hex)
             else:
                 yield argument
 
@@ -218,7 +226,8 @@ class Run:
 
     def step_check(self, *words):
         expression = " ".join(words)
-        assert eval(expression, {"__builtins__": {}}, dict(self.variables)), f"{expression} with {self.variables}"
+        figures = {name: value for name, value in self.variables.items() if isinstance(value, int)}
+        assert eval(expression, {"__builtins__": {}}, figures), f"{expression} with {figures}"
 
     # --- Its peers
 
@@ -260,7 +269,9 @@ class Run:
         words = words if verb == "sends" else [self.value(word) for word in words]
         if verb == "connects":
             where = [word.removeprefix("unix:") for word in words if word.startswith("unix:")]
-            self.peers[number] = Peer.connect(*(where or [("127.0.0.1", self.variables["port"])]), "narrow" in words)
+            tls = dict(word.split("=", 1) for word in words if "=" in word)
+            self.peers[number] = Peer.connect(*(where or [("127.0.0.1", self.variables["port"])]), "narrow" in words,
+                                              tls if self.row.is_secure and "plain" not in words else None)
             if not where:
                 self.variables["peer"] = self.peers[number].socket.getsockname()[1]
             return
@@ -272,7 +283,8 @@ class Run:
             raise AssertionError("the address still accepts")
         if verb == "accepts":
             self.peers[number] = self.listener.accept()
-            self.peers[number].read_request()
+            if words != ["only"]:
+                self.peers[number].read_request()
             return
         if verb in ("listens", "nobody"):
             self.listener.close()
@@ -316,19 +328,24 @@ class Run:
         self.look_for(parts, head + body)
 
     def peer_sends(self, peer, *words):
-        """Frames in one segment: `KIND [PAYLOAD] [first=0x..] [length=…] [masked=yes|no]`, with commas between."""
+        """Frames in one segment: `KIND [PAYLOAD] [first=0x..] [length=…] [masked=yes|no]`, with commas between; or a message
+        `compressed KIND PAYLOAD [pieces=…]`, which may be in several frames."""
         sent, words = b"", [part for word in words for part in ([word[:-1], ","] if word[-1:] == "," else [word])] + [","]
         while words:
             end = words.index(",")
             kind, *rest = words[:end]
             words = words[end + 1:]
             settings = {}
-            while rest and (setting := re.fullmatch(r"(first|length|masked)=(\w+)", rest[-1])):
+            while rest and (setting := re.fullmatch(r"(first|length|masked|pieces)=(\w+)", rest[-1])):
                 settings[setting[1]] = setting[2]
                 rest.pop()
             masked = {"yes": True, "no": False, None: None}[settings.get("masked")]
             if kind == "bytes":
                 sent += payload_of(rest[0])
+                continue
+            if kind == "compressed":
+                payload = payload_of(self.value(rest[1]))
+                sent += peer.encode_compressed(rest[0], payload, int(settings.get("pieces", 1)))
                 continue
             if kind.startswith("close"):
                 payload = struct.pack("!H", int(rest[0])) + b"".join(map(payload_of, rest[1:])) if rest else b""
@@ -343,17 +360,25 @@ class Run:
         peer.try_send(sent)
 
     def peer_gets(self, peer, kind, *words):
-        """The next frame, exactly; a close as CODE and REASON (`~part` of it), nothing where it is empty. `end` is the
-        end of the stream, and nothing before it."""
+        """The next frame, exactly; a close as CODE and REASON (`~part` of it), nothing where it is empty. `compressed KIND`
+        is one that was, and may tell its `size`. `end` is the end of the stream, and nothing before it; `alert` the one by
+        which TLS ends."""
         if kind == "end":
             rest = peer.rest()
             assert rest == b"", f"before the end came {rest[:200]!r}"
             return
+        if kind == "alert":
+            alert = secure.alert_of(peer.socket)
+            assert alert == words[0], f"the alert {alert}, {words[0]} was due"
+            return
+        if kind == "compressed":
+            kind, *words = f"{kind} {words[0]}", *words[1:]
         came, payload = peer.read_frame()
         assert came == kind, f"{kind} was due, came {came} {payload[:200]!r}"
         if kind != "close":
             due = payload_of(words[0]) if words else b""
             assert payload == due, f"{len(payload)} bytes {payload[:100]!r}, due were {len(due)} {due[:100]!r}"
+            self.compare_fields(kind, words[1:], {"size": peer.size})
             return
         code, reason = (struct.unpack("!H", payload[:2])[0], payload[2:].decode()) if payload else (None, "")
         assert code == (int(words[0]) if words else None), f"a close with code {code}, due was {words}"
@@ -362,6 +387,10 @@ class Run:
             assert wanted[1:] in reason, f"the reason {reason!r}, due in it was {wanted[1:]!r}"
         else:
             assert reason == text_of(wanted), f"the reason {reason!r}, due was {text_of(wanted)!r}"
+
+    def peer_sees(self, peer, *expected):
+        """What was agreed on in the TLS handshake, and what the program has shown there."""
+        self.compare_fields("TLS", expected, secure.session_of(peer.socket))
 
     def peer_reads(self, peer, count, size):
         """So many messages of a flood, in order: each begins with its number."""

@@ -5,14 +5,18 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from secure import file_of, pair_of
+
 HERE = Path(__file__).resolve().parent
 DOORS = ["c", "rust", "python", "node"]
 WAYS = {"asyncio": "python"}    # another way to drive a door
 ROLES = ["server", "client"]
-KEYS = {"name", "role", "options", "loop", "does", "each", "steps", "starts", "doors", "why", "narrow"}
-TEXT_OPTIONS = {"path", "body", "content_type", "accept", "show"}
-LISTS = {"subprotocols": "subprotocol", "origins": "origin"}
+KEYS = {"name", "role", "options", "loop", "does", "each", "steps", "starts", "doors", "why", "narrow", "secure", "server"}
+TEXT_OPTIONS = {"path", "body", "content_type", "accept", "show", "subprotocol", "origin", "tls_server_name", "tls_alpn"}
+LISTS = {"subprotocols": "subprotocol", "origins": "origin", "tls_certificates": "tls_certificate", "tls_alpn": "tls_alpn"}
 HEADERS = {"headers": "header", "answer_headers": "answer_header"}
+NESTED = {"compression", "tls"}
+SECURE = {"server": {"certificates": ["server"]}, "client": {"ca": "ca"}}   # what `secure` means in each role
 DIALECT = tomllib.loads((HERE / "dialect.toml").read_text())
 
 
@@ -29,6 +33,12 @@ class Row:
     why: str = ""                                   # where not all doors: why by design
     starts: bool = True                             # whether the server listens before the first step
     narrow: bool = False                            # client: the raw server has a small receive buffer
+    server: dict = field(default_factory=dict)      # client: how the raw server speaks TLS
+
+    @property
+    def is_secure(self):
+        """Whether its raw peers speak TLS."""
+        return "tls" in self.options
 
     @property
     def id(self):
@@ -66,6 +76,8 @@ def rows_of(chapter, promise):
     for item, one in itertools.product(promise.get("each", [{}]), ROLES if role == "both" else [role]):
         filled = fill({key: value for key, value in promise.items() if key != "each"}, item)
         steps = [line.strip() for line in filled.pop("steps").splitlines()]
+        if filled.pop("secure", False):
+            filled["options"] = {"tls": SECURE[one], **filled.get("options", {})}
         yield Row(chapter, **{**filled, "role": one, "steps": [line for line in steps if line and line[0] != "#"]})
 
 
@@ -82,15 +94,31 @@ def load():
     return rows
 
 
-def option_tokens(options, to_hex):
-    """Options as the actor reads them: KEY=VALUE, lists as one token for each entry, texts in hex."""
+def flat(options):
+    """Options within options, as those of compression, by both their names."""
     for key, value in options.items():
+        if key not in NESTED:
+            yield key, value
+            continue
+        if key == "compression":
+            yield key, True
+        yield from ((f"{key}_{inner}", entry) for inner, entry in value.items())
+
+
+def option_tokens(options, to_hex):
+    """Options as the actor reads them: KEY=VALUE, lists as one token for each entry, texts and the names of files in hex.
+    A certificate goes by its name in build/certificates."""
+    for key, value in flat(options):
         if key in HEADERS:
             for name, text in value.items():
                 yield f"{HEADERS[key]}={to_hex(name)}:{to_hex(text)}"
         elif key in LISTS and isinstance(value, list):
-            for text in value:
-                yield f"{LISTS[key]}={to_hex(text)}"
+            for entry in value:
+                yield from option_tokens({LISTS[key]: entry}, to_hex)
+        elif key == "tls_certificate":
+            yield f"{key}={':'.join(to_hex(str(file)) for file in pair_of(value))}"
+        elif key == "tls_ca":
+            yield f"{key}={to_hex(str(file_of(value)))}"
         elif key in TEXT_OPTIONS:
             yield f"{key}={to_hex(value)}"
         elif isinstance(value, bool):

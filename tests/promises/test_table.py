@@ -35,6 +35,12 @@ def test_every_option_of_a_connection_has_a_row(name):
     assert any(name in row.options for row in ROWS)
 
 
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group, struct in (("compression", "Compression"), ("tls", "Tls"))
+                                             for name in options_of(struct)])
+def test_every_option_of_compression_and_of_tls_has_a_row(group, name):
+    assert any(name in row.options.get(group, {}) for row in ROWS)
+
+
 # Not of every door: Python and Node wait in their host's loop, on the one thread that it has. In C and Rust they have
 # tests of their own: tests/c/test_siblings.c, core/tests/siblings.rs and busy_poll.rs.
 OF_SOME_DOORS = {"threads", "busy_poll"}
@@ -45,7 +51,11 @@ def test_every_option_of_a_loop_has_a_row(name):
     assert any(name in row.loop for row in ROWS)
 
 
-@pytest.mark.parametrize("name", variants_of("error.rs", "Error"))
+# What only a build without a feature answers, which no door is tested as here: core/tests/without_features.rs.
+OF_OTHER_BUILDS = {"unsupported"}
+
+
+@pytest.mark.parametrize("name", [name for name in variants_of("error.rs", "Error") if name not in OF_OTHER_BUILDS])
 def test_every_error_of_a_call_has_a_row(name):
     code = {"invalid_argument": "invalid", "io": "system"}.get(name, name)
     assert re.search(rf"(! {code}\b|code={code}\b|refused={code}\b)", STEPS)
@@ -65,6 +75,11 @@ def test_every_stage_has_a_row(name):
 @pytest.mark.parametrize("name", variants_of("config.rs", "BacklogPolicy"))
 def test_every_backlog_policy_has_a_row(name):
     assert any(row.options.get("backlog_policy") == name for row in ROWS)
+
+
+@pytest.mark.parametrize("name", [name for name in variants_of("config.rs", "ClientAuth") if name != "none"])
+def test_every_way_to_ask_for_certificates_has_a_row(name):
+    assert any(row.options.get("tls", {}).get("client_auth") == name for row in ROWS)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 408, 426, 431, 500, 503])
