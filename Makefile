@@ -186,7 +186,7 @@ build/budgets/heartbeat: tests/budgets/heartbeat.c $(header) build/libwsx.a
 	@mkdir -p $(@D)
 	$(static)
 
-bench-parts: ## how long the parts of the engine take: unmasking, parsing, UTF-8, handshakes, timers
+bench-parts: ## how long the parts of the engine take: unmasking, parsing, UTF-8, handshakes, compression, timers
 	@$(need) cargo
 	cargo bench -p wsx-core
 

@@ -7,6 +7,8 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+#[cfg(feature = "deflate")]
+use wsx_core::protocol::deflate::{Compressors, Inflaters, Sending};
 use wsx_core::protocol::frame::{self, OpCode, Role};
 use wsx_core::protocol::message::{Limits, Received, Receiver};
 use wsx_core::protocol::unmask::{unmask, unmask_from};
@@ -26,6 +28,8 @@ fn main() {
     messages(&mut criterion);
     utf8(&mut criterion);
     opening(&mut criterion);
+    #[cfg(feature = "deflate")]
+    compression(&mut criterion);
     timers(&mut criterion);
     criterion.final_summary();
 }
@@ -195,6 +199,58 @@ fn opening(criterion: &mut Criterion) {
             out.clear();
             handshake::write_accept(&mut out, black_box("dGhlIHNhbXBsZSBub25jZQ=="), Some("chat"), None, &[]);
         });
+    });
+    group.finish();
+}
+
+/// JSON as programs send it, no record like another: it compresses to a quarter.
+#[cfg(feature = "deflate")]
+fn json(size: usize) -> Vec<u8> {
+    const STATES: [&str; 4] = ["created", "paid", "shipped", "returned"];
+    const CITIES: [&str; 7] = ["Lisbon", "Oslo", "Nairobi", "Kyoto", "Lima", "Tartu", "Quebec"];
+    let mut text = String::new();
+    for number in (1..).take_while(|number| number * 64 <= size as u64) {
+        // The golden ratio's bits: so the numbers look like any.
+        let key = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (state, city, price) = (STATES[key as usize % 4], CITIES[key as usize % 7], key % 20_000);
+        text += &format!(r#"{{"key":"{key:016x}","type":"order.{state}","city":"{city}","price":{price}}},"#);
+    }
+    text.truncate(size);
+    text.into_bytes()
+}
+
+/// What compresses and inflates belongs to the loop where no context is kept, and is begun anew for each message.
+#[cfg(feature = "deflate")]
+fn compression(criterion: &mut Criterion) {
+    const SIZE: usize = 4096;
+    let text = json(SIZE);
+    let mut group = criterion.benchmark_group("deflate");
+    group.throughput(Throughput::Bytes(SIZE as u64));
+    for level in [1, 6, 9] {
+        let sending = Sending { level, window_bits: 15, threshold: 0, keeps_context: false };
+        let mut compressors = Compressors::default();
+        assert!(compressors.compress(&sending, &text));
+        let compressed = compressors.compressed.clone();
+        group.bench_function(BenchmarkId::new("compress", format!("level {level}")), |bench| {
+            bench.iter(|| assert!(compressors.compress(&sending, black_box(&text))));
+        });
+        let (mut inflaters, mut out) = (Inflaters::default(), Vec::with_capacity(SIZE));
+        group.bench_function(BenchmarkId::new("inflate", format!("level {level}")), |bench| {
+            bench.iter(|| {
+                out.clear();
+                let mut inflater = inflaters.lend();
+                inflater.inflate_all(black_box(&compressed), &mut out, SIZE).expect("it is valid");
+                inflater.finish_message(false).expect("it is whole");
+                inflaters.take_back(inflater);
+                assert_eq!(out.len(), SIZE);
+            });
+        });
+    }
+    // It has all of it from the message before, so that this is the least that a message can take.
+    let sending = Sending { level: 6, window_bits: 15, threshold: 0, keeps_context: true };
+    let (mut compressor, mut out) = (sending.compressor(), Vec::new());
+    group.bench_function(BenchmarkId::new("compress", "a message that came before, with a context"), |bench| {
+        bench.iter(|| assert!(compressor.compress_message(black_box(&text), &mut out)));
     });
     group.finish();
 }
