@@ -1,12 +1,15 @@
 """Peers that put a server to work in the same way in every run: plain sockets, raw frames, every byte compared."""
 import fcntl
+import json
 import random
 import select
 import socket
+import ssl
 import struct
 import sys
 import termios
 import time
+import zlib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
@@ -17,6 +20,12 @@ FULL_WINDOW = 0.05     # and for an acknowledgement, which Linux delays by 40 ms
 OPENED_AT_ONCE = 500   # fewer than any system queues for a listener
 
 
+# Whom a server shows is for other tests to look at.
+TLS = ssl.create_default_context()
+TLS.check_hostname = False
+TLS.verify_mode = ssl.CERT_NONE
+
+
 def messages(count, size, is_text=False):
     """Messages as a client sends them, and as they must come back."""
     numbers = random.Random(size)
@@ -25,10 +34,12 @@ def messages(count, size, is_text=False):
     return frame(opcode, payload) * count, frame(opcode, payload, mask=None) * count
 
 
-def ask(server):
+def ask(server, *headers):
     peer = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    peer.sendall(request())
+    if server.is_secure:
+        peer = TLS.wrap_socket(peer)
+    peer.sendall(request(*headers))
     return peer
 
 
@@ -42,8 +53,8 @@ def accepted(peer):
     return peer
 
 
-def connect(server):
-    return accepted(ask(server))
+def connect(server, *headers):
+    return accepted(ask(server, *headers))
 
 
 def connect_all(server, count):
@@ -56,19 +67,26 @@ def connect_all(server, count):
     return peers
 
 
+def take(peer, size):
+    """The next bytes."""
+    buffer = bytearray(size)
+    view, received = memoryview(buffer), 0
+    while received < size:
+        count = peer.recv_into(view[received:])
+        assert count, f"the stream ended after {received} of {size} bytes"
+        received += count
+    return buffer
+
+
 def expect(peer, reply):
     """Exactly these bytes come next."""
-    buffer = bytearray(len(reply))
-    view, received = memoryview(buffer), 0
-    while received < len(reply):
-        count = peer.recv_into(view[received:])
-        assert count, f"the stream ended after {received} of {len(reply)} bytes"
-        received += count
-    assert buffer == reply, "what came is not what was due"
+    assert take(peer, len(reply)) == reply, "what came is not what was due"
 
 
 class Echo:
     """One peer sends a message, and reads it, before it sends another."""
+
+    headers = ()    # of the request of each peer
 
     def __init__(self, size, is_text=False):
         self.sent, self.due = messages(1, size, is_text)
@@ -80,6 +98,28 @@ class Echo:
 
     def rest(self, _server, _peers):
         """What a round costs beside its messages: nothing."""
+
+
+class CompressedEcho:
+    """The same with JSON that is compressed (RFC 7692) both ways, each message for itself."""
+
+    headers = ("Sec-WebSocket-Extensions: permessage-deflate",)
+
+    def __init__(self, size):
+        numbers = random.Random(size)
+        words = ["order", "paid", "shipped", "Lisbon", "Oslo", "please", "leave", "the", "parcel", "behind", "door"]
+        records = [{"id": numbers.randrange(10**6), "note": numbers.choices(words, k=8)} for _ in range(size // 64)]
+        self.text = json.dumps(records).encode()[:size]
+        deflate = zlib.compressobj(wbits=-15)
+        payload = deflate.compress(self.text) + deflate.flush(zlib.Z_SYNC_FLUSH)
+        self.sent = frame(TEXT, payload[:-4], first=0xC1)
+
+    def round(self, _server, peers):
+        peers[0].sendall(self.sent)
+        # Compressed text, whose length is in two bytes of its own.
+        expect(peers[0], b"\xc1\x7e")
+        payload = take(peers[0], int.from_bytes(take(peers[0], 2)))
+        assert zlib.decompress(payload + bytes([0, 0, 0xFF, 0xFF, 3, 0]), wbits=-15) == self.text, "another text came back"
 
 
 class GatheredEcho:

@@ -23,11 +23,13 @@ import time
 import tomllib
 from pathlib import Path
 
-from peers import Broadcast, Echo, GatheredEcho, answer_pings, connect, connect_all
+from peers import Broadcast, CompressedEcho, Echo, GatheredEcho, answer_pings, connect, connect_all
 from server import Server, close, count_calls, count_instructions
 
 ROOT = Path(__file__).resolve().parents[2]
 ECHO = [str(ROOT / "build" / "echo"), "--port", "0"]
+CERTIFICATES = ROOT / "build" / "certificates"
+TLS = ["--tls-cert", str(CERTIFICATES / "server.pem"), "--tls-key", str(CERTIFICATES / "server-key.pem")]
 HEARTBEAT = str(ROOT / "build" / "budgets" / "heartbeat")
 CEILINGS = Path(__file__).with_name("ceilings.toml")
 MANY = 10_000        # connections, each a descriptor here and in the server
@@ -53,6 +55,8 @@ ROWS = {
     "waits, 64 B echo, 32 in flight": (None, None),
     "system calls, broadcast delivery, 16 in flight": (0.0635, 0.063),
     "bytes, each of 10,000 idle connections": (250, 257),
+    "bytes, each of 1,000 over TLS": (None, None),
+    "bytes, each of 1,000 over TLS, compressed": (None, None),
     "wake-ups, 100 idle connections and 100 that left": (0, None),
     "wake-ups, 10,000 connections without heartbeat": (0, None),
     "wake-ups, 10,000 heartbeats, per tick beyond pings": (1, None),
@@ -111,18 +115,27 @@ def system_calls():
 
 
 def memory():
-    echo = Echo(64)
-    with Server(ECHO) as server:
-        first = [connect(server)]
+    yield "bytes, each of 10,000 idle connections", held_by_each(MANY, Echo(64))
+    # The handshake of each takes Python longer than all the rest.
+    for what, load, options in (("", Echo(4096, is_text=True), []),
+                                (", compressed", CompressedEcho(4096), ["--compression"])):
+        yield f"bytes, each of 1,000 over TLS{what}", held_by_each(1000, load, *TLS, *options)
+
+
+def held_by_each(count, load, *options):
+    """Memory of the server for each of so many connections, after a message on each."""
+    with Server([*ECHO, *options]) as server:
+        first = [connect(server, *load.headers)]
         for _ in range(10):
-            echo.round(server, first)
+            load.round(server, first)
         before = server.private_bytes()
         peers = []
-        for _ in range(MANY):
-            peers.append(connect(server))
-            echo.round(server, peers[-1:])
-        yield "bytes, each of 10,000 idle connections", (server.private_bytes() - before) / MANY
+        for _ in range(count):
+            peers.append(connect(server, *load.headers))
+            load.round(server, peers[-1:])
+        held = (server.private_bytes() - before) / count
         close(first + peers)
+        return held
 
 
 def wake_ups():

@@ -17,8 +17,9 @@ class Server:
     def __init__(self, command, under=()):
         self.process = subprocess.Popen([*under, *command], stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
-        assert line.startswith("listening on ws://127.0.0.1:"), f"{command[0]} said {line!r}"
-        self.port = int(line.rpartition(":")[2])
+        where = re.fullmatch(r"listening on (wss?)://127\.0\.0\.1:(\d+)\n", line)
+        assert where, f"{command[0]} said {line!r}"
+        self.is_secure, self.port = where[1] == "wss", int(where[2])
         self.pid = self.process.pid
         if "strace" in under:   # whose child it is; valgrind becomes it
             self.pid = int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text())
