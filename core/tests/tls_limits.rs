@@ -522,3 +522,20 @@ fn an_answer_of_a_plain_client_is_bounded_too() {
     eventually("the server has ended", || !peer.try_write(b"x"));
     assert_eq!(Options::default().close_timeout, Duration::from_secs(5));
 }
+
+#[test]
+fn what_a_peer_sends_behind_our_last_word_is_not_looked_at() {
+    let authority = Authority::new("A");
+    let server = Server::start(&authority.local().server(), Script::new());
+    for version in VERSIONS {
+        let mut peer = connect(server.address(), authority.raw_client(&[version], None), "localhost");
+        peer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(peer.read_answer().status, 426);
+        // The server has said that it will send no more: there is no alert behind that.
+        peer.stream.sock.write_all(b"\x17\x03\x03\x00\x20AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").unwrap();
+        peer.stream.sock.shutdown(std::net::Shutdown::Write).unwrap();
+        // The server lives.
+        authority.open(server.address());
+        server.events.opened();
+    }
+}

@@ -194,8 +194,9 @@ impl Session {
         scratch.incoming[..kept].copy_from_slice(&self.rest);
         let received = wire.read(&mut scratch.incoming[kept..kept + room])?;
         let mut read = Decrypted { count: 0, more: received == room, ended: received == 0, is_blocked: false };
-        // Of what comes behind a failure nothing is of use, but that it ends.
-        if read.ended || self.is_broken {
+        // Of what comes behind a failure, or behind our own last word, nothing is of use but that it ends. Nor may rustls
+        // look at it: it has said its last, and would have to say what is wrong.
+        if read.ended || self.is_broken || self.has_closed {
             return Ok(read);
         }
         let incoming = &mut scratch.incoming[..kept + received];
