@@ -539,3 +539,21 @@ fn what_a_peer_sends_behind_our_last_word_is_not_looked_at() {
         server.events.opened();
     }
 }
+
+#[test]
+fn a_close_right_behind_what_is_wrong_is_the_answer_that_is_waited_for() {
+    let authority = Authority::new("A");
+    let mut options = authority.local().server();
+    options.close_timeout = DEADLINE;
+    let server = Server::start(&options, Script::new());
+    // A bit that nobody has agreed on, and a text that is not UTF-8.
+    for (first, payload, code) in [(0xF1, &b"bad"[..], 1002), (0x81, &b"\xff"[..], 1007)] {
+        let mut peer = authority.open(server.address());
+        let mut bytes = support::frame(first, payload, Some(support::MASK));
+        bytes.extend(support::frame(0x88, &1000_u16.to_be_bytes(), Some(support::MASK)));
+        peer.write(&bytes);
+        peer.expect_close(code);
+        peer.expect_end();
+        assert_eq!(server.events.closed().code, code);
+    }
+}

@@ -201,9 +201,18 @@ impl State {
 
     /// Something came for a connection that is ending: only an answer to our Close is of use, where we wait for it.
     pub(super) fn heard_while_ending(&mut self, slot: u32, bytes: &[u8]) {
-        if let Some(record) = self.connections.get_mut(slot)
+        if let Some(record) = self.connections.get(slot)
             && record.holds_its_side()
             && ends_with_close(bytes, record.protocol.role())
+        {
+            self.close_heard(slot);
+        }
+    }
+
+    /// The peer's Close came for a connection that is ending.
+    pub(super) fn close_heard(&mut self, slot: u32) {
+        if let Some(record) = self.connections.get_mut(slot)
+            && record.holds_its_side()
         {
             record.quick = true;
             self.touch(slot);

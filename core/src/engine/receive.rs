@@ -12,11 +12,12 @@ use super::send::{HEARTBEAT, WRITE_AT_ONCE};
 use super::shared::LoopCell;
 use super::state::State;
 use super::timers::Millis;
+use super::transport::Transport;
 use crate::close::Side;
 use crate::error::{Failure, Stage};
 use crate::event::{Connection, Fragment, Handler, Message, ReadyState};
 use crate::protocol::deflate::{Agreement, Inflation};
-use crate::protocol::frame::Role;
+use crate::protocol::frame::{Role, ends_with_close};
 use crate::protocol::message::{Assembled, Limits, Received, Receiver, Violation};
 
 /// Receives for one connection, once, and tells the program what came.
@@ -104,10 +105,14 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
         group.handler = Some(lent.handler);
     }
     // Left over is what may not be told, or not now.
-    if !bytes.is_empty() && flow != Flow::Stop {
-        state.carry_over(slot, bytes);
-        if flow != Flow::Hold {
-            state.read_again(slot);
+    if !bytes.is_empty() {
+        match flow {
+            Flow::Stop => state.heard_while_ending(slot, bytes),
+            Flow::Hold => state.carry_over(slot, bytes),
+            Flow::Deliver | Flow::Swallow => {
+                state.carry_over(slot, bytes);
+                state.read_again(slot);
+            }
         }
     }
     if writes_early {
@@ -118,7 +123,10 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
 /// Parses and tells what is not a short message; returns the bytes behind it.
 #[inline(never)]
 fn one_event<'b>(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &'b mut [u8], flow: Flow) -> &'b mut [u8] {
-    let received = match cell.state_while_gathering().compression(slot) {
+    let (compression, is_plain) = cell.state_while_gathering().ways(slot);
+    // A violation is answered with a Close, over TLS with our side kept open: the peer's may be among these bytes.
+    let has_close = !is_plain && ends_with_close(bytes, lent.role);
+    let received = match compression {
         None => lent.receiver.receive(bytes, lent.role, &lent.limits, None),
         Some(agreement) => {
             let pool = &mut *cell.inflaters.borrow_mut();
@@ -135,6 +143,9 @@ fn one_event<'b>(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &'b mut [u8
         }
         Err(violation) => {
             violated(cell, slot, lent, violation);
+            if has_close {
+                cell.state().close_heard(slot);
+            }
             &mut []
         }
     }
@@ -313,9 +324,11 @@ impl State {
         self.connections.get(slot).map_or(Flow::Stop, flow_of)
     }
 
-    /// What was agreed on for a connection.
-    fn compression(&self, slot: u32) -> Option<Agreement> {
-        self.connections.get(slot)?.protocol.compression
+    /// What was agreed on for a connection, and whether it is without TLS.
+    fn ways(&self, slot: u32) -> (Option<Agreement>, bool) {
+        self.connections.get(slot).map_or((None, true), |record| {
+            (record.protocol.compression, record.transport.as_ref().is_none_or(Transport::is_plain))
+        })
     }
 
     #[inline(never)]
