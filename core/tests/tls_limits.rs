@@ -6,11 +6,14 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConnection, StreamOwned};
 use support::tls::{Authority, TlsClient, VERSIONS, connect, secure};
 use support::{BINARY, CLOSE, DEADLINE, RawPeer, Recorder, Running, Script, Server, eventually};
-use wsx_core::{BacklogPolicy, Connection, Error, FailureKind, LoopOptions, Options, Pem, Side, Stage};
+use wsx_core::{BacklogPolicy, Connection, Error, FailureKind, LoopOptions, Options, Pem, Response, Side, Stage};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -555,5 +558,40 @@ fn a_close_right_behind_what_is_wrong_is_the_answer_that_is_waited_for() {
         peer.expect_close(code);
         peer.expect_end();
         assert_eq!(server.events.closed().code, code);
+    }
+}
+
+#[test]
+fn a_whole_answer_ends_in_order_however_late_it_is_read() {
+    let authority = Authority::new("A");
+    let mut options = authority.local().server();
+    options.close_timeout = Duration::from_millis(50);
+    let path = std::env::temp_dir().join(format!("wsx-late-{}", std::process::id()));
+    let address = format!("unix:{}", path.display());
+    let script = Script::new()
+        .on_request(|request| Response::page("text/plain", "x".repeat(request.path()[1..].parse().unwrap())));
+    let (_running, _events) = Running::start(&LoopOptions::default(), move |handle| {
+        let (recorder, events) = Recorder::new(script);
+        handle.listen(&address, &options, recorder).unwrap();
+        events
+    });
+    // Of one of these sizes the kernel takes all, and not what TLS has to say behind it.
+    let sizes = (0..150).map(|n| 300_000 + n * 1_000);
+    let peers: Vec<_> = sizes
+        .map(|size| {
+            let config = Arc::new(authority.raw_client(&VERSIONS, None));
+            let session = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+            let mut peer = StreamOwned::new(session, UnixStream::connect(&path).unwrap());
+            peer.write_all(format!("GET /{size} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+            (size, peer)
+        })
+        .collect();
+    // Longer than the closing timeout, and less than that of progress.
+    std::thread::sleep(SHORT);
+    for (size, mut peer) in peers {
+        let mut answer = Vec::new();
+        // An end without TLS saying so is an error.
+        peer.read_to_end(&mut answer).unwrap_or_else(|error| panic!("of {size} bytes {}: {error}", answer.len()));
+        assert!(answer.len() > size, "{size}");
     }
 }

@@ -36,10 +36,12 @@ impl State {
             // A body may be long: it may take its time as long as the peer takes some of it.
             Phase::Stream if !record.is_blocked() => None,
             Phase::Stream => after(record.blocked_at, times.progress),
-            // So may a whole one. Where it is not blocked it is about to be written, in this turn.
-            Phase::Ending if record.protocol.state() == ReadyState::Connecting && !record.outbox.is_empty() => {
-                if record.is_blocked() { after(record.blocked_at, times.progress) } else { None }
+            // So may a whole one, and what TLS has to say behind it.
+            Phase::Ending if is_http(record) && record.is_blocked() && times.progress != 0 => {
+                Some(record.blocked_at + times.progress)
             }
+            // Where it is not blocked it is about to be written, in this turn.
+            Phase::Ending if is_http(record) && !record.outbox.is_empty() => None,
             Phase::WebSocket | Phase::Ending => Some(record.since + times.close),
             Phase::Dead => None,
         }
@@ -96,6 +98,11 @@ impl State {
             }
         }
     }
+}
+
+/// Whether there is no WebSocket.
+fn is_http(record: &Record) -> bool {
+    record.protocol.state() == ReadyState::Connecting
 }
 
 fn is_live(connections: &Registry<Record>, shutting_down: Option<Millis>, at: Millis, key: TimerKey) -> bool {
