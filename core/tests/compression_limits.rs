@@ -104,6 +104,17 @@ fn hostile_26_a_bomb_spread_over_fragments_is_1009() {
 }
 
 #[test]
+fn hostile_26_blocks_that_end_their_streams_cost_what_they_are_and_no_room_each() {
+    let server = Server::start(&options(), Script::new());
+    let (mut peer, _) = open_with(server.address(), "permessage-deflate");
+    // Two bytes are a block that says it is the last one. It took a minute and more while each made room anew.
+    let mut payload = b"\x03\x00".repeat(600_000);
+    payload.extend(b"\xf2\x48\xcd\xc9\xc9\x07\x00");
+    peer.send_frame(0x80 | COMPRESSED | TEXT, &payload);
+    assert_eq!(server.events.text(), "Hello");
+}
+
+#[test]
 fn hostile_27_one_byte_more_than_the_limit_is_1009_and_the_limit_itself_is_a_message() {
     for (size, fits) in [(MIB, true), (MIB + 1, false)] {
         for payload in [vec![0; size], words(size).into_bytes(), noise(size)] {

@@ -15,6 +15,7 @@ use crate::protocol::frame::{self, Role};
 mod codec;
 mod negotiation;
 
+use codec::Step;
 pub use codec::{Compressor, Inflater, Malformed};
 pub use negotiation::{Agreement, accept, check, check_answer, offer};
 
@@ -57,43 +58,48 @@ impl Inflater {
     /// As soon as there is one byte more, or the data are malformed.
     pub fn inflate_all(&mut self, mut input: &[u8], out: &mut Vec<u8>, most: usize) -> Result<(), InflateError> {
         let mut step = input.len().saturating_mul(4).saturating_add(64);
-        loop {
-            let held = out.len();
+        // Bytes that are there; the rest of `out` is room.
+        let mut held = out.len();
+        let done = loop {
             // One byte beyond the limit would show that there is more.
             let mut beyond = [0];
             let room = if held == most {
                 &mut beyond[..]
             } else {
-                let size = step.min(MAX_STEP).min(most - held);
-                if out.capacity() - held < size {
-                    out.reserve_exact(size.max(held).min(most - held));
+                // What a step leaves is the next one's: one that ends with its stream may have used nothing of it.
+                if out.len() == held {
+                    let size = step.min(MAX_STEP).min(most - held);
+                    if out.capacity() - held < size {
+                        out.reserve_exact(size.max(held).min(most - held));
+                    }
+                    out.resize(held + size, 0);
+                    step = step.saturating_mul(2);
                 }
-                out.resize(held + size, 0);
                 &mut out[held..]
             };
             let size = room.len();
-            let done = self.inflate(input, room);
-            let (used, filled) = done.as_ref().map_or((0, 0), |step| (step.used, step.filled));
-            if held == most {
-                if filled > 0 {
-                    return Err(InflateError::TooBig);
-                }
-            } else {
-                out.truncate(held + filled);
+            let Step { used, filled } = match self.inflate(input, room) {
+                Ok(done) => done,
+                Err(malformed) => break Err(malformed.into()),
+            };
+            if held < most {
+                held += filled;
+            } else if filled > 0 {
+                break Err(InflateError::TooBig);
             }
-            done?;
             input = &input[used..];
             // Input that is used up says nothing: more may come out of it, unless room is left.
             if filled < size {
                 if input.is_empty() {
-                    return Ok(());
+                    break Ok(());
                 }
                 if used == 0 && filled == 0 {
-                    return Err(InflateError::Malformed);
+                    break Err(InflateError::Malformed);
                 }
             }
-            step = step.saturating_mul(2);
-        }
+        };
+        out.truncate(held);
+        done
     }
 
     /// The end of a message that was not empty: what the sender left away is added, and nothing more may come of it. The
