@@ -5,11 +5,13 @@
 mod support;
 
 use std::net::TcpListener;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use flate2::{Compress, FlushCompress};
 use support::deflate::{Deflate, RSV1, noise, open_with, words};
 use support::{BINARY, CLOSE, CONTINUATION, Event, PING, RawPeer, Running, Script, Server, TEXT, frame};
-use wsx_core::{BacklogPolicy, Compression, Error, FailureKind, Options};
+use wsx_core::{BacklogPolicy, Compression, Error, FailureKind, Message, Options};
 
 const MIB: usize = 1 << 20;
 
@@ -326,7 +328,7 @@ fn what_was_left_for_a_later_turn_is_lost_with_its_connection_only() {
 fn heartbeats_pings_and_closes_are_never_compressed() {
     let mut options = options();
     options.compression.as_mut().unwrap().threshold = 0;
-    options.ping_interval = std::time::Duration::from_millis(20);
+    options.ping_interval = Duration::from_millis(20);
     let server = Server::start(&options, Script::new().on_open(|connection| connection.ping(&[b'a'; 125]).unwrap()));
     let (mut peer, _) = open_with(server.address(), "permessage-deflate");
     let ping = peer.read_frame();
@@ -342,4 +344,27 @@ fn heartbeats_pings_and_closes_are_never_compressed() {
             break;
         }
     }
+}
+
+#[test]
+fn what_one_peer_sends_compressed_after_our_close_does_not_hold_up_the_others() {
+    let closed = Arc::new(OnceLock::new());
+    // The first message is answered by a Close; the other peer's message ends what has not been answered by then.
+    let script = Script::new().on_message(move |connection, message| match message {
+        Message::Binary(_) => closed.set(connection).map(|()| connection.close(1000, "").unwrap()).unwrap(),
+        Message::Text(_) => closed.get().unwrap().terminate().unwrap(),
+    });
+    let server = Server::start(&options(), script);
+    let (mut greedy, _) = open_with(server.address(), "permessage-deflate");
+    let (mut modest, _) = open_with(server.address(), "permessage-deflate");
+    let mut bytes = frame(0x80 | COMPRESSED | BINARY, &zeros(1), Some(support::MASK)).repeat(30);
+    bytes.extend(frame(0x80 | CLOSE, &1000_u16.to_be_bytes(), Some(support::MASK)));
+    // All of it is there when the loop looks, the greedy one's first.
+    server.meanwhile(|| {
+        greedy.write(&bytes);
+        modest.send_text("me too");
+    });
+    assert_eq!(server.events.find(|event| if let Event::Text(_, text) = event { Some(text) } else { None }), "me too");
+    let ended = server.events.closed();
+    assert_eq!(ended.code, 1006, "all that came before the answer was looked at in one turn: {ended:?}");
 }

@@ -153,6 +153,12 @@ fn one_event<'b>(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &'b mut [u8
 
 fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flow: Flow) {
     let mut deliver = flow == Flow::Deliver;
+    // What is not delivered has taken its time as well.
+    lent.inflated += match &received {
+        Received::Inflated(inflated) => inflated.size(),
+        Received::Fragment { payload, .. } => payload.len(),
+        _ => 0,
+    };
     if matches!(received, Received::Close { .. } | Received::Ping(_)) {
         before_reply(cell, slot, lent);
         // The program may have closed there.
@@ -182,13 +188,10 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flo
                 Ok(message) => guarded(|| handler.on_message(connection, message)),
                 Err(violation) => return violated(cell, slot, lent, violation),
             };
-            let payload = inflated.into_payload();
-            lent.inflated += payload.len();
-            cell.inflaters.borrow_mut().take_back_buffer(payload);
+            cell.inflaters.borrow_mut().take_back_buffer(inflated.into_payload());
             told
         }
         Received::Fragment { is_text, is_first, is_last, payload } => {
-            lent.inflated += payload.len();
             let fragment = Fragment { payload: &payload, is_text, is_first, is_last };
             guarded(|| handler.on_fragment(connection, fragment))
         }

@@ -140,6 +140,11 @@ impl Inflated {
         if self.is_text { text(&self.payload) } else { Ok(Message::Binary(&self.payload)) }
     }
 
+    /// Bytes that it has inflated to.
+    pub fn size(&self) -> usize {
+        self.payload.len()
+    }
+
     /// The buffer it was inflated into.
     pub fn into_payload(self) -> Vec<u8> {
         self.payload
