@@ -368,3 +368,23 @@ fn what_one_peer_sends_compressed_after_our_close_does_not_hold_up_the_others() 
     let ended = server.events.closed();
     assert_eq!(ended.code, 1006, "all that came before the answer was looked at in one turn: {ended:?}");
 }
+
+#[test]
+fn a_peer_is_not_silent_while_what_it_sent_waits_to_be_inflated() {
+    let mut options = options();
+    options.ping_interval = Duration::from_millis(500);
+    options.pong_timeout = Duration::from_millis(300);
+    let script = Script::new().on_message(|_, _| std::thread::sleep(Duration::from_millis(40)));
+    let server = Server::start(&options, script);
+    let (mut peer, _) = open_with(server.address(), "permessage-deflate");
+    // The work of many turns, which together take longer than a ping and its pong may.
+    let mut bytes = frame(0x80 | COMPRESSED | BINARY, &zeros(1), Some(support::MASK)).repeat(50);
+    bytes.extend(frame(0x80 | TEXT, b"the last", Some(support::MASK)));
+    server.meanwhile(|| peer.write(&bytes));
+    let last = server.events.find(|event| match event {
+        Event::Text(_, text) => Some(text),
+        Event::Closed(_, ended) => panic!("closed: {ended:?}"),
+        _ => None,
+    });
+    assert_eq!(last, "the last");
+}

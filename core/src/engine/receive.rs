@@ -281,7 +281,12 @@ impl State {
         {
             let carry = std::mem::take(&mut extra.carry);
             buffer[..carry.len()].copy_from_slice(&carry);
+            // The peer is not silent, it is we who have not come to what it sends.
+            let (_, was_awaited) = heard(record, self.now, true);
             self.read_again(slot);
+            if was_awaited {
+                self.schedule(slot);
+            }
             return Some((carry.len(), phase));
         }
         let transport = record.transport.as_ref()?;
