@@ -29,7 +29,7 @@ const EMPTY_BLOCK: [u8; 5] = [0, 0, 0, 0xff, 0xff];
 /// How many inflaters a loop keeps for its connections.
 const MAX_INFLATERS: usize = 8;
 /// How many compressors: one for each level and window in use.
-const MAX_COMPRESSORS: usize = 4;
+const MAX_COMPRESSORS: usize = 8;
 /// A buffer that has grown beyond this is not kept.
 const MAX_KEPT: usize = 256 * 1024;
 /// Most room made at once.

@@ -394,7 +394,7 @@ impl Limits {
         self.max_message.min(isize::MAX as u64)
     }
 
-    /// No message within the limit is longer when it is compressed, however badly.
+    /// A message within the limit is longer than this when it is compressed only if its sender flushes every few bytes.
     fn largest_compressed(&self) -> u64 {
         let largest = self.largest();
         largest + largest / 4 + 1024
