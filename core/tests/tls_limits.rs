@@ -549,11 +549,16 @@ fn a_close_right_behind_what_is_wrong_is_the_answer_that_is_waited_for() {
     let mut options = authority.local().server();
     options.close_timeout = DEADLINE;
     let server = Server::start(&options, Script::new());
-    // A bit that nobody has agreed on, and a text that is not UTF-8.
-    for (first, payload, code) in [(0xF1, &b"bad"[..], 1002), (0x81, &b"\xff"[..], 1007)] {
+    let close = support::frame(0x88, &1000_u16.to_be_bytes(), Some(support::MASK));
+    // A bit that nobody has agreed on, a text that is not UTF-8, and a Close that is wrong itself.
+    for (first, payload, behind, code) in [
+        (0xF1, &b"bad"[..], &close[..], 1002),
+        (0x81, &b"\xff"[..], &close[..], 1007),
+        (0x88, &[0x03; 126][..], &[][..], 1002),
+    ] {
         let mut peer = authority.open(server.address());
         let mut bytes = support::frame(first, payload, Some(support::MASK));
-        bytes.extend(support::frame(0x88, &1000_u16.to_be_bytes(), Some(support::MASK)));
+        bytes.extend(behind);
         peer.write(&bytes);
         peer.expect_close(code);
         peer.expect_end();

@@ -17,7 +17,7 @@ use crate::close::Side;
 use crate::error::{Failure, Stage};
 use crate::event::{Connection, Fragment, Handler, Message, ReadyState};
 use crate::protocol::deflate::{Agreement, Inflation};
-use crate::protocol::frame::{Role, ends_with_close};
+use crate::protocol::frame::{Role, begins_with_close, ends_with_close};
 use crate::protocol::message::{Assembled, Limits, Received, Receiver, Violation};
 
 /// Receives for one connection, once, and tells the program what came.
@@ -125,7 +125,7 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
 fn one_event<'b>(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &'b mut [u8], flow: Flow) -> &'b mut [u8] {
     let (compression, is_plain) = cell.state_while_gathering().ways(slot);
     // A violation is answered with a Close, over TLS with our side kept open: the peer's may be among these bytes.
-    let has_close = !is_plain && ends_with_close(bytes, lent.role);
+    let has_close = !is_plain && (begins_with_close(bytes) || ends_with_close(bytes, lent.role));
     let received = match compression {
         None => lent.receiver.receive(bytes, lent.role, &lent.limits, None),
         Some(agreement) => {

@@ -224,6 +224,11 @@ pub fn ends_with_close(bytes: &[u8], role: Role) -> bool {
     })
 }
 
+/// Whether these bytes, of which the first begins a frame, begin with a Close, be it malformed.
+pub fn begins_with_close(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| first & 0x0f == OpCode::Close as u8)
+}
+
 /// Writes a header into an array, for a vectored write, and returns the array and how much of it is used.
 pub fn encode_header(opcode: OpCode, fin: bool, length: usize, mask: Option<[u8; 4]>) -> ([u8; MAX_HEADER], usize) {
     let mut header = [0; MAX_HEADER];
@@ -413,6 +418,7 @@ mod tests {
         assert!(!ends_with_close(b"\x88\x02\x03\xe8", Role::Server));
         assert!(!ends_with_close(b"\x88\x82abcd\x03\xe8 and more", Role::Server));
         assert!(!ends_with_close(b"\x88", Role::Client) && !ends_with_close(b"", Role::Server));
+        assert!(begins_with_close(b"\x88\xfe\0\x7e") && !begins_with_close(b"\x82") && !begins_with_close(b""));
     }
 
     #[test]
