@@ -255,8 +255,8 @@ impl Default for Options {
 pub struct Compression {
     /// How hard to try: 1 (fast) to 9 (small). Default 6.
     pub level: u8,
-    /// Messages of fewer bytes are sent as they are: compressing them saves little or nothing. Default 1 KiB; 0: all are
-    /// compressed.
+    /// Messages of fewer bytes are sent as they are: compressing them saves little or nothing. Default 1 KiB; 0: all but
+    /// empty ones are compressed.
     pub threshold: usize,
     /// The server keeps no context, so that neither the server's compressor nor the client's inflater lives between
     /// messages. A server answers it, asked or not; a client asks for it, and fails a connection where the server does not

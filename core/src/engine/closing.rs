@@ -284,8 +284,8 @@ impl State {
             Phase::WebSocket if record.protocol.is_close_complete() => self.finish(slot),
             Phase::Securing if record.protocol.role() == Role::Server => self.securing_failed(slot),
             phase => {
-                // TLS says so where it was this side that would not go on.
-                let is_ours = error.kind() == io::ErrorKind::ConnectionAborted;
+                // TLS says so where it was this side that would not go on; the system can abort a connection as well.
+                let is_ours = error.kind() == io::ErrorKind::ConnectionAborted && error.raw_os_error().is_none();
                 let is_ours = is_ours || record.protocol.state() == ReadyState::Closing;
                 let by = if is_ours { Side::Us } else { Side::Peer };
                 let failure = Failure::transport(phase.stage(), doing, error);
