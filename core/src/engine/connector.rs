@@ -36,41 +36,64 @@ pub(super) struct Dial {
     pub(super) give_up_at: Option<Millis>,
 }
 
+/// Where a client connects: what each of its attempts begins with.
+#[derive(Debug)]
+pub(super) struct Target {
+    url: Url,
+    tls: Option<ClientSetup>,
+}
+
+impl Target {
+    /// Parses and checks.
+    pub(super) fn new(url: &str, options: &Options) -> Result<Self> {
+        super::listener::check_options(options)?;
+        let url = handshake::parse_url(url)?;
+        let tls = if url.secure { Some(ClientSetup::new(options.tls.as_ref(), &url.host)?) } else { None };
+        Ok(Self { url, tls })
+    }
+
+    /// Prepares an attempt.
+    pub(super) fn dial(&self, options: &Options) -> Result<Dial> {
+        let key = tungstenite::handshake::client::generate_key();
+        let mut request = Vec::new();
+        handshake::write_request(&mut request, &self.url, &key, options)?;
+        Ok(Dial {
+            request,
+            tls: self.tls.clone(),
+            key,
+            authority: self.url.authority.clone(),
+            addresses: VecDeque::new(),
+            tried: 0,
+            give_up_at: None,
+        })
+    }
+}
+
 impl State {
     /// Begins to connect; takes `handler` only where that succeeds, as [`listen`](Self::listen) does.
     pub(super) fn connect(&mut self, url: &str, options: &Options, handler: &mut OwnedHandler) -> Result<Connection> {
         self.check_alive()?;
-        super::listener::check_options(options)?;
-        let url = handshake::parse_url(url)?;
-        let tls = if url.secure { Some(ClientSetup::new(options.tls.as_ref(), &url.host)?) } else { None };
-        let key = tungstenite::handshake::client::generate_key();
-        let mut request = Vec::new();
-        handshake::write_request(&mut request, &url, &key, options)?;
-        let dial = Dial {
-            request,
-            tls,
-            key,
-            authority: url.authority.clone(),
-            addresses: VecDeque::new(),
-            tried: 0,
-            give_up_at: None,
-        };
-        self.tick();
+        let target = Target::new(url, options)?;
+        let dial = target.dial(options)?;
         let group = self.insert_group(Group::new(options, handler.take()))?;
+        let begun = self.attempt(group, &target, dial);
+        if begun.is_err() {
+            self.news.push_back(News::IdleGroup(group));
+        }
+        begun
+    }
+
+    /// Makes a connection of this group, and begins to dial.
+    pub(super) fn attempt(&mut self, group: u32, target: &Target, dial: Dial) -> Result<Connection> {
+        self.tick();
         let mut record = Record::new(group, Role::Client, Phase::Resolving, self.now);
         record.announced = true;
         record.extra().dial = Some(Box::new(dial));
-        record.extra().unix_path = url.unix.clone();
-        let slot = match self.insert(record) {
-            Ok(slot) => slot,
-            Err(error) => {
-                self.news.push_back(News::IdleGroup(group));
-                return Err(error);
-            }
-        };
+        record.extra().unix_path = target.url.unix.clone();
+        let slot = self.insert(record)?;
         let connection = Connection(self.connections.id(slot));
         self.schedule(slot);
-        self.look_up(slot, connection, &url);
+        self.look_up(slot, connection, &target.url);
         Ok(connection)
     }
 

@@ -18,7 +18,7 @@ impl ServerSetup {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum ClientSetup {}
 
 impl ClientSetup {

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 pub(in crate::engine) struct ServerSetup(pub(super) Arc<ServerConfig>);
 
 /// What one client connection begins with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::engine) struct ClientSetup {
     pub(super) config: Arc<ClientConfig>,
     pub(super) name: ServerName<'static>,
