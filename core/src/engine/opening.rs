@@ -15,8 +15,9 @@ use crate::error::{Failure, FailureKind, Stage};
 use crate::event::{Address, Connection, Headers, Opening, Request, Response, ResponseKind, Secured};
 use crate::protocol::deflate::{self, Agreement};
 use crate::protocol::frame::Role;
-use crate::protocol::handshake::{self, Agreed, check_origin, check_request, choose_subprotocol, write_accept};
+use crate::protocol::handshake::{self, Agreed, check_request, choose_subprotocol, write_accept};
 use crate::protocol::http::{self, Body, HttpError};
+use crate::protocol::origin::check_origin;
 
 /// The most that `max_headers` can be.
 const MAX_HEADERS: usize = 256;

@@ -1,4 +1,4 @@
-//! The opening handshake of both roles (RFC 6455 section 4): requests, answers, subprotocols, origins, URLs.
+//! The opening handshake of both roles (RFC 6455 section 4): requests, answers, subprotocols, URLs.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -7,11 +7,12 @@ use httparse::Header;
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::http::Uri;
 
-use crate::config::{Options, Origins};
+use crate::config::Options;
 use crate::error::{Error, Failure, FailureKind, Stage};
 use crate::event::{Headers, check_header, is_token};
 use crate::protocol::deflate::{self, Agreement};
 use crate::protocol::http::{self, Body, HttpError, RequestHead, ResponseHead};
+use crate::protocol::origin::split_port;
 
 /// What a request asks for: `Some` is the key of a valid request for a WebSocket, `None` a plain GET or HEAD, one with
 /// neither `Upgrade` nor any header of WebSocket's.
@@ -69,90 +70,6 @@ fn key_of(value: &[u8]) -> Option<&str> {
     let digits = value.strip_suffix(b"==").filter(|digits| digits.len() == 22)?;
     let is_base64 = digits.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
     if is_base64 { std::str::from_utf8(value).ok() } else { None }
-}
-
-/// Whether the web page that asks may connect (RFC 6455 section 10.2); requests of programs have no Origin.
-///
-/// `secure` says that the listener speaks TLS, so that a `Host` without port means 443. A listener that does not may
-/// stand behind a proxy that does: there the origin's own scheme says what `Host` leaves out.
-///
-/// # Errors
-/// 403, with a body that says which option allows the origin.
-pub fn check_origin(headers: Headers<'_>, origins: &Origins, secure: bool) -> Result<(), HttpError> {
-    if *origins == Origins::Any {
-        return Ok(());
-    }
-    let mut values = http::values(headers.0, "origin");
-    let origin = match (values.next(), values.next()) {
-        (None, _) => return Ok(()),
-        (Some(origin), None) => std::str::from_utf8(origin).unwrap_or_default(),
-        (Some(_), Some(_)) => return Err(HttpError::new(400, "the header Origin is repeated")),
-    };
-    let is_allowed = match origins {
-        Origins::Any => true,
-        Origins::List(list) => list.iter().any(|allowed| is_same_origin(origin, allowed)),
-        Origins::SameHost => headers.header("host").is_some_and(|host| is_of_host(origin, host, secure)),
-    };
-    if is_allowed {
-        return Ok(());
-    }
-    let why = match origins {
-        Origins::List(_) => "is not in the option `origins`: add it there",
-        _ => "is not that of this host: list it in the option `origins`, or allow any",
-    };
-    Err(HttpError::new(403, format!("The origin {origin:?} {why}.")))
-}
-
-/// An origin's scheme, host and port; none for `null` and what is no origin.
-fn split_origin(origin: &str) -> Option<(&str, &str, Option<u16>)> {
-    let (scheme, authority) = origin.split_once("://")?;
-    let (host, port) = split_port(authority)?;
-    Some((scheme, host, port.or_else(|| default_port(scheme))))
-}
-
-/// Host (an IPv6 address in brackets) and port of an authority; none if the port is no number.
-fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
-    let host_end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
-    match authority[host_end..].find(':') {
-        None => Some((authority, None)),
-        Some(colon) => {
-            let (host, port) = authority.split_at(host_end + colon);
-            let port = &port[1..];
-            if port.is_empty() {
-                return Some((host, None));
-            }
-            // `parse` alone would take a sign.
-            let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
-            if is_number { port.parse().ok().map(|port| (host, Some(port))) } else { None }
-        }
-    }
-}
-
-fn default_port(scheme: &str) -> Option<u16> {
-    if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("ws") {
-        Some(80)
-    } else if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss") {
-        Some(443)
-    } else {
-        None
-    }
-}
-
-fn is_same_origin(one: &str, other: &str) -> bool {
-    match (split_origin(one), split_origin(other)) {
-        (Some((scheme, host, port)), Some((other_scheme, other_host, other_port))) => {
-            scheme.eq_ignore_ascii_case(other_scheme) && host.eq_ignore_ascii_case(other_host) && port == other_port
-        }
-        (None, None) => one == other,
-        _ => false,
-    }
-}
-
-fn is_of_host(origin: &str, host: &str, secure: bool) -> bool {
-    let Some((scheme, origin_host, origin_port)) = split_origin(origin) else { return false };
-    let Some((host, port)) = split_port(host) else { return false };
-    let port = port.or(if secure { Some(443) } else { default_port(scheme) });
-    !host.is_empty() && origin_host.eq_ignore_ascii_case(host) && origin_port == port
 }
 
 /// The first of `supported` that the client offers (RFC 6455 section 4.2.2); names are compared letter by letter.

@@ -6,4 +6,5 @@ pub mod frame;
 pub mod handshake;
 pub mod http;
 pub mod message;
+pub mod origin;
 pub mod unmask;

@@ -3,6 +3,8 @@
 use std::mem::MaybeUninit;
 
 use super::*;
+use crate::config::Origins;
+use crate::protocol::origin::check_origin;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -109,69 +111,6 @@ fn hostile_11_other_methods_versions_and_upgrades_are_refused() {
     assert_eq!(changed("Connection", "Connection: close\r\n"), Err(400));
     assert_eq!(changed("Upgrade", "Upgrade: h2c\r\n"), Err(400));
     assert_eq!(changed("Upgrade", ""), Err(426));
-}
-
-fn origin(origin: &str, host: &str, origins: &Origins, secure: bool) -> bool {
-    let lines = [("host", host), ("origin", origin)];
-    match check_origin(Headers(&headers(&lines)), origins, secure) {
-        Ok(()) => true,
-        Err(error) => {
-            assert_eq!(error.status, 403);
-            assert!(error.message.contains("`origins`"));
-            false
-        }
-    }
-}
-
-#[test]
-fn hostile_18_a_foreign_origin_is_refused() {
-    let same = Origins::SameHost;
-    for (page, host) in [
-        ("http://a.org", "a.org"),
-        ("http://A.org:80", "a.ORG"),
-        ("http://a.org", "a.org:80"),
-        ("https://a.org", "a.org"),
-        ("https://a.org", "a.org:443"),
-        ("http://a.org:8080", "a.org:8080"),
-        ("http://[::1]:9001", "[::1]:9001"),
-        ("http://[::1]", "[::1]:80"),
-    ] {
-        assert!(origin(page, host, &same, false), "{page} at {host}");
-    }
-    for (page, host) in [
-        ("null", "a.org"),
-        ("", "a.org"),
-        ("", ""),
-        ("http://", ""),
-        ("http://b.org", "a.org"),
-        ("http://a.org.evil.org", "a.org"),
-        ("http://a.org:81", "a.org"),
-        ("http://a.org", "a.org:8080"),
-        ("https://a.org", "a.org:80"),
-        ("http://a.org:+80", "a.org"),
-        ("http://a.org/", "a.org"),
-        ("http://a.org@b.org", "a.org"),
-        ("file://a.org", "a.org:80"),
-    ] {
-        assert!(!origin(page, host, &same, false), "{page} at {host}");
-    }
-    assert!(origin("https://a.org", "a.org", &same, true));
-    assert!(!origin("http://a.org", "a.org", &same, true));
-    let twice = [("host", "a"), ("origin", "http://a"), ("origin", "http://b")];
-    assert_eq!(check_origin(Headers(&headers(&twice)), &same, false).unwrap_err().status, 400);
-}
-
-#[test]
-fn origins_may_be_listed_or_all_allowed_and_programs_have_none() {
-    let list = Origins::List(vec!["https://a.org".into(), "null".into(), "chrome-extension://abc".into()]);
-    for page in ["https://a.org", "https://A.org:443", "null", "chrome-extension://abc"] {
-        assert!(origin(page, "b", &list, false), "{page}");
-    }
-    for page in ["http://a.org", "https://b.org", "https://a.org:444", "Null", "", "file://", "https://b"] {
-        assert!(!origin(page, "b", &list, false), "{page}");
-    }
-    assert!(origin("null", "b", &Origins::Any, false));
-    assert!(check_origin(Headers(&headers(&[("host", "a")])), &list, false).is_ok());
 }
 
 #[test]
