@@ -33,7 +33,10 @@ pub enum Origins {
     /// The origin's host and port must equal the request's `Host`. `null` (a page from a file) is refused.
     #[default]
     SameHost,
-    /// The origin must be one of these, written as browsers send them: `https://example.org`, `null`.
+    /// The origin must be one of these, written as browsers send them: `https://example.org`, `http://localhost:8080`,
+    /// `null`. `https://*.example.org` stands for every subdomain, however deep, and not for `https://example.org` itself;
+    /// scheme and port must be the same. A wildcard anywhere else, and what is no origin, is an error when a listener
+    /// begins.
     List(Vec<String>),
     /// Any origin; the request hook may still reject.
     Any,

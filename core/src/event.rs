@@ -9,7 +9,7 @@ use crate::error::Failure;
 
 mod request;
 
-pub use request::{Headers, Opening, Request, Response, check_header};
+pub use request::{Headers, Opening, Request, Response, check_header, parse_cookies, parse_query};
 pub(crate) use request::{ResponseKind, Secured, is_token};
 
 /// The number of a connection: loop, generation and slot in 64 bits.

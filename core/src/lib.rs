@@ -47,7 +47,7 @@ pub use engine::handle::Handle;
 pub use error::{Error, Failure, FailureKind, Result, Stage};
 pub use event::{
     Address, Connection, Fragment, Handler, Headers, Listener, Message, Opening, ReadyState, Request, Response, Timer,
-    check_header,
+    check_header, parse_cookies, parse_query,
 };
 
 /// The Rust in README.md compiles as it stands there.

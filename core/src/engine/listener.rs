@@ -24,6 +24,7 @@ use crate::event::{Address, Handler, Listener};
 use crate::protocol::deflate;
 use crate::protocol::frame::Role;
 use crate::protocol::handshake::check_subprotocols;
+use crate::protocol::origin::check_origins;
 
 /// Connections taken beyond the limit, to be told so with a 503; and descriptors left to the program by default.
 pub(super) const RESERVE: usize = 32;
@@ -127,6 +128,7 @@ fn unix_path(address: &str) -> Option<&Path> {
 /// What a program can get wrong in the options of a listener or a connection.
 pub(super) fn check_options(options: &Options) -> Result<()> {
     check_subprotocols(&options.subprotocols)?;
+    check_origins(&options.origins)?;
     if options.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
         return Err(Error::invalid("the option path begins with a slash"));
     }

@@ -32,10 +32,7 @@ impl<'a> Headers<'a> {
     /// The elements of a comma-separated list that may span several headers (RFC 9110 section 5.6.1), trimmed, without
     /// empty ones. Not for headers with quoted commas.
     pub fn list(self, name: &str) -> impl Iterator<Item = &'a str> {
-        self.all(name)
-            .flat_map(|value| value.split(','))
-            .map(|item| item.trim_matches([' ', '\t']))
-            .filter(|item| !item.is_empty())
+        self.all(name).flat_map(|value| value.split(',')).map(trim).filter(|item| !item.is_empty())
     }
 }
 
@@ -55,6 +52,22 @@ pub struct Request<'a> {
     pub(crate) headers: Headers<'a>,
     pub(crate) is_upgrade: bool,
     pub(crate) secured: Option<&'a Secured>,
+}
+
+/// The cookies of one header `Cookie`, as [`Request::cookies`] has them.
+pub fn parse_cookies(value: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    // One that is no text must not hide the others, which another program may have set.
+    let pairs = value.split(|byte| *byte == b';').filter_map(|pair| std::str::from_utf8(pair).ok());
+    pairs.filter_map(|pair| pair.split_once('=')).map(|(name, value)| (trim(name), trim(value)))
+}
+
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
+}
+
+/// The parameters of a query, as [`Request::query_parameters`] has them.
+pub fn parse_query(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    form_urlencoded::parse(query.as_bytes())
 }
 
 /// What the TLS handshake has told of a client.
@@ -88,6 +101,30 @@ impl<'a> Request<'a> {
     /// The query, as it came, without the question mark.
     pub fn query(&self) -> Option<&'a str> {
         self.target.split_once('?').map(|(_, query)| query)
+    }
+
+    /// The parameters of the query, as name and value, in the order they came: `application/x-www-form-urlencoded`
+    /// (the WHATWG's URL standard), with percent signs and `+` decoded. What is no UTF-8 comes with U+FFFD for it. Parsed
+    /// when this is called.
+    pub fn query_parameters(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
+        parse_query(self.query().unwrap_or_default())
+    }
+
+    /// The value of the first parameter of this name in the query, decoded; empty where it has none.
+    pub fn query_parameter(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.query_parameters().find(|(one, _)| one == name).map(|(_, value)| value)
+    }
+
+    /// The cookies, as name and value, in the order they came (RFC 6265 section 5.4). Values are not decoded: what is in
+    /// them, quotes too, is the program's affair. What is no cookie or no UTF-8 is left out. Parsed when this is called.
+    pub fn cookies(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let fields = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("cookie"));
+        fields.flat_map(|(_, value)| parse_cookies(value))
+    }
+
+    /// The value of the first cookie of this name. Names are compared letter by letter.
+    pub fn cookie(&self, name: &str) -> Option<&'a str> {
+        self.cookies().find(|(one, _)| *one == name).map(|(_, value)| value)
     }
 
     /// The headers.
@@ -243,4 +280,44 @@ pub fn check_header(name: &str, value: &str) -> Result<()> {
 /// Whether `name` is a token, as subprotocols and header names are (RFC 9110 section 5.6.2).
 pub(crate) fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cookies(value: &[u8]) -> Vec<(&str, &str)> {
+        parse_cookies(value).collect()
+    }
+
+    #[test]
+    fn cookies_are_parsed_as_browsers_send_them() {
+        assert_eq!(cookies(b"id=1; theme=dark"), [("id", "1"), ("theme", "dark")]);
+        assert_eq!(cookies(b"a=b=c; q=\"x y\"; e="), [("a", "b=c"), ("q", "\"x y\""), ("e", "")]);
+        assert_eq!(cookies(b"a=%20;a=2"), [("a", "%20"), ("a", "2")]);
+    }
+
+    #[test]
+    fn what_is_no_cookie_is_left_out_and_hides_no_other() {
+        assert_eq!(cookies(b"; ;;lonely; \t a = 1\t;b=\xff; c=\xc3\xbc;"), [("a", "1"), ("c", "\u{fc}")]);
+        assert_eq!(cookies(b""), []);
+        assert_eq!(cookies(b"=x"), [("", "x")]);
+        let many = "a=;".repeat(100_000);
+        assert_eq!(parse_cookies(many.as_bytes()).count(), 100_000);
+    }
+
+    #[test]
+    fn a_query_is_decoded() {
+        let query: Vec<_> = parse_query("room=a+b%26c&n=1&n=2&&empty&=v&bad=%zz%&u=%ff%C3%BC").collect();
+        let expected = [
+            ("room", "a b&c"),
+            ("n", "1"),
+            ("n", "2"),
+            ("empty", ""),
+            ("", "v"),
+            ("bad", "%zz%"),
+            ("u", "\u{fffd}\u{fc}"),
+        ];
+        assert_eq!(query, expected.map(|(name, value)| (name.into(), value.into())));
+    }
 }

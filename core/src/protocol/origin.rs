@@ -1,6 +1,7 @@
 //! Origins of web pages (RFC 6454, RFC 6455 section 10.2): which of them may open a connection.
 
 use crate::config::Origins;
+use crate::error::Error;
 use crate::event::Headers;
 use crate::protocol::http::{self, HttpError};
 
@@ -23,7 +24,7 @@ pub fn check_origin(headers: Headers<'_>, origins: &Origins, secure: bool) -> Re
     };
     let is_allowed = match origins {
         Origins::Any => true,
-        Origins::List(list) => list.iter().any(|allowed| is_same_origin(origin, allowed)),
+        Origins::List(list) => list.iter().any(|allowed| is_one_of(origin, allowed)),
         Origins::SameHost => headers.header("host").is_some_and(|host| is_of_host(origin, host, secure)),
     };
     if is_allowed {
@@ -71,14 +72,64 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-fn is_same_origin(one: &str, other: &str) -> bool {
-    match (split_origin(one), split_origin(other)) {
-        (Some((scheme, host, port)), Some((other_scheme, other_host, other_port))) => {
-            scheme.eq_ignore_ascii_case(other_scheme) && host.eq_ignore_ascii_case(other_host) && port == other_port
+/// Whether an origin is the one of the list, or one of those its wildcard stands for.
+fn is_one_of(origin: &str, allowed: &str) -> bool {
+    match (split_origin(origin), split_origin(allowed)) {
+        (Some((scheme, host, port)), Some((allowed_scheme, allowed_host, allowed_port))) => {
+            scheme.eq_ignore_ascii_case(allowed_scheme)
+                && port == allowed_port
+                && match allowed_host.strip_prefix("*.") {
+                    Some(domain) => is_subdomain(host, domain),
+                    None => host.eq_ignore_ascii_case(allowed_host),
+                }
         }
-        (None, None) => one == other,
+        (None, None) => origin == allowed,
         _ => false,
     }
+}
+
+/// Whether a host is below a domain, however deep. What stands before the domain must be labels of a name: an origin that
+/// a browser would never send ends like one that it would.
+fn is_subdomain(host: &str, domain: &str) -> bool {
+    let Some(end) = host.len().checked_sub(domain.len()) else { return false };
+    let (Some(labels), Some(rest)) = (host.get(..end), host.get(end..)) else { return false };
+    rest.eq_ignore_ascii_case(domain) && labels.strip_suffix('.').is_some_and(are_labels)
+}
+
+fn are_labels(name: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    name.split('.').all(is_label)
+}
+
+/// Whether every origin of a list can be met: one with a typing error would refuse everybody, or allow whom nobody meant.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] names the origin, and says how one is written.
+pub fn check_origins(origins: &Origins) -> Result<(), Error> {
+    let Origins::List(list) = origins else { return Ok(()) };
+    match list.iter().find(|origin| !can_be_met(origin)) {
+        None => Ok(()),
+        Some(origin) => Err(Error::invalid(format!(
+            "{origin:?} is no origin: one is written https://example.org, https://example.org:8443 or null, and \
+             https://*.example.org stands for every subdomain"
+        ))),
+    }
+}
+
+fn can_be_met(origin: &str) -> bool {
+    if origin == "null" {
+        return true;
+    }
+    let Some((scheme, host, _)) = split_origin(origin) else { return false };
+    let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    is_scheme
+        && match host.strip_prefix("*.") {
+            Some(domain) => are_labels(domain),
+            // What browsers call the host of an extension is their own affair.
+            None => host.bytes().all(|byte| byte.is_ascii_graphic() && !b"*/?#@\\,".contains(&byte)),
+        }
 }
 
 fn is_of_host(origin: &str, host: &str, secure: bool) -> bool {
@@ -159,5 +210,99 @@ mod tests {
         }
         assert!(origin("null", "b", &Origins::Any, false));
         assert!(check_origin(Headers(&headers(&[("host", "a")])), &list, false).is_ok());
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_every_subdomain_and_for_nothing_else() {
+        let list = Origins::List(vec!["https://*.example.org".into(), "http://*.Dev.example.net:8080".into()]);
+        for page in [
+            "https://a.example.org",
+            "https://a.b.c.example.org",
+            "https://A.EXAMPLE.org:443",
+            "HTTPS://x-1_y.example.org",
+            "https://*.example.org".replace('*', "xn--bcher-kva").as_str(),
+            "http://a.dev.example.net:8080",
+        ] {
+            assert!(origin(page, "b", &list, false), "{page}");
+        }
+        for page in [
+            "https://example.org",
+            "https://evil-example.org",
+            "https://example.org.evil.com",
+            "https://a.example.org.evil.com",
+            "https://.example.org",
+            "https://a..example.org",
+            "https://..example.org",
+            "https://a.example.org.",
+            "https://evil.com/.example.org",
+            "https://evil.com?.example.org",
+            "https://evil.com#.example.org",
+            "https://evil.com\\.example.org",
+            "https://evil.com@a.example.org",
+            "https://evil.com:443.example.org",
+            "https://evil.com:443/.example.org",
+            "https://[::1].example.org",
+            "https://*.example.org",
+            "https://ü.example.org",
+            "https://a.example.org:8443",
+            "http://a.example.org",
+            "http://a.dev.example.net",
+            "null",
+            "",
+            ".example.org",
+        ] {
+            assert!(!origin(page, "b", &list, false), "{page}");
+        }
+    }
+
+    #[test]
+    fn an_origin_that_no_browser_would_send_cannot_be_listed() {
+        let check = |origin: &str| check_origins(&Origins::List(vec!["https://good.org".into(), origin.into()]));
+        for good in [
+            "null",
+            "https://example.org",
+            "https://*.example.org",
+            "https://*.example.org:8443",
+            "http://*.localhost",
+            "http://[::1]:8080",
+            "http://127.0.0.1",
+            "chrome-extension://abcdefgh",
+            "file://",
+        ] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "https://*",
+            "https://*.",
+            "https://*:443",
+            "https://*.*",
+            "https://*.*.org",
+            "https://*.org.*",
+            "https://a.*.org",
+            "https://a*.example.org",
+            "https://**.example.org",
+            "https://*example.org",
+            "https://*..example.org",
+            "https://*.example.org.",
+            "https://*.example.org:*",
+            "https://*.example.org/",
+            "https://*.ü.org",
+            "*://example.org",
+            "*.org.*",
+            "*.example.org",
+            "*",
+            "example.org",
+            "any",
+            "",
+            "https://example.org/",
+            "https://example.org/path",
+            "https://example.org:99999",
+            "https://a.org, https://b.org",
+            "https://user@example.org",
+            "https://exam ple.org",
+        ] {
+            let error = check(bad).unwrap_err();
+            assert!(error.to_string().contains(&format!("{bad:?} is no origin")), "{bad}: {error}");
+        }
     }
 }
