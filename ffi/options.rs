@@ -294,7 +294,9 @@ pub extern "C" fn wsx_options_set_origins(options: Option<&mut wsx_options>, ori
 }
 
 /// Server: adds an origin to the list of those that may connect, written as browsers send it: "https://example.org", or
-/// "null" for a page from a file. The first one replaces the rule of wsx_options_set_origins(). [any thread]
+/// "null" for a page from a file. With "*." before the host it stands for every subdomain, however deep, and not for the
+/// host itself. What is no origin is refused by wsx_listen(). The first one replaces the rule of
+/// wsx_options_set_origins(). [any thread]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_options_add_origin(options: Option<&mut wsx_options>, origin: *const c_char) -> i32 {
     try_set(options, |options| {

@@ -1,6 +1,6 @@
 //! What the opening handshake tells a program, and what its request hook answers.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
 use std::ptr::null;
@@ -16,7 +16,10 @@ struct Texts(RefCell<Vec<CString>>);
 
 impl Texts {
     fn keep(&self, text: impl Into<Vec<u8>>) -> *const c_char {
-        let text = c_text(text);
+        self.keep_text(c_text(text))
+    }
+
+    fn keep_text(&self, text: CString) -> *const c_char {
         // The text itself does not move when the list grows.
         let pointer = text.as_ptr();
         self.0.borrow_mut().push(text);
@@ -29,12 +32,47 @@ impl Texts {
 pub struct wsx_request<'a> {
     pub(crate) request: &'a Request<'a>,
     texts: Texts,
+    cookies: OnceCell<Pairs>,
+    parameters: OnceCell<Pairs>,
 }
+
+/// Names and values, parsed when the first of them is asked for by its index.
+type Pairs = Vec<(CString, CString)>;
 
 impl<'a> wsx_request<'a> {
     pub(crate) fn new(request: &'a Request<'a>) -> Self {
-        Self { request, texts: Texts::default() }
+        Self { request, texts: Texts::default(), cookies: OnceCell::new(), parameters: OnceCell::new() }
     }
+
+    fn cookies(&self) -> &Pairs {
+        let cookies = || self.request.cookies().map(|(name, value)| (c_text(name), c_text(value)));
+        self.cookies.get_or_init(|| cookies().collect())
+    }
+
+    fn parameters(&self) -> &Pairs {
+        let parameters = || self.request.query_parameters().map(|(name, value)| (decoded(&name), decoded(&value)));
+        self.parameters.get_or_init(|| parameters().collect())
+    }
+}
+
+/// A decoded text may have a NUL, which would end it early here: `admin%00x` would be `admin`.
+fn decoded(text: &str) -> CString {
+    c_text(text.replace('\0', "\u{fffd}"))
+}
+
+/// Writes the pair at an index.
+fn write_pair(
+    pairs: &Pairs,
+    index: usize,
+    what: &str,
+    name: Option<&mut MaybeUninit<*const c_char>>,
+    value: Option<&mut MaybeUninit<*const c_char>>,
+) -> wsx_core::Result<()> {
+    let (name, value) = (needed(name, "name")?, needed(value, "value")?);
+    let pair = pairs.get(index).ok_or_else(|| invalid(format!("there is no {what} number {index}")))?;
+    name.write(pair.0.as_ptr());
+    value.write(pair.1.as_ptr());
+    Ok(())
 }
 
 /// The answer to a request: "accept" until a function below makes it another. Borrowed until on_request returns.
@@ -153,6 +191,66 @@ pub extern "C" fn wsx_request_header_at(
         value.write(request.texts.keep(header.1));
         Ok(())
     })
+}
+
+/// The value of the first cookie of this name, letter by letter, as it came (RFC 6265 section 5.4); NULL where there is
+/// none. [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_request_cookie(request: Option<&wsx_request<'_>>, name: *const c_char) -> *const c_char {
+    // SAFETY: the contract of the crate.
+    ask(request, |request| unsafe { text(name, "name") }.map(|name| request.cookie(name)))
+}
+
+/// How many cookies there are; what is no cookie or no UTF-8 is left out. [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_request_cookie_count(request: Option<&wsx_request<'_>>) -> usize {
+    answer(0, || Ok(needed(request, "request")?.cookies().len()))
+}
+
+/// Name and value of the cookie at this index, from 0, in the order they came. [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_request_cookie_at(
+    request: Option<&wsx_request<'_>>,
+    index: usize,
+    name: Option<&mut MaybeUninit<*const c_char>>,
+    value: Option<&mut MaybeUninit<*const c_char>>,
+) -> i32 {
+    enter(|| write_pair(needed(request, "request")?.cookies(), index, "cookie", name, value))
+}
+
+/// The value of the first parameter of this name in the query (application/x-www-form-urlencoded), with percent signs and
+/// '+' decoded; empty where it has none, NULL where there is no such parameter. What is no UTF-8, and a NUL, comes as
+/// U+FFFD. [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_request_query_parameter(
+    request: Option<&wsx_request<'_>>,
+    name: *const c_char,
+) -> *const c_char {
+    answer(null(), || {
+        let request = needed(request, "request")?;
+        // SAFETY: the contract of the crate.
+        let name = unsafe { text(name, "name") }?;
+        let value = request.request.query_parameter(name);
+        Ok(value.map_or(null(), |value| request.texts.keep_text(decoded(&value))))
+    })
+}
+
+/// How many parameters the query has. [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_request_query_parameter_count(request: Option<&wsx_request<'_>>) -> usize {
+    answer(0, || Ok(needed(request, "request")?.parameters().len()))
+}
+
+/// Name and value of the query's parameter at this index, from 0, decoded, in the order they came.
+/// [loop thread, in on_request and on_open]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_request_query_parameter_at(
+    request: Option<&wsx_request<'_>>,
+    index: usize,
+    name: Option<&mut MaybeUninit<*const c_char>>,
+    value: Option<&mut MaybeUninit<*const c_char>>,
+) -> i32 {
+    enter(|| write_pair(needed(request, "request")?.parameters(), index, "parameter", name, value))
 }
 
 /// The subprotocol that the client offers at this index, from 0, in its order; NULL past the last one.

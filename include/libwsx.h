@@ -563,7 +563,9 @@ int32_t wsx_options_set_origins(wsx_options *options, int32_t origins);
 
 /**
  * Server: adds an origin to the list of those that may connect, written as browsers send it: "https://example.org", or
- * "null" for a page from a file. The first one replaces the rule of wsx_options_set_origins(). [any thread]
+ * "null" for a page from a file. With "*." before the host it stands for every subdomain, however deep, and not for the
+ * host itself. What is no origin is refused by wsx_listen(). The first one replaces the rule of
+ * wsx_options_set_origins(). [any thread]
  */
 int32_t wsx_options_add_origin(wsx_options *options, const char *origin);
 
@@ -829,6 +831,40 @@ size_t wsx_request_header_count(const wsx_request *request);
  * [loop thread, in on_request and on_open]
  */
 int32_t wsx_request_header_at(const wsx_request *request, size_t index, const char **name, const char **value);
+
+/**
+ * The value of the first cookie of this name, letter by letter, as it came (RFC 6265 section 5.4); NULL where there is
+ * none. [loop thread, in on_request and on_open]
+ */
+const char *wsx_request_cookie(const wsx_request *request, const char *name);
+
+/** How many cookies there are; what is no cookie or no UTF-8 is left out. [loop thread, in on_request and on_open] */
+size_t wsx_request_cookie_count(const wsx_request *request);
+
+/**
+ * Name and value of the cookie at this index, from 0, in the order they came. [loop thread, in on_request and on_open]
+ */
+int32_t wsx_request_cookie_at(const wsx_request *request, size_t index, const char **name, const char **value);
+
+/**
+ * The value of the first parameter of this name in the query (application/x-www-form-urlencoded), with percent signs and
+ * '+' decoded; empty where it has none, NULL where there is no such parameter. What is no UTF-8, and a NUL, comes as
+ * U+FFFD. [loop thread, in on_request and on_open]
+ */
+const char *wsx_request_query_parameter(const wsx_request *request,
+                                        const char *name);
+
+/** How many parameters the query has. [loop thread, in on_request and on_open] */
+size_t wsx_request_query_parameter_count(const wsx_request *request);
+
+/**
+ * Name and value of the query's parameter at this index, from 0, decoded, in the order they came.
+ * [loop thread, in on_request and on_open]
+ */
+int32_t wsx_request_query_parameter_at(const wsx_request *request,
+                                       size_t index,
+                                       const char **name,
+                                       const char **value);
 
 /**
  * The subprotocol that the client offers at this index, from 0, in its order; NULL past the last one.

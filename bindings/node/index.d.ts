@@ -214,7 +214,9 @@ declare namespace WebSocket {
     reusePort?: boolean;
     /**
      * Which web pages may connect: `same-host` (the origin's host and port equal the header `Host`), `any`, or a list of
-     * origins. Others get 403. Only requests with the header `Origin`, which browsers send, are checked. Default `same-host`.
+     * origins as browsers send them, where `https://*.example.org` stands for every subdomain, and not for
+     * `https://example.org` itself. Others get 403; what is no origin makes listening fail. Only requests with the header
+     * `Origin`, which browsers send, are checked. Default `same-host`.
      */
     origins?: "same-host" | "any" | (string & {}) | readonly string[];
     /** Subprotocols spoken, in order of preference. Default: without this and `handleProtocols`, the first one offered. */
@@ -281,7 +283,13 @@ declare namespace WebSocket {
     readonly url: string;
     /** The path, as it came. */
     readonly path: string;
+    /** The parameters of the query, decoded; parsed anew each time. */
     readonly query: URLSearchParams;
+    /**
+     * The cookies by their names, in an object without a prototype; of several of one name the first. Values are as they
+     * came, quotes too; what is no cookie or no UTF-8 is left out. Parsed when it is first asked for.
+     */
+    readonly cookies: Record<string, string | undefined>;
     /** By names in lower case, joined as Node joins them. */
     readonly headers: Record<string, string> & { "set-cookie"?: string[] };
     /** Names and values, in the order they came. */

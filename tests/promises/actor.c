@@ -18,7 +18,7 @@ typedef struct {
     char on_message[64], on_open[64], request[16];
     int32_t status;
     int tells_requests;
-    Bytes body, content_type, accept, show, header_name, header_value;
+    Bytes body, content_type, accept, show, header_name, header_value, show_cookie, show_parameter;
     size_t number; /* of the listener */
 } Does;
 
@@ -90,6 +90,35 @@ static void act(const char *verbs, wsx_connection connection, int32_t kind, cons
     }
 }
 
+typedef int32_t (*PairAt)(const wsx_request *, size_t, const char **, const char **);
+
+/* Names and values as `name=value|name=value`. */
+static void say_pairs(const char *key, const wsx_request *request, size_t total, PairAt at)
+{
+    char all[4096] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < total; i++) {
+        const char *name, *value;
+        if (at(request, i, &name, &value) != WSX_OK) abort();
+        used += (size_t)snprintf(all + used, sizeof all - used, "%s%s=%s", i ? "|" : "", name, value);
+        if (used >= sizeof all) abort();
+    }
+    say_text(key, all);
+}
+
+static void say_parsed(const Does *does, const wsx_request *request)
+{
+    if (does->show_cookie.bytes) {
+        say_text(" cookie=", wsx_request_cookie(request, text(does->show_cookie)));
+        say_pairs(" cookies=", request, wsx_request_cookie_count(request), wsx_request_cookie_at);
+    }
+    if (does->show_parameter.bytes) {
+        say_text(" parameter=", wsx_request_query_parameter(request, text(does->show_parameter)));
+        size_t total = wsx_request_query_parameter_count(request);
+        say_pairs(" parameters=", request, total, wsx_request_query_parameter_at);
+    }
+}
+
 static void say_request(const Does *does, const wsx_request *request)
 {
     printf("request %zu method=%s upgrade=%s", does->number, wsx_request_method(request),
@@ -105,6 +134,7 @@ static void say_request(const Does *does, const wsx_request *request)
     printf(" secure=%s", wsx_request_is_secure(request) ? "yes" : "no");
     say_text(" server_name=", wsx_request_server_name(request));
     say_hex(" certificate=", certificate, length);
+    say_parsed(does, request);
     putchar('\n');
 }
 
@@ -207,7 +237,7 @@ static void drop(void *user)
 {
     Does *does = user;
     Bytes *values[] = {&does->body, &does->content_type, &does->accept, &does->show, &does->header_name,
-                       &does->header_value};
+                       &does->header_value, &does->show_cookie, &does->show_parameter};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) free(values[i]->bytes);
     free(does);
 }
@@ -230,6 +260,8 @@ static int set_does(Does *does, const char *key, char *value)
     else if (strcmp(key, "content_type") == 0) does->content_type = unhex(value);
     else if (strcmp(key, "accept") == 0) does->accept = unhex(value);
     else if (strcmp(key, "show") == 0) does->show = unhex(value);
+    else if (strcmp(key, "show_cookie") == 0) does->show_cookie = unhex(value);
+    else if (strcmp(key, "show_parameter") == 0) does->show_parameter = unhex(value);
     else if (strcmp(key, "answer_header") == 0) {
         char *colon = strchr(value, ':');
         *colon = 0;

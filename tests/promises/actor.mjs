@@ -181,6 +181,15 @@ function setTls(options, key, value) {
   else options.rejectUnauthorized = value !== '1';
 }
 
+/** `query` and `cookies` are parsed in the words of JavaScript. */
+function parsed(words, { cookies, query }) {
+  const joined = (pairs) => hexed([...pairs].map((pair) => pair.join('=')).join('|'));
+  return [
+    ...(words.show_cookie ? [`cookie=${hexed(cookies[textOf(words.show_cookie)])}`, `cookies=${joined(Object.entries(cookies))}`] : []),
+    ...(words.show_parameter ? [`parameter=${hexed(query.get(textOf(words.show_parameter)))}`, `parameters=${joined(query)}`] : []),
+  ];
+}
+
 /** The hooks of ws, and handleRequest for what ws has none. */
 function hooks(words, about) {
   const options = {};
@@ -191,7 +200,7 @@ function hooks(words, about) {
         const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
         say('request', about, `method=${request.method}`, `upgrade=${yes(request.isUpgrade)}`, `path=${hexed(path)}`,
           `query=${hexed(query)}`, `offered=${offered}`, `secure=${yes(request.isSecure)}`, `server_name=${hexed(request.serverName)}`,
-          `certificate=${hexed(request.peerCertificates[0])}`, ...(words.show ? [`header=${hexed(request.headers[textOf(words.show).toLowerCase()])}`] : []));
+          `certificate=${hexed(request.peerCertificates[0])}`, ...parsed(words, request), ...(words.show ? [`header=${hexed(request.headers[textOf(words.show).toLowerCase()])}`] : []));
       }
       if (!words.request) return undefined;
       const headers = words.answer_header ? [pairOf(words.answer_header)] : [];

@@ -120,6 +120,14 @@ class Does(wsx.Handler):
     def shown(self, headers):
         return [] if self.show is None else [f"header={hexed(headers.get(self.show))}"]
 
+    def parsed(self, request):
+        if "show_cookie" in self.words:
+            yield f"cookie={hexed(request.cookie(text_of(self.words['show_cookie'])))}"
+            yield f"cookies={hexed('|'.join(map('='.join, request.cookies.items())))}"
+        if "show_parameter" in self.words:
+            yield f"parameter={hexed(request.query_parameter(text_of(self.words['show_parameter'])))}"
+            yield f"parameters={hexed('|'.join(map('='.join, request.query_parameters)))}"
+
     def on_request(self, request):
         words = self.words
         if "tell" in words:
@@ -127,7 +135,8 @@ class Does(wsx.Handler):
                 f"path={hexed(request.path)}", f"query={hexed(request.query)}",
                 f"offered={','.join(request.subprotocols)}", f"secure={yes(request.is_secure)}",
                 f"server_name={hexed(request.server_name)}",
-                f"certificate={hexed(next(iter(request.peer_certificates), None))}", *self.shown(request.headers))
+                f"certificate={hexed(next(iter(request.peer_certificates), None))}", *self.shown(request.headers),
+                *self.parsed(request))
         name, _, value = words.get("answer_header", "").partition(":")
         headers = {text_of(name): text_of(value)} if name else None
         status, body = int(words.get("status", 200)), bytes_of(words.get("body", "-"))

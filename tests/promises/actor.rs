@@ -194,12 +194,30 @@ impl Does {
     }
 }
 
+/// ` cookie=… cookies=… parameter=… parameters=…`, where cookies or parameters of a name are to be shown.
+fn parsed(does: &Does, request: &Request<'_>) -> String {
+    let joined = |pairs: &mut dyn Iterator<Item = (String, String)>| {
+        hex(pairs.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("|").as_bytes())
+    };
+    let mut shown = String::new();
+    if let Some(name) = does.text("show_cookie") {
+        let all = joined(&mut request.cookies().map(|(name, value)| (name.into(), value.into())));
+        let _ = write!(shown, " cookie={} cookies={all}", hex_or_none(request.cookie(&name)));
+    }
+    if let Some(name) = does.text("show_parameter") {
+        let all = joined(&mut request.query_parameters().map(|(name, value)| (name.into(), value.into())));
+        let value = request.query_parameter(&name);
+        let _ = write!(shown, " parameter={} parameters={all}", hex_or_none(value.as_deref()));
+    }
+    shown
+}
+
 impl Handler for Does {
     fn on_request(&mut self, request: &Request<'_>) -> Response {
         if self.words.contains_key("tell") {
             let offered: Vec<_> = request.subprotocols().collect();
             say(&format!(
-                "request {} method={} upgrade={} path={} query={} offered={} secure={} server_name={} certificate={}{}",
+                "request {} method={} upgrade={} path={} query={} offered={} secure={} server_name={} certificate={}{}{}",
                 self.number,
                 request.method(),
                 yes(request.is_upgrade()),
@@ -209,7 +227,8 @@ impl Handler for Does {
                 yes(request.is_secure()),
                 hex_or_none(request.server_name()),
                 request.peer_certificates().first().map_or("-".into(), |der| hex(der)),
-                self.shown(|name| request.header(name).map(str::to_owned))
+                self.shown(|name| request.header(name).map(str::to_owned)),
+                parsed(self, request)
             ));
         }
         let status = self.word("status").parse().unwrap_or(200);

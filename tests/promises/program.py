@@ -10,7 +10,8 @@ import threading
 import time
 
 DEADLINE = 20       # seconds for an answer or an event
-TEXT_FIELDS = {"reason", "text", "cause", "subprotocol", "path", "query", "header", "body", "peer", "server_name"}
+TEXT_FIELDS = {"reason", "text", "cause", "subprotocol", "path", "query", "header", "body", "peer", "server_name",
+               "cookie", "cookies", "parameter", "parameters"}
 FAILURE_FIELDS = ("stage", "kind", "os_error", "http_status", "cause")
 BYTES_FIELDS = {"payload", "certificate"}
 

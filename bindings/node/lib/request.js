@@ -2,6 +2,9 @@
 // An HTTP request, in the words of Node's http.IncomingMessage, read from the lines that src/request.rs writes.
 
 const { X509Certificate } = require('node:crypto');
+const { load } = require('./native.js');
+
+const { parseCookies } = load();
 
 const SINGLE = new Set(['age', 'authorization', 'content-length', 'content-type', 'etag', 'expires', 'from', 'host',
   'if-modified-since', 'if-unmodified-since', 'last-modified', 'location', 'max-forwards', 'proxy-authorization', 'referer',
@@ -17,6 +20,14 @@ function headersOf(raw) {
     else if (!SINGLE.has(name)) headers[name] += (name === 'cookie' ? '; ' : ', ') + value;
   }
   return headers;
+}
+
+/** Cookies by their names; of several of one name the first. */
+function cookiesOf(header) {
+  const cookies = Object.create(null);        // a cookie may be called __proto__
+  const pairs = parseCookies(Buffer.from(header, 'latin1'));
+  for (let i = 0; i < pairs.length; i += 2) cookies[pairs[i]] ??= pairs[i + 1];
+  return cookies;
 }
 
 /** Address and port of `127.0.0.1:80`, `[::1]:80` or `unix:/path`. */
@@ -39,7 +50,7 @@ function socketOf(request, peer) {
 const FIRST_HEADER = 7;
 
 class Request {
-  #lines; #headers; #socket;
+  #lines; #headers; #socket; #cookies;
 
   constructor(text) {
     this.#lines = text.split('\n');
@@ -54,6 +65,8 @@ class Request {
   get query() { return new URLSearchParams(this.url.slice(this.path.length)); }
   get rawHeaders() { return this.#lines.slice(FIRST_HEADER); }
   get headers() { return this.#headers ??= headersOf(this.rawHeaders); }
+  /** The cookies by their names, as they came. */
+  get cookies() { return this.#cookies ??= cookiesOf(this.headers.cookie ?? ''); }
   get socket() { return this.#socket ??= socketOf(this, this.#lines[5]); }
   get connection() { return this.socket; }
 

@@ -60,6 +60,13 @@ fn message(is_text: bool, payload: &[u8]) -> Result<Message<'_>> {
     }
 }
 
+/// The cookies of a header: name, value, name, value.
+#[napi]
+pub fn parse_cookies(header: Uint8ArraySlice<'_>) -> Vec<String> {
+    let pairs = wsx_core::parse_cookies(&header);
+    pairs.flat_map(|(name, value)| [name.to_owned(), value.to_owned()]).collect()
+}
+
 /// The engine of an environment.
 #[napi]
 pub struct Border {

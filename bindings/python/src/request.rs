@@ -1,8 +1,10 @@
 //! What a request hook sees and answers, what `on_open` is told, and fragments.
 
+use std::borrow::Cow;
+
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use wsx_core::Headers;
 
@@ -21,6 +23,11 @@ impl HeaderList {
     fn new(headers: Headers<'_>) -> Self {
         let pairs = headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Self { pairs, object: PyOnceLock::new() }
+    }
+
+    fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
+        let fields = self.pairs.iter().filter(|(name, _)| name.eq_ignore_ascii_case("cookie"));
+        fields.flat_map(|(_, value)| wsx_core::parse_cookies(value))
     }
 
     fn object(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -94,6 +101,37 @@ impl Request {
     #[getter]
     fn headers(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.headers.object(py)
+    }
+
+    /// The cookies by their names; of several of one name the first.
+    #[getter]
+    fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let cookies = PyDict::new(py);
+        for (name, value) in self.headers.cookies() {
+            if !cookies.contains(name)? {
+                cookies.set_item(name, value)?;
+            }
+        }
+        Ok(cookies)
+    }
+
+    /// The value of the first cookie of this name.
+    #[pyo3(signature = (name, /))]
+    fn cookie(&self, name: &str) -> Option<&str> {
+        self.headers.cookies().find(|(one, _)| *one == name).map(|(_, value)| value)
+    }
+
+    /// The parameters of the query, as name and value, decoded.
+    #[getter]
+    fn query_parameters(&self) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+        wsx_core::parse_query(self.query.as_deref().unwrap_or_default()).collect()
+    }
+
+    /// The value of the first parameter of this name in the query, decoded.
+    #[pyo3(signature = (name, /))]
+    fn query_parameter(&self, name: &str) -> Option<Cow<'_, str>> {
+        let mut parameters = wsx_core::parse_query(self.query.as_deref().unwrap_or_default());
+        parameters.find(|(one, _)| one == name).map(|(_, value)| value)
     }
 
     fn __repr__(&self) -> String {

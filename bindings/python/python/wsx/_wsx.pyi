@@ -270,6 +270,22 @@ class Request:
     def query(self) -> str | None:
         """The query as it came, without the question mark."""
     @property
+    def query_parameters(self) -> list[tuple[str, str]]:
+        """The parameters of the query, as name and value, in the order they came, with percent signs and `+` decoded.
+
+        `dict(request.query_parameters)` has the last of each name. What is no UTF-8 comes as U+FFFD. Parsed anew each time.
+        """
+    def query_parameter(self, name: str, /) -> str | None:
+        """The value of the first parameter of this name in the query, decoded; empty where it has none."""
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies by their names; of several of one name the first, which is that of the longest path.
+
+        Values are as they came, quotes too. What is no cookie or no UTF-8 is left out. Parsed anew each time.
+        """
+    def cookie(self, name: str, /) -> str | None:
+        """The value of the first cookie of this name."""
+    @property
     def subprotocols(self) -> list[str]:
         """The subprotocols the client offers, in its order."""
     @property

@@ -114,7 +114,10 @@ class MoreOptions(TypedDict, total=False):
     """TLS. Server: every connection speaks it. Client: the choices for `wss://`, which speaks TLS in any case; without
     effect on `ws://`. Default None: a server is plain, a client trusts the issuers that the system trusts, as with True."""
     origins: Literal["same-host", "any"] | Sequence[str]
-    """Server: which web pages may connect. Default "same-host": the page's host and port must equal those asked for."""
+    """Server: which web pages may connect. Default "same-host": the page's host and port must equal those asked for.
+
+    A list has origins as browsers send them: "https://example.org", "null". "https://*.example.org" stands for every
+    subdomain, however deep, and not for "https://example.org" itself. What is no origin raises ValueError."""
     path: str | None
     """Server: the only path that is upgraded. Default None: any."""
     max_connections: int | None
