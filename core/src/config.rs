@@ -3,9 +3,13 @@
 //! Sizes are bytes. A size or count of 0 means "no limit", a [`Duration`] of zero means "off", unless a field says
 //! otherwise. Options are read when a listener or a connection is made; changing them later has no effect on it.
 
+mod reconnect;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use reconnect::{MAX_RETRY_AFTER, Reconnect};
 
 /// What a connection does with a message that finds too much output waiting (see [`Options::backlog_limit`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

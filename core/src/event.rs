@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use crate::close::Close;
 use crate::error::Failure;
 
+mod client;
 mod request;
 
+pub use client::{Client, GiveUp, GiveUpKind, Reconnecting};
 pub use request::{Headers, Opening, Request, Response, check_header, parse_cookies, parse_query};
 pub(crate) use request::{ResponseKind, Secured, is_token};
 
@@ -48,6 +50,7 @@ macro_rules! number {
         }
     };
 }
+number!(Client);
 number!(Connection);
 number!(Listener);
 number!(Timer);
@@ -196,6 +199,13 @@ pub trait Handler: Send + 'static {
     /// Something failed that belongs to no announced connection: accepting (out of descriptors, say; it is retried), or
     /// an answer of the request hook that could not be sent.
     fn on_listener_error(&mut self, listener: Listener, failure: &Failure) {}
+
+    /// A client that connects again is about to wait, and then to make its next attempt: told after the `on_close` of the
+    /// attempt before. Each attempt is a connection of its own, with the events of one.
+    fn on_reconnecting(&mut self, client: Client, reconnecting: &Reconnecting<'_>) {}
+
+    /// A client that connects again does so no more: always its last event, exactly once.
+    fn on_give_up(&mut self, client: Client, give_up: &GiveUp) {}
 
     /// A handler for the connections that a further thread serves, asked for when a listener begins on a loop with
     /// several ([`LoopOptions::threads`](crate::LoopOptions::threads)). The default is none: `listen` is an error there.

@@ -41,13 +41,15 @@ pub mod event;
 pub mod protocol;
 
 pub use close::{Close, Side};
-pub use config::{BacklogPolicy, Certificate, ClientAuth, Compression, LoopOptions, Options, Origins, Pem, Tls};
+pub use config::{
+    BacklogPolicy, Certificate, ClientAuth, Compression, LoopOptions, Options, Origins, Pem, Reconnect, Tls,
+};
 pub use engine::event_loop::EventLoop;
 pub use engine::handle::Handle;
 pub use error::{Error, Failure, FailureKind, Result, Stage};
 pub use event::{
-    Address, Connection, Fragment, Handler, Headers, Listener, Message, Opening, ReadyState, Request, Response, Timer,
-    check_header, parse_cookies, parse_query,
+    Address, Client, Connection, Fragment, GiveUp, GiveUpKind, Handler, Headers, Listener, Message, Opening,
+    ReadyState, Reconnecting, Request, Response, Timer, check_header, parse_cookies, parse_query,
 };
 
 /// The Rust in README.md compiles as it stands there.

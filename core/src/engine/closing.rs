@@ -465,6 +465,7 @@ impl State {
                 Phase::Ending | Phase::Dead => {}
             }
         }
+        self.end_waiting_clients();
         let end = self.due(grace);
         self.shutting_down = Some(end);
         self.timers.push(end, TimerKey::Shutdown);

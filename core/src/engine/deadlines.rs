@@ -1,5 +1,6 @@
 //! When a connection must be looked at: every timeout of `config.rs`, by the phase it belongs to.
 
+use super::group::Group;
 use super::record::{Phase, Record};
 use super::registry::Registry;
 use super::state::State;
@@ -62,17 +63,17 @@ impl State {
 
     /// Drops void timers where they outnumber the live ones.
     pub(super) fn clear_timers(&mut self) {
-        if self.timers.len() > 4 * (self.connections.len() + self.timers.functions()) + 1024 {
-            let (connections, shutting_down) = (&self.connections, self.shutting_down);
-            self.timers.retain(|at, key| is_live(connections, shutting_down, at, key));
+        if self.timers.len() > 4 * (self.connections.len() + self.groups.len() + self.timers.functions()) + 1024 {
+            let (connections, groups, shutting_down) = (&self.connections, &self.groups, self.shutting_down);
+            self.timers.retain(|at, key| is_live(connections, groups, shutting_down, at, key));
         }
     }
 
     /// When the loop must turn next, in milliseconds of its clock, and whether that is for a timer of the program.
     #[inline]
     pub(super) fn next_timer(&mut self) -> Option<(Millis, bool)> {
-        let (connections, shutting_down) = (&self.connections, self.shutting_down);
-        self.timers.next(|at, key| is_live(connections, shutting_down, at, key))
+        let (connections, groups, shutting_down) = (&self.connections, &self.groups, self.shutting_down);
+        self.timers.next(|at, key| is_live(connections, groups, shutting_down, at, key))
     }
 
     /// Whether what is overdue is something that the peer should have sent.
@@ -105,11 +106,18 @@ fn is_http(record: &Record) -> bool {
     record.protocol.state() == ReadyState::Connecting
 }
 
-fn is_live(connections: &Registry<Record>, shutting_down: Option<Millis>, at: Millis, key: TimerKey) -> bool {
+fn is_live(
+    connections: &Registry<Record>,
+    groups: &Registry<Group>,
+    shutting_down: Option<Millis>,
+    at: Millis,
+    key: TimerKey,
+) -> bool {
     match key {
         TimerKey::Connection(id) => {
             connections.slot(id).and_then(|slot| connections.get(slot)).is_some_and(|record| record.timer_at == at)
         }
+        TimerKey::Client(id) => State::attempt_due(groups, id) == at,
         TimerKey::Shutdown => shutting_down == Some(at),
         TimerKey::Program(_) | TimerKey::Accept(_) => true,
     }

@@ -15,6 +15,7 @@ use super::group::Group;
 use super::handle::Handle;
 use super::listener;
 use super::receive::receive;
+use super::reconnecting;
 use super::record::{Ending, Phase};
 use super::shared::{Command, LoopCell, Shared, enroll, here, leave, settle_here};
 use super::siblings::Siblings;
@@ -176,6 +177,7 @@ impl Drop for EventLoop {
             cell.state().close_acceptor(slot);
         }
         cell.state().cut("the event loop was dropped");
+        cell.state().end_waiting_clients();
         while !cell.state().news.is_empty() {
             tell_news(&cell);
         }
@@ -296,6 +298,7 @@ fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
                 }
                 state.timed_out(slot);
             }
+            TimerKey::Client(id) => state.attempt_again(id, at),
             TimerKey::Accept(slot) => state.accept_again(slot),
             TimerKey::Shutdown if state.shutting_down == Some(at) => {
                 state.cut("the grace of the shutdown is over");
@@ -321,6 +324,7 @@ fn tell_news(cell: &LoopCell) {
             None => return,
             Some(News::Drain(id)) => tell_drain(cell, id),
             Some(News::Closed(slot)) => tell_close(cell, slot),
+            Some(News::GaveUp(group)) => reconnecting::tell_give_up(cell, group),
             Some(News::ListenerError(group, failure)) => {
                 let Some(listener) = cell.state().groups.get(group).map(|group| group.listener) else { continue };
                 with_handler(cell, group, |handler| handler.on_listener_error(listener, &failure));
@@ -365,6 +369,7 @@ fn tell_close(cell: &LoopCell, slot: u32) {
             with_handler(cell, group, |handler| handler.on_error(connection, failure));
         }
         with_handler(cell, group, |handler| handler.on_close(connection, &close));
+        reconnecting::connection_closed(cell, group, &close);
     }
     cell.state().remove(slot);
 }
@@ -449,10 +454,10 @@ impl State {
         Some((connection, group, ending, extra.lost_messages, unsent))
     }
 
-    /// Removes a group that listens no more and has no connections.
+    /// Removes a group that listens no more, has no connections, and makes none.
     fn take_idle_group(&mut self, slot: u32) -> Option<Group> {
         let group = self.groups.get(slot)?;
-        if group.acceptor.is_some() || group.records != 0 {
+        if group.acceptor.is_some() || group.persistent.is_some() || group.records != 0 {
             return None;
         }
         self.shared_listeners.remove(&group.listener);

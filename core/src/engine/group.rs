@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::listener::Acceptor;
+use super::reconnecting::Persistent;
 use super::send::WRITE_AT_ONCE;
 use super::timers::{Millis, millis};
 use super::tls::ServerSetup;
@@ -31,6 +32,8 @@ pub(super) struct Group {
     pub(super) records: usize,
     /// The number that the program knows the listener by: where several threads serve it, that of the first.
     pub(super) listener: Listener,
+    /// What a client that connects again is beside its connections; none for others, and once it has given up.
+    pub(super) persistent: Option<Box<Persistent>>,
 }
 
 /// What the threads share that serve a listener.
@@ -94,6 +97,7 @@ impl Group {
             everywhere: Arc::default(),
             records: 0,
             listener: Listener(0),
+            persistent: None,
         }
     }
 

@@ -20,20 +20,21 @@ use crate::config::{Options, Tls};
 use crate::error::{Error, Result};
 use crate::event::{Address, Connection, Handler, Listener, Message, ReadyState, Timer};
 
-enum OwnedMessage {
+/// A message that waits.
+pub(super) enum OwnedMessage {
     Text(Box<str>),
     Binary(Box<[u8]>),
 }
 
 impl OwnedMessage {
-    fn new(message: Message<'_>) -> Self {
+    pub(super) fn new(message: Message<'_>) -> Self {
         match message {
             Message::Text(text) => Self::Text(text.into()),
             Message::Binary(bytes) => Self::Binary(bytes.into()),
         }
     }
 
-    fn borrow(&self) -> Message<'_> {
+    pub(super) fn borrow(&self) -> Message<'_> {
         match self {
             Self::Text(text) => Message::Text(text),
             Self::Binary(bytes) => Message::Binary(bytes),
@@ -263,7 +264,7 @@ impl Handle {
     }
 
     /// Where a number is stale because its loop is gone, a handle says so.
-    fn outcome<R>(&self, result: Result<R>) -> Result<R> {
+    pub(super) fn outcome<R>(&self, result: Result<R>) -> Result<R> {
         match result {
             Err(Error::Closed) if self.shared.is_closed() => Err(Error::LoopGone),
             result => result,

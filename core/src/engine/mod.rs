@@ -8,6 +8,7 @@
 //! compressing  messages out where that was agreed on
 //! closing      close, fail, end, reap               deadlines, timers   every timeout of the loop
 //! listener     accept                               connector, resolver   connect
+//! reconnecting a client that connects again
 //! transport    a socket, plain or with TLS           tls, securing   TLS, and its handshake
 //! siblings     several threads that serve as one     wait      asleep, or awake for a while
 //! state        what a loop owns      registry   numbers to connections      outbox   what waits to be written
@@ -28,6 +29,7 @@ mod listener;
 mod opening;
 mod outbox;
 mod receive;
+mod reconnecting;
 mod record;
 mod registry;
 mod resolver;

@@ -106,6 +106,7 @@ fn take_answer(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
         Err(failure) => return cell.state().fail(slot, close::ABNORMAL, Side::Us, failure),
     };
     let Some((connection, group)) = cell.state().open(slot, subprotocol.as_deref(), compression) else { return };
+    cell.state().attempt_opened(slot);
     let opening = Opening { request: None, headers: Headers(headers), subprotocol: subprotocol.as_deref() };
     opened(cell, slot, group, |handler| handler.on_open(connection, &opening));
     frames(cell, cell.state(), slot, rest);
@@ -338,7 +339,7 @@ impl State {
 
     /// Parses and checks a server's answer.
     fn check_answer<'h, 'b>(
-        &self,
+        &mut self,
         slot: u32,
         head: &'b [u8],
         storage: &'h mut Storage<'b>,
@@ -349,7 +350,10 @@ impl State {
         let group = self.groups.get(record.group).ok_or_else(gone)?;
         let dial = record.extra.as_ref().and_then(|extra| extra.dial.as_ref()).ok_or_else(gone)?;
         let parsed = http::parse_response(head, &mut storage[..max_headers(&group.options)]).map_err(bad)?;
-        let agreed = handshake::check_response(&parsed, &dial.key, &group.options)?;
-        Ok((parsed.headers, agreed))
+        let agreed = handshake::check_response(&parsed, &dial.key, &group.options);
+        if agreed.is_err() {
+            self.attempt_refused(slot, Headers(parsed.headers));
+        }
+        Ok((parsed.headers, agreed?))
     }
 }

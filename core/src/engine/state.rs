@@ -26,7 +26,7 @@ use super::topics::{Batch, Topics};
 use super::wait::Waiting;
 use crate::config::LoopOptions;
 use crate::error::{Error, Failure, Result};
-use crate::event::{Address, Connection, Listener, ReadyState, Timer};
+use crate::event::{Address, Client, Connection, Listener, ReadyState, Timer};
 use crate::protocol::deflate::Compressors;
 use crate::protocol::frame::Role;
 
@@ -35,6 +35,8 @@ pub(super) enum News {
     Drain(u64),
     /// The record in this slot is dead: tell its `on_close`, then free it.
     Closed(u32),
+    /// The client of this group waits for no further attempt.
+    GaveUp(u32),
     ListenerError(u32, Failure),
     /// A group may have nothing left to do.
     IdleGroup(u32),
@@ -158,9 +160,14 @@ impl State {
     #[inline]
     pub(super) fn mask(&mut self, role: Role) -> Option<[u8; 4]> {
         match role {
-            Role::Client => Some(self.random.next_u32().to_ne_bytes()),
+            Role::Client => Some(self.random().to_ne_bytes()),
             Role::Server => None,
         }
+    }
+
+    /// A number that nobody can foretell.
+    pub(super) fn random(&mut self) -> u32 {
+        self.random.next_u32()
     }
 
     /// Whether something new may begin on this loop.
@@ -247,10 +254,13 @@ impl State {
         self.gathers || self.batch.is_some() || !self.touched.is_empty()
     }
 
+    /// The number may be that of a client that connects again, which is never a connection's.
     pub(super) fn count_lost(&mut self, connection: Connection) {
         if let Ok(record) = self.record_mut(connection) {
             let extra = record.extra();
             extra.lost_messages = extra.lost_messages.saturating_add(1);
+        } else {
+            self.count_lost_of_client(Client(connection.0));
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) fn millis(duration: Duration) -> Millis {
 pub(super) enum TimerKey {
     /// Look at the connection with this number.
     Connection(u64),
+    /// The next attempt of the client with this number.
+    Client(u64),
     /// Run the program's timer with this number.
     Program(u64),
     /// Accept again on the listener in this slot, after the system had no descriptors left.

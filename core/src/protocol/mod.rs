@@ -7,4 +7,5 @@ pub mod handshake;
 pub mod http;
 pub mod message;
 pub mod origin;
+pub mod reconnecting;
 pub mod unmask;

@@ -23,8 +23,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use wsx_core::{
-    Address, Close, Connection, EventLoop, Failure, Fragment, Handle, Handler, Listener, LoopOptions, Message, Opening,
-    Options, Request, Response, Side,
+    Address, Client, Close, Connection, EventLoop, Failure, Fragment, GiveUp, Handle, Handler, Listener, LoopOptions,
+    Message, Opening, Options, Reconnect, Reconnecting, Request, Response, Side,
 };
 
 use history::{History, Step};
@@ -54,6 +54,9 @@ pub enum Event {
     Error(Connection, Failure),
     Closed(Connection, Ended),
     ListenerError(Failure),
+    /// With the number of the attempt in a row, the delay, and how the connection before ended.
+    Reconnecting(Client, u32, Duration, Ended),
+    GaveUp(Client, GiveUp),
 }
 
 impl Event {
@@ -69,7 +72,7 @@ impl Event {
             | Self::Drain(connection)
             | Self::Error(connection, _)
             | Self::Closed(connection, _) => Some(*connection),
-            Self::ListenerError(_) => None,
+            Self::ListenerError(_) | Self::Reconnecting(..) | Self::GaveUp(..) => None,
         }
     }
 }
@@ -111,6 +114,7 @@ impl Ended {
 type OnRequest = Box<dyn FnMut(&Request<'_>) -> Response + Send>;
 type OnConnection = Box<dyn FnMut(Connection) + Send>;
 type OnMessage = Box<dyn FnMut(Connection, Message<'_>) + Send>;
+type OnClient = Box<dyn FnMut(Client) + Send>;
 type OnClose = Box<dyn FnMut(Connection, &Ended) + Send>;
 
 /// What a program does in its callbacks; what is not given does nothing but record.
@@ -123,6 +127,8 @@ pub struct Script {
     pong: Option<OnConnection>,
     before_reply: Option<OnConnection>,
     close: Option<OnClose>,
+    reconnecting: Option<OnClient>,
+    give_up: Option<OnClient>,
     quiet: bool,
 }
 
@@ -170,6 +176,16 @@ impl Script {
 
     pub fn on_close(mut self, call: impl FnMut(Connection, &Ended) + Send + 'static) -> Self {
         self.close = Some(Box::new(call));
+        self
+    }
+
+    pub fn on_reconnecting(mut self, call: impl FnMut(Client) + Send + 'static) -> Self {
+        self.reconnecting = Some(Box::new(call));
+        self
+    }
+
+    pub fn on_give_up(mut self, call: impl FnMut(Client) + Send + 'static) -> Self {
+        self.give_up = Some(Box::new(call));
         self
     }
 
@@ -280,6 +296,21 @@ impl Handler for Recorder {
         self.record(Event::Closed(connection, ended));
     }
 
+    fn on_reconnecting(&mut self, client: Client, reconnecting: &Reconnecting<'_>) {
+        if let Some(call) = &mut self.script.reconnecting {
+            call(client);
+        }
+        let Reconnecting { attempt, delay, cause, .. } = *reconnecting;
+        self.record(Event::Reconnecting(client, attempt, delay, Ended::new(cause)));
+    }
+
+    fn on_give_up(&mut self, client: Client, give_up: &GiveUp) {
+        if let Some(call) = &mut self.script.give_up {
+            call(client);
+        }
+        self.record(Event::GaveUp(client, give_up.clone()));
+    }
+
     fn on_listener_error(&mut self, _listener: Listener, failure: &Failure) {
         self.record(Event::ListenerError(failure.clone()));
     }
@@ -372,6 +403,24 @@ impl Events {
         })
     }
 
+    /// The next `on_reconnecting`: which attempt in a row, after which delay.
+    #[track_caller]
+    pub fn reconnecting(&self) -> (u32, Duration) {
+        self.find(|event| match event {
+            Event::Reconnecting(_, attempt, delay, _) => Some((attempt, delay)),
+            _ => None,
+        })
+    }
+
+    /// Why the client gives up.
+    #[track_caller]
+    pub fn gave_up(&self) -> GiveUp {
+        self.find(|event| match event {
+            Event::GaveUp(_, give_up) => Some(give_up),
+            _ => None,
+        })
+    }
+
     /// The next `on_drain`.
     #[track_caller]
     pub fn drain(&self) -> Connection {
@@ -442,6 +491,22 @@ impl Running {
         let (url, options, handle) = (url.to_owned(), options.clone(), self.handle.clone());
         let (recorder, events) = Recorder::new(script);
         (self.on_loop(move || handle.connect(&url, &options, recorder).unwrap()), events)
+    }
+
+    /// A client of this loop that connects again.
+    #[track_caller]
+    pub fn connect_persistently(
+        &self,
+        url: &str,
+        options: &Options,
+        reconnect: &Reconnect,
+        script: Script,
+    ) -> (Client, Events) {
+        let (url, options, reconnect) = (url.to_owned(), options.clone(), reconnect.clone());
+        let (recorder, events) = Recorder::new(script);
+        let handle = self.handle.clone();
+        let connect = move || handle.connect_persistently(&url, &options, &reconnect, recorder).unwrap();
+        (self.on_loop(connect), events)
     }
 
     /// Keeps the loop busy while `call` runs, so that it finds everything that came meanwhile in one turn.
