@@ -181,6 +181,13 @@ pub extern "C" fn wsx_options_set_max_topics(options: Option<&mut wsx_options>, 
     set(options, |options| options.connection.max_topics = count)
 }
 
+/// Longest name of a topic that a connection may subscribe to, in bytes, at most WSX_MAX_TOPIC_NAME. Beyond it
+/// wsx_subscribe() is refused. Default 255; 0 is the default. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_max_topic_name(options: Option<&mut wsx_options>, bytes: usize) -> i32 {
+    set(options, |options| options.connection.max_topic_name = bytes)
+}
+
 /// Whether messages are compressed (1) with peers that agree: permessage-deflate, RFC 7692. Default 0. In a build without
 /// it wsx_listen() and wsx_connect() then answer WSX_ERR_UNSUPPORTED; wsx_has_feature("deflate") tells. A server agrees to
 /// the first offer of a client that it can keep, within what the setters below say; a client offers what they say, and is
@@ -279,6 +286,29 @@ pub extern "C" fn wsx_options_set_no_delay(options: Option<&mut wsx_options>, en
     })
 }
 
+/// TCP's own keep-alive, SO_KEEPALIVE: after so long without a byte either way the kernel asks whether the peer's machine
+/// is still there, also while the heartbeat is off or reading is paused. It counts in seconds, at most 32,767: a part of
+/// one is a whole one. Where nobody answers, the connection is closed as 1006 with the system's errno. Default 0: off, and
+/// 30,000 ms for HTTP streams. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_keep_alive_idle(options: Option<&mut wsx_options>, ms: u64) -> i32 {
+    set(options, |options| options.connection.keep_alive_idle = milliseconds(ms))
+}
+
+/// Keep-alive: the time between questions that are not answered. Default 0: the system's, as a rule 75,000 ms (30,000 for
+/// HTTP streams). [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_keep_alive_interval(options: Option<&mut wsx_options>, ms: u64) -> i32 {
+    set(options, |options| options.connection.keep_alive_interval = milliseconds(ms))
+}
+
+/// Keep-alive: how many questions in a row stay without an answer before the connection is given up, at most 127. Default
+/// 0: the system's, as a rule 9. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_keep_alive_count(options: Option<&mut wsx_options>, count: u32) -> i32 {
+    set(options, |options| options.connection.keep_alive_count = count)
+}
+
 /// Server: which web pages may connect: a WSX_ORIGINS_ constant. Only requests with an Origin header, those of
 /// browsers, are checked; others get 403. Default WSX_ORIGINS_SAME_HOST. [any thread]
 #[unsafe(no_mangle)]
@@ -326,6 +356,15 @@ pub unsafe extern "C" fn wsx_options_set_path(options: Option<&mut wsx_options>,
 #[unsafe(no_mangle)]
 pub extern "C" fn wsx_options_set_max_connections(options: Option<&mut wsx_options>, count: usize) -> i32 {
     set(options, |options| options.connection.max_connections = count)
+}
+
+/// Server: most connections of a listener from one address, on all threads: one of IPv4 (also where it is mapped to IPv6),
+/// or a network of IPv6 with 64 bits. Connections count from their acceptance to their end; those over a Unix socket do
+/// not. Beyond it: a few get 503, any more are closed as soon as they are accepted, and all are over TLS, before its
+/// handshake. Behind a proxy everybody has the proxy's address: leave it off. Default 0: no limit. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_max_connections_per_address(options: Option<&mut wsx_options>, count: usize) -> i32 {
+    set(options, |options| options.connection.max_connections_per_address = count)
 }
 
 /// Server: length of the kernel's queue of connections not yet accepted. Default 1,024. [any thread]

@@ -504,6 +504,12 @@ int32_t wsx_options_add_subprotocol(wsx_options *options, const char *name);
 int32_t wsx_options_set_max_topics(wsx_options *options, size_t count);
 
 /**
+ * Longest name of a topic that a connection may subscribe to, in bytes, at most WSX_MAX_TOPIC_NAME. Beyond it
+ * wsx_subscribe() is refused. Default 255; 0 is the default. [any thread]
+ */
+int32_t wsx_options_set_max_topic_name(wsx_options *options, size_t bytes);
+
+/**
  * Whether messages are compressed (1) with peers that agree: permessage-deflate, RFC 7692. Default 0. In a build without
  * it wsx_listen() and wsx_connect() then answer WSX_ERR_UNSUPPORTED; wsx_has_feature("deflate") tells. A server agrees to
  * the first offer of a client that it can keep, within what the setters below say; a client offers what they say, and is
@@ -556,6 +562,29 @@ int32_t wsx_options_set_compression_client_max_window_bits(wsx_options *options,
 int32_t wsx_options_set_no_delay(wsx_options *options, int32_t enabled);
 
 /**
+ * TCP's own keep-alive, SO_KEEPALIVE: after so long without a byte either way the kernel asks whether the peer's machine
+ * is still there, also while the heartbeat is off or reading is paused. It counts in seconds, at most 32,767: a part of
+ * one is a whole one. Where nobody answers, the connection is closed as 1006 with the system's errno. Default 0: off, and
+ * 30,000 ms for HTTP streams. [any thread]
+ */
+int32_t wsx_options_set_keep_alive_idle(wsx_options *options,
+                                        uint64_t ms);
+
+/**
+ * Keep-alive: the time between questions that are not answered. Default 0: the system's, as a rule 75,000 ms (30,000 for
+ * HTTP streams). [any thread]
+ */
+int32_t wsx_options_set_keep_alive_interval(wsx_options *options,
+                                            uint64_t ms);
+
+/**
+ * Keep-alive: how many questions in a row stay without an answer before the connection is given up, at most 127. Default
+ * 0: the system's, as a rule 9. [any thread]
+ */
+int32_t wsx_options_set_keep_alive_count(wsx_options *options,
+                                         uint32_t count);
+
+/**
  * Server: which web pages may connect: a WSX_ORIGINS_ constant. Only requests with an Origin header, those of
  * browsers, are checked; others get 403. Default WSX_ORIGINS_SAME_HOST. [any thread]
  */
@@ -580,6 +609,15 @@ int32_t wsx_options_set_path(wsx_options *options, const char *path);
  * kernel's queue. Default 0: the process's descriptor limit less 32. [any thread]
  */
 int32_t wsx_options_set_max_connections(wsx_options *options, size_t count);
+
+/**
+ * Server: most connections of a listener from one address, on all threads: one of IPv4 (also where it is mapped to IPv6),
+ * or a network of IPv6 with 64 bits. Connections count from their acceptance to their end; those over a Unix socket do
+ * not. Beyond it: a few get 503, any more are closed as soon as they are accepted, and all are over TLS, before its
+ * handshake. Behind a proxy everybody has the proxy's address: leave it off. Default 0: no limit. [any thread]
+ */
+int32_t wsx_options_set_max_connections_per_address(wsx_options *options,
+                                                    size_t count);
 
 /** Server: length of the kernel's queue of connections not yet accepted. Default 1,024. [any thread] */
 int32_t wsx_options_set_listen_backlog(wsx_options *options, uint32_t count);

@@ -177,8 +177,20 @@ declare namespace WebSocket {
     backlogPolicy?: "close" | "drop" | "refuse" | "pause";
     /** Most topics of one connection. Beyond it: `subscribe` throws. Default 128. */
     maxTopics?: number;
+    /** Longest name of a topic to subscribe to, in bytes, at most 255. Beyond it: `subscribe` throws. Default 255, as is 0. */
+    maxTopicName?: number;
     /** Set TCP_NODELAY. Default true. */
     noDelay?: boolean;
+    /**
+     * TCP's own keep-alive: after so long without a byte either way the kernel asks whether the peer's machine is still
+     * there, also while the heartbeat is off or reading is paused. It counts in seconds, at most 32,767. Beyond it: closed
+     * as 1006, with the system's error. Default 0: off.
+     */
+    keepAliveIdle?: number;
+    /** Between such questions, while none is answered. Default 0: the system's, as a rule 75,000. */
+    keepAliveInterval?: number;
+    /** How many of them stay without an answer before the connection is given up, at most 127. Default 0: the system's, as a rule 9. */
+    keepAliveCount?: number;
     /**
      * Compress messages with peers that agree: see `extensions` for whether one did. `maxMessage` counts what a message
      * inflates to. Default false, for clients as well, which in `ws` offer it; `true` keeps no context, other than in `ws`.
@@ -210,6 +222,12 @@ declare namespace WebSocket {
     backlog?: number;
     /** Most connections. Beyond it: 503. Default 0: as many as the process may have descriptors, less a reserve of 32. */
     maxConnections?: number;
+    /**
+     * Most connections from one address: one of IPv4 (also where it is mapped to IPv6), or a network of IPv6 with 64 bits.
+     * They count from their acceptance to their end; those over a Unix socket do not. Beyond it: a few get 503, any more are
+     * closed at once, and all are over TLS. Behind a proxy everybody has the proxy's address: leave it off. Default 0: no limit.
+     */
+    maxConnectionsPerAddress?: number;
     /** Let several listeners share the port, one for each thread. Default false. */
     reusePort?: boolean;
     /**

@@ -185,11 +185,25 @@ pub struct Options {
     pub subprotocols: Vec<String>,
     /// Most topics one connection may subscribe to. Beyond it the call is refused. Default 128.
     pub max_topics: usize,
+    /// Longest name of a topic that a connection may subscribe to, in bytes, at most 255. Beyond it the call is refused.
+    /// Default 255; 0 is the default.
+    pub max_topic_name: usize,
     /// Compress messages by permessage-deflate (RFC 7692) with peers that agree. Default none: neither answered nor
     /// offered. A build without the feature `deflate` refuses it.
     pub compression: Option<Compression>,
     /// Set TCP_NODELAY. Default true.
     pub no_delay: bool,
+    /// TCP's own keep-alive (SO_KEEPALIVE, RFC 9293 section 3.8.4): after so long without a byte either way the kernel asks
+    /// whether the peer's machine is still there. It finds one that is gone also while the heartbeat is off, or rests
+    /// because reading is paused; it says nothing about the program there. The kernel counts in seconds, so that a part of
+    /// one is a whole one. Beyond it: closed as 1006, with the system's error. Default zero: off, and 30 s for HTTP
+    /// streams, which have no heartbeat.
+    pub keep_alive_idle: Duration,
+    /// Between such questions, while none is answered. Default zero: the system's, as a rule 75 s (30 s for HTTP streams).
+    pub keep_alive_interval: Duration,
+    /// How many of them in a row stay without an answer before the connection is given up, at most 127. Default 0: the
+    /// system's, as a rule 9.
+    pub keep_alive_count: u32,
     /// TLS. Server: every connection speaks it; none: plain. Client: the choices for `wss://`, which speaks TLS in any case;
     /// without effect on `ws://`. Default none: a client then trusts the issuers that the system trusts, as they are when
     /// the process first needs them (the environment variables SSL_CERT_FILE and SSL_CERT_DIR name others).
@@ -202,6 +216,12 @@ pub struct Options {
     /// Server: most connections of this listener. Beyond it: 503, and once a small reserve is used up, connections wait
     /// in the kernel's queue. Default 0: the process's descriptor limit less a reserve of 32.
     pub max_connections: usize,
+    /// Server: most connections of this listener from one address, on all threads: one of IPv4 (also where it is mapped to
+    /// IPv6), or a network of IPv6 with 64 bits, which is what one customer has. Connections count from their acceptance
+    /// to their end, whatever they are for; those over a Unix socket do not. Beyond it: a few are told so with 503, any
+    /// more are closed as soon as they are accepted, and all are over TLS, before its handshake. Behind a proxy everybody
+    /// has the proxy's address: leave it off. Default 0: no limit.
+    pub max_connections_per_address: usize,
     /// Server: length of the kernel's queue of connections not yet accepted. Default 1,024.
     pub listen_backlog: u32,
     /// Server: let several listeners share the address (SO_REUSEPORT), one per loop. Default false.
@@ -228,12 +248,17 @@ impl Default for Options {
             backlog_policy: BacklogPolicy::Close,
             subprotocols: Vec::new(),
             max_topics: 128,
+            max_topic_name: 255,
             compression: None,
             no_delay: true,
+            keep_alive_idle: Duration::ZERO,
+            keep_alive_interval: Duration::ZERO,
+            keep_alive_count: 0,
             tls: None,
             origins: Origins::SameHost,
             path: None,
             max_connections: 0,
+            max_connections_per_address: 0,
             listen_backlog: 1024,
             reuse_port: false,
             headers: Vec::new(),

@@ -209,6 +209,7 @@ static void options_are_checked(void)
     setter(wsx_options_set_backlog_policy(it, WSX_BACKLOG_PAUSE));
     setter(wsx_options_add_subprotocol(it, "chat"));
     setter(wsx_options_set_max_topics(it, 1));
+    setter(wsx_options_set_max_topic_name(it, 9));
     setter(wsx_options_set_compression(it, 1));
     setter(wsx_options_set_compression_level(it, 9));
     setter(wsx_options_set_compression_threshold(it, 0));
@@ -217,12 +218,16 @@ static void options_are_checked(void)
     setter(wsx_options_set_compression_server_max_window_bits(it, 9));
     setter(wsx_options_set_compression_client_max_window_bits(it, 15));
     setter(wsx_options_set_no_delay(it, 0));
+    setter(wsx_options_set_keep_alive_idle(it, 1000));
+    setter(wsx_options_set_keep_alive_interval(it, 1000));
+    setter(wsx_options_set_keep_alive_count(it, 3));
     setter(wsx_options_set_origins(it, WSX_ORIGINS_ANY));
     setter(wsx_options_set_origins(it, WSX_ORIGINS_SAME_HOST));
     setter(wsx_options_add_origin(it, "https://example.org"));
     setter(wsx_options_set_path(it, "/chat"));
     setter(wsx_options_set_path(it, NULL));
     setter(wsx_options_set_max_connections(it, 1));
+    setter(wsx_options_set_max_connections_per_address(it, 1));
     setter(wsx_options_set_listen_backlog(it, 1));
     setter(wsx_options_set_reuse_port(it, 1));
     setter(wsx_options_add_header(it, "X-Name", "value"));

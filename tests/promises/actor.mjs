@@ -137,7 +137,8 @@ function announce(socket, role, request, headers, words) {
 // --- Options: KEY=VALUE
 
 const NUMBERS = ['max_message', 'max_fragments', 'max_head', 'max_headers', 'handshake_timeout', 'ping_interval', 'pong_timeout',
-  'close_timeout', 'progress_timeout', 'backlog_limit', 'max_topics', 'max_connections', 'listen_backlog'];
+  'close_timeout', 'progress_timeout', 'backlog_limit', 'max_topics', 'max_topic_name', 'max_connections',
+  'max_connections_per_address', 'listen_backlog', 'keep_alive_idle', 'keep_alive_interval', 'keep_alive_count'];
 const DEFLATE_NUMBERS = ['threshold', 'server_max_window_bits', 'client_max_window_bits'];
 const camel = (key) => key.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
 

@@ -11,9 +11,11 @@ import threading
 
 import wsx
 
-COUNTS = {"max_message", "max_fragments", "max_head", "max_headers", "backlog_limit", "max_topics", "max_connections",
-          "listen_backlog", "max_commands", "max_command_bytes", "receive_buffer"}
-TIMEOUTS = {"handshake_timeout", "ping_interval", "pong_timeout", "close_timeout", "progress_timeout"}
+COUNTS = {"max_message", "max_fragments", "max_head", "max_headers", "backlog_limit", "max_topics", "max_topic_name",
+          "max_connections", "max_connections_per_address", "listen_backlog", "keep_alive_count", "max_commands",
+          "max_command_bytes", "receive_buffer"}
+TIMEOUTS = {"handshake_timeout", "ping_interval", "pong_timeout", "close_timeout", "progress_timeout", "keep_alive_idle",
+            "keep_alive_interval"}
 SWITCHES = {"deliver_fragments", "no_delay", "reuse_port"}
 LISTS = {"subprotocol": "subprotocols", "origin": "origins"}
 NUMBERS = {"level", "threshold", "server_max_window_bits", "client_max_window_bits"}    # of compression
@@ -371,9 +373,9 @@ def run(options):
     loop.close()
 
 
-async def run_in_asyncio():
+async def run_in_asyncio(options):
     host = asyncio.get_running_loop()
-    program = Program(wsx.event_loop())
+    program = Program(wsx.event_loop(**options))
     reader = asyncio.StreamReader(limit=1 << 30)
     await host.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
@@ -388,10 +390,12 @@ async def run_in_asyncio():
 if __name__ == "__main__":
     if "hello" in sys.argv[1:]:
         print("python", wsx.__version__)
-    elif sys.argv[1:2] == ["asyncio"]:
-        asyncio.run(run_in_asyncio())
     else:
+        is_inside = sys.argv[1:2] == ["asyncio"]
         loop_options = {}
-        for option in sys.argv[1:]:
+        for option in sys.argv[1 + is_inside:]:
             set_option(loop_options, *option.split("=", 1))
-        run(loop_options)
+        if is_inside:
+            asyncio.run(run_in_asyncio(loop_options))
+        else:
+            run(loop_options)

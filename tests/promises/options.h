@@ -20,7 +20,12 @@ static int32_t set_number(wsx_options *options, const char *key, const char *val
     NUMBER(progress_timeout);
     NUMBER(backlog_limit);
     NUMBER(max_topics);
+    NUMBER(max_topic_name);
+    NUMBER(keep_alive_idle);
+    NUMBER(keep_alive_interval);
+    NUMBER(keep_alive_count);
     NUMBER(max_connections);
+    NUMBER(max_connections_per_address);
     NUMBER(listen_backlog);
     NUMBER(max_commands);
     NUMBER(max_command_bytes);

@@ -46,6 +46,10 @@ pub fn set(options: &mut Options, key: &str, value: &str) -> Result<bool> {
         }
         "subprotocol" => options.subprotocols.push(text(value)),
         "max_topics" => options.max_topics = number(),
+        "max_topic_name" => options.max_topic_name = number(),
+        "keep_alive_idle" => options.keep_alive_idle = time(),
+        "keep_alive_interval" => options.keep_alive_interval = time(),
+        "keep_alive_count" => options.keep_alive_count = number() as u32,
         "no_delay" => options.no_delay = is_on,
         "origins" => options.origins = if value == "any" { Origins::Any } else { Origins::SameHost },
         "origin" => match &mut options.origins {
@@ -54,6 +58,7 @@ pub fn set(options: &mut Options, key: &str, value: &str) -> Result<bool> {
         },
         "path" => options.path = Some(text(value)),
         "max_connections" => options.max_connections = number(),
+        "max_connections_per_address" => options.max_connections_per_address = number(),
         "listen_backlog" => options.listen_backlog = number() as u32,
         "reuse_port" => options.reuse_port = is_on,
         "header" => {

@@ -81,11 +81,13 @@ class Peer:
         self.size = 0           # of the payload that came last, as it came
 
     @classmethod
-    def connect(cls, address, narrow=False, tls=None):
+    def connect(cls, address, narrow=False, tls=None, source=None):
         connecting = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         connecting.settimeout(DEADLINE)
         if narrow:
             connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
+        if source:
+            connecting.bind((source, 0))
         connecting.connect(address)
         return cls(connecting, is_client=True, tls=tls)
 

@@ -6,6 +6,7 @@ import struct
 import time
 
 import secure
+import sockets
 from peer import DEADLINE, Listener, Peer
 from program import decode, to_hex
 from table import DIALECT, option_tokens
@@ -224,6 +225,15 @@ class Run:
             assert time.monotonic() < deadline, f"the answer stays {head!r}"
             self.peers[number].close()
 
+    def step_socket(self, number, *expected):
+        """What is set on the program's socket of connection N, asked of the kernel; `listening`: on the one that listens."""
+        if number == "listening":
+            found = sockets.listening(self.program.process.pid, self.variables["port"])
+        else:
+            peer = self.peers[number].socket
+            found = sockets.connected(self.program.process.pid, peer.getsockname())
+        self.compare_fields(f"socket {number}", expected, found)
+
     def step_check(self, *words):
         expression = " ".join(words)
         figures = {name: value for name, value in self.variables.items() if isinstance(value, int)}
@@ -269,9 +279,10 @@ class Run:
         words = words if verb == "sends" else [self.value(word) for word in words]
         if verb == "connects":
             where = [word.removeprefix("unix:") for word in words if word.startswith("unix:")]
-            tls = dict(word.split("=", 1) for word in words if "=" in word)
+            settings = dict(word.split("=", 1) for word in words if "=" in word)
+            source = settings.pop("from", None)
             self.peers[number] = Peer.connect(*(where or [("127.0.0.1", self.variables["port"])]), "narrow" in words,
-                                              tls if self.row.is_secure and "plain" not in words else None)
+                                              settings if self.row.is_secure and "plain" not in words else None, source)
             if not where:
                 self.variables["peer"] = self.peers[number].socket.getsockname()[1]
             return

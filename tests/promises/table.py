@@ -46,7 +46,7 @@ class Row:
 
     def is_for(self, door):
         """Whether a door makes this promise. The loop inside asyncio is asyncio's own to make and to end."""
-        if door in WAYS and (self.loop or re.search(r"^do (thread )?(stop|shutdown|free)", "\n".join(self.steps), re.M)
+        if door in WAYS and (re.search(r"^do (thread )?(stop|shutdown|free)", "\n".join(self.steps), re.M)
                              or "shutdown" in self.does.get("on_message", "")):
             return False
         return WAYS.get(door, door) in self.doors

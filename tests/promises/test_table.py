@@ -95,3 +95,38 @@ def test_every_step_is_one_that_can_be_run():
 def test_a_row_that_leaves_a_door_out_says_why():
     for row in ROWS:
         assert (row.doors == table.DOORS) == (row.why == ""), row.id
+
+
+ROOT = CORE.parents[1]
+LIMITS = [[cell.strip() for cell in line.strip("| ").split(" | ")]
+          for line in (ROOT / "docs/limits.md").read_text().splitlines() if line.startswith("| ")]
+
+# What is no limit, but a choice: told where it is documented.
+CHOICES = {"deliver_fragments", "subprotocols", "compression", "no_delay", "tls", "path", "reuse_port", "headers",
+           "receive_buffer", "busy_poll", "threads"}
+
+
+def camel(name):
+    return re.sub(r"_(\w)", lambda found: found[1].upper(), name)
+
+
+@pytest.mark.parametrize("name", [*options_of("Options"), *options_of("LoopOptions")])
+def test_every_limit_is_told_in_docs_with_its_name_in_each_door(name):
+    if name in CHOICES:
+        return
+    rows = [row for row in LIMITS if len(row) == 7 and f"`{name}`" in row[3]]
+    assert len(rows) == 1, f"{name} is in {len(rows)} rows of docs/limits.md"
+    _, default, consequence, _, c, python, node = rows[0]
+    assert default and consequence
+    header = (ROOT / "include/libwsx.h").read_text()
+    assert f"`{name}`" in c and f"wsx_options_set_{name}(" in header
+    assert f"`{name}`" in python and f"    {name}: " in (ROOT / "bindings/python/python/wsx/options.py").read_text()
+    if not node.startswith("none: "):
+        assert f"`{camel(name)}`" in node and f"    {camel(name)}?: " in (ROOT / "bindings/node/index.d.ts").read_text()
+
+
+def test_every_limit_of_docs_is_one_of_the_engine():
+    known = {*options_of("Options"), *options_of("LoopOptions"), *options_of("Compression"), "none"}
+    for row in LIMITS:
+        if len(row) == 7 and row[0] != "limit":
+            assert re.findall(r"`(\w+)`", row[3])[:1] in ([], *([name] for name in known)), row

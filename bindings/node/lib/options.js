@@ -11,7 +11,9 @@ const LARGEST = { 32: 0xffffffff, 53: Number.MAX_SAFE_INTEGER };
 const NUMBERS = {
   maxMessage: LARGEST[53], maxFragments: LARGEST[32], maxHead: LARGEST[53], maxHeaders: 256, handshakeTimeout: LARGEST[53],
   pingInterval: LARGEST[53], pongTimeout: LARGEST[53], closeTimeout: LARGEST[53], progressTimeout: LARGEST[53],
-  backlogLimit: LARGEST[53], maxTopics: LARGEST[53], maxConnections: LARGEST[53], listenBacklog: LARGEST[32],
+  backlogLimit: LARGEST[53], maxTopics: LARGEST[53], maxTopicName: 255, maxConnections: LARGEST[53],
+  maxConnectionsPerAddress: LARGEST[53], listenBacklog: LARGEST[32], keepAliveIdle: 32_767_000, keepAliveInterval: 32_767_000,
+  keepAliveCount: 127,
 };
 const SWITCHES = ['deliverFragments', 'noDelay', 'reusePort'];
 const POLICIES = ['close', 'drop', 'refuse', 'pause'];

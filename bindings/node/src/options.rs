@@ -39,14 +39,24 @@ pub struct DoorOptions {
     pub subprotocols: Option<Vec<String>>,
     /// Most topics of a connection.
     pub max_topics: Option<f64>,
+    /// Longest name of a topic, in bytes.
+    pub max_topic_name: Option<u32>,
     /// TCP_NODELAY.
     pub no_delay: Option<bool>,
+    /// TCP's keep-alive: silence before the first question.
+    pub keep_alive_idle: Option<f64>,
+    /// Between questions.
+    pub keep_alive_interval: Option<f64>,
+    /// How many.
+    pub keep_alive_count: Option<u32>,
     /// The allowed origins; `any` alone allows all.
     pub origins: Option<Vec<String>>,
     /// The only path.
     pub path: Option<String>,
     /// Most connections of a listener.
     pub max_connections: Option<f64>,
+    /// Most connections of one address.
+    pub max_connections_per_address: Option<f64>,
     /// Length of the kernel's queue.
     pub listen_backlog: Option<u32>,
     /// SO_REUSEPORT.
@@ -127,13 +137,18 @@ impl From<DoorOptions> for Options {
         });
         set(&mut options.subprotocols, from.subprotocols, |names| names);
         set(&mut options.max_topics, from.max_topics, |count| count as usize);
+        set(&mut options.max_topic_name, from.max_topic_name, |size| size as usize);
         set(&mut options.no_delay, from.no_delay, |switch| switch);
+        set(&mut options.keep_alive_idle, from.keep_alive_idle, milliseconds);
+        set(&mut options.keep_alive_interval, from.keep_alive_interval, milliseconds);
+        set(&mut options.keep_alive_count, from.keep_alive_count, |count| count);
         set(&mut options.origins, from.origins, |list| match list.as_slice() {
             [any] if any == "any" => Origins::Any,
             _ => Origins::List(list),
         });
         set(&mut options.path, from.path, Some);
         set(&mut options.max_connections, from.max_connections, |count| count as usize);
+        set(&mut options.max_connections_per_address, from.max_connections_per_address, |count| count as usize);
         set(&mut options.listen_backlog, from.listen_backlog, |length| length);
         set(&mut options.reuse_port, from.reuse_port, |switch| switch);
         set(&mut options.headers, from.headers, |list| {

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import logging
 import socket
+import threading
 import weakref
 
 import pytest
@@ -458,6 +459,24 @@ async def test_broadcast_skips_who_does_not_read(logged):
         assert "skipped broadcast" in logged[-1].getMessage()
         ws.terminate()
         await until(lambda: not server.connections)
+
+
+async def test_the_loop_inside_asyncio_begins_with_the_options_of_its_first_call():
+    loop = wsx.event_loop(max_commands=1)
+    with pytest.raises(RuntimeError, match="first call"):
+        wsx.event_loop(max_commands=2)
+
+    def post_two():
+        loop.post(lambda: None)
+        with pytest.raises(wsx.QueueFull):
+            loop.post(lambda: None)
+        refused.append(True)
+
+    refused = []
+    thread = threading.Thread(target=post_two)
+    thread.start()
+    thread.join()                   # the loop takes nothing meanwhile
+    assert refused
 
 
 async def test_callbacks_run_inside_asyncio_and_what_is_sent_between_turns_leaves():

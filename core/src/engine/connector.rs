@@ -9,6 +9,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::group::{Group, OwnedHandler};
 use super::record::{Phase, Record};
 use super::state::{News, State};
+use super::tcp;
 use super::timers::Millis;
 use super::tls::{ClientSetup, Session};
 use super::transport::Transport;
@@ -170,12 +171,11 @@ impl State {
     }
 
     fn dial_one(&mut self, slot: u32, address: &SockAddr) -> io::Result<()> {
-        let no_delay = self.group_of(slot).is_some_and(|group| group.options.no_delay);
         let is_unix = address.domain() == Domain::UNIX;
         let socket = Socket::new(address.domain(), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        if !is_unix {
-            socket.set_tcp_nodelay(no_delay)?;
+        if let Some(group) = self.group_of(slot).filter(|_| !is_unix) {
+            tcp::set_options(&socket, &group.options)?;
         }
         match socket.connect(address) {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}

@@ -1,8 +1,10 @@
 //! What connections share: a listener's own, or the one of a client.
 
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::addresses::{Addresses, Admission};
 use super::listener::Acceptor;
 use super::reconnecting::Persistent;
 use super::send::WRITE_AT_ONCE;
@@ -43,6 +45,8 @@ pub(super) struct Everywhere {
     pub(super) open: AtomicUsize,
     /// All records.
     pub(super) records: AtomicUsize,
+    /// Those of each address, where that is limited.
+    addresses: Addresses,
     /// What new connections begin TLS with; not set for a plain listener.
     tls: Option<RwLock<ServerSetup>>,
 }
@@ -106,6 +110,21 @@ impl Group {
     pub(super) fn largest_gathered(&self) -> usize {
         let threshold = self.options.compression.as_ref().map_or(usize::MAX, |options| options.threshold);
         threshold.min(WRITE_AT_ONCE)
+    }
+
+    /// What becomes of a connection from this address; `tells` is whether one too many can be told so at little cost.
+    pub(super) fn admit(&self, peer: Option<SocketAddr>, tells: bool) -> Admission {
+        match (peer, self.options.max_connections_per_address) {
+            (None, _) | (_, 0) => Admission::Served,
+            (Some(address), limit) => self.everywhere.addresses.admit(address, limit, tells),
+        }
+    }
+
+    /// A connection that was admitted is gone.
+    pub(super) fn has_left(&self, peer: Option<SocketAddr>) {
+        if let Some(address) = peer.filter(|_| self.options.max_connections_per_address != 0) {
+            self.everywhere.addresses.leave(address);
+        }
     }
 
     pub(super) fn backlog_limit(&self) -> usize {

@@ -11,14 +11,16 @@ use std::sync::Arc;
 use mio::{Interest, Token};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::addresses::Admission;
 use super::group::{Everywhere, Group, OwnedHandler};
 use super::record::{Phase, Record};
 use super::shared::{Command, Cost};
 use super::state::{News, State};
+use super::tcp;
 use super::timers::TimerKey;
 use super::tls::{ServerSetup, Session};
 use super::transport::Transport;
-use crate::config::Options;
+use crate::config::{MAX_TOPIC_NAME, Options};
 use crate::error::{Error, Failure, Result, Stage};
 use crate::event::{Address, Handler, Listener};
 use crate::protocol::deflate;
@@ -132,6 +134,11 @@ pub(super) fn check_options(options: &Options) -> Result<()> {
     if options.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
         return Err(Error::invalid("the option path begins with a slash"));
     }
+    if options.max_topic_name > MAX_TOPIC_NAME {
+        let longest = options.max_topic_name;
+        return Err(Error::invalid(format!("max_topic_name is at most {MAX_TOPIC_NAME}, and this is {longest}")));
+    }
+    tcp::check(options)?;
     options.compression.as_ref().map_or(Ok(()), deflate::check)
 }
 
@@ -332,6 +339,11 @@ impl State {
         record.peer = peer.into();
         let mut transport = Transport::new(socket);
         let setup = self.groups.get(group).and_then(|group| group.everywhere.tls());
+        match self.groups.get(group).map_or(Admission::Served, |group| group.admit(peer, setup.is_none())) {
+            Admission::Served => {}
+            Admission::Surplus => record.is_surplus = true,
+            Admission::Closed => return,
+        }
         let session = setup.as_ref().map(Session::server).transpose();
         let begun = session.map(|session| {
             if let Some(session) = session {
@@ -340,7 +352,9 @@ impl State {
             }
         });
         record.transport = Some(transport);
-        let Ok(slot) = self.insert(record) else { return };
+        let Ok(slot) = self.insert(record) else {
+            return self.groups.get(group).map_or((), |group| group.has_left(peer));
+        };
         match begun.and_then(|()| self.watch(slot)) {
             Ok(()) => self.schedule(slot),
             Err(error) => {
@@ -435,8 +449,8 @@ fn backlog(options: &Options) -> i32 {
 }
 
 fn non_blocking_tcp(socket: Socket, options: &Options) -> io::Result<mio::net::TcpListener> {
-    // Accepted connections inherit it.
-    socket.set_tcp_nodelay(options.no_delay)?;
+    // Accepted connections inherit them.
+    tcp::set_options(&socket, options)?;
     socket.set_nonblocking(true)?;
     Ok(mio::net::TcpListener::from_std(socket.into()))
 }

@@ -10,11 +10,13 @@
 //! listener     accept                               connector, resolver   connect
 //! reconnecting a client that connects again
 //! transport    a socket, plain or with TLS           tls, securing   TLS, and its handshake
+//! tcp          a socket's options                addresses   how many connections each address has
 //! siblings     several threads that serve as one     wait      asleep, or awake for a while
 //! state        what a loop owns      registry   numbers to connections      outbox   what waits to be written
 //! record       one connection        group      a listener's connections, or a client's one
 //! ```
 
+mod addresses;
 mod callback;
 mod closing;
 mod compressing;
@@ -38,6 +40,7 @@ mod send;
 mod shared;
 mod siblings;
 mod state;
+mod tcp;
 mod timers;
 #[cfg(feature = "tls")]
 mod tls;

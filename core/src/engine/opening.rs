@@ -169,6 +169,10 @@ impl State {
         let parsed = http::parse_request(head, &mut storage[..max_headers(&group.options)])?;
         let key = check_request(&parsed)?;
         let secured = record.transport.as_ref().and_then(|transport| transport.secured());
+        if record.is_surplus {
+            let message = "your address has too many connections (max_connections_per_address): close one of them";
+            return Err(HttpError::new(503, message));
+        }
         if group.everywhere.records.load(Ordering::Relaxed) > group.max_connections {
             return Err(HttpError::new(503, "the server is full (max_connections): try again later"));
         }
@@ -251,7 +255,7 @@ impl State {
                 record.phase = Phase::Stream;
                 // A stream has no heartbeat of its own, and a client that vanished would never be noticed.
                 if let Some(transport) = &record.transport {
-                    transport.keep_alive();
+                    transport.keep_stream_alive(&group.options);
                 }
                 self.touch(slot);
                 if request.method == "HEAD" {

@@ -110,6 +110,8 @@ pub(super) struct Record {
     pub(super) quick: bool,
     /// Stream: the body goes out in chunks.
     pub(super) chunked: bool,
+    /// Its address has more connections than it may: its request is answered with that.
+    pub(super) is_surplus: bool,
 }
 
 /// The place of a connection that broadcasts do not reach.
@@ -144,6 +146,7 @@ impl Record {
             pressed: false,
             quick: false,
             chunked: false,
+            is_surplus: false,
         }
     }
 
@@ -207,7 +210,7 @@ impl From<Option<SocketAddr>> for Peer {
 }
 
 impl Peer {
-    fn address(self) -> Option<SocketAddr> {
+    pub(super) fn address(self) -> Option<SocketAddr> {
         let ip = Ipv6Addr::from(self.ip);
         match (self.port, self.scope_id) {
             (0, _) => None,

@@ -205,6 +205,7 @@ impl State {
         if let Some(group) = self.groups.get_mut(record.group) {
             group.records -= 1;
             group.everywhere.records.fetch_sub(1, Ordering::Relaxed);
+            group.has_left(record.peer.address());
             if group.records == 0 && group.acceptor.is_none() {
                 self.news.push_back(News::IdleGroup(record.group));
             }

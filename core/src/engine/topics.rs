@@ -120,7 +120,14 @@ impl State {
         check_name(name)?;
         let slot = self.slot(connection)?;
         self.settle();
-        let limit = self.group_of(slot).map_or(0, |group| group.options.max_topics);
+        let Some(options) = self.group_of(slot).map(|group| &group.options) else { return Err(Error::Closed) };
+        let (limit, longest) = (options.max_topics, options.max_topic_name);
+        if longest != 0 && name.len() > longest {
+            let size = name.len();
+            return Err(Error::invalid(format!(
+                "a topic's name has {longest} bytes at most (max_topic_name), this one {size}"
+            )));
+        }
         let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
         if record.protocol.role() == Role::Client || record.phase == Phase::Stream {
             return Err(Error::WrongKind("topics are for the WebSocket connections of a server"));

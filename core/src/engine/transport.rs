@@ -4,18 +4,16 @@
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
-use socket2::{Socket, TcpKeepalive};
+use socket2::Socket;
 
+use super::tcp;
 use super::tls::Session;
+use crate::config::Options;
 use crate::event::Secured;
-
-/// How long an HTTP stream may be silent before the kernel asks for its client, and between such questions.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Transport {
@@ -164,10 +162,9 @@ impl Transport {
         let _ = self.socket.0.shutdown(Shutdown::Write);
     }
 
-    /// Has the kernel ask whether a silent peer is still there; a Unix socket needs no such thing.
-    pub(super) fn keep_alive(&self) {
-        let params = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-        let _ = self.socket.0.set_tcp_keepalive(&params);
+    /// Has the kernel ask whether the silent client of an HTTP stream is still there.
+    pub(super) fn keep_stream_alive(&self, options: &Options) {
+        tcp::keep_stream_alive(&self.socket.0, options);
     }
 
     /// What a pending connect, or the network, has to say.

@@ -106,10 +106,22 @@ class MoreOptions(TypedDict, total=False):
     "refuse": `send` raises `BacklogFull`. "pause": it is taken, and the peer is not read until its backlog is drained."""
     max_topics: int
     """Most topics one connection may subscribe to. Default 128."""
+    max_topic_name: int | None
+    """Longest name of a topic to subscribe to, in bytes, at most 255. Beyond it: ValueError. Default 255; None is the
+    default."""
     compression: Literal["deflate"] | Deflate | None
     """Compress messages with peers that agree: "deflate" is `Deflate()`. Default None: neither answered nor offered."""
     no_delay: bool
     """Set TCP_NODELAY. Default True."""
+    keep_alive_idle: float | None
+    """TCP's own keep-alive: after so long without a byte either way the kernel asks whether the peer's machine is still
+    there, also while the heartbeat is off or reading is paused. It counts in whole seconds, at most 32,767. Beyond it:
+    closed as 1006, with the system's error. Default None: off, and 30 for HTTP streams."""
+    keep_alive_interval: float | None
+    """Between such questions, while none is answered. Default None: the system's, as a rule 75 (30 for HTTP streams)."""
+    keep_alive_count: int | None
+    """How many of them stay without an answer before the connection is given up, at most 127. Default None: the system's,
+    as a rule 9."""
     ssl: TLS | Literal[True] | None
     """TLS. Server: every connection speaks it. Client: the choices for `wss://`, which speaks TLS in any case; without
     effect on `ws://`. Default None: a server is plain, a client trusts the issuers that the system trusts, as with True."""
@@ -122,6 +134,10 @@ class MoreOptions(TypedDict, total=False):
     """Server: the only path that is upgraded. Default None: any."""
     max_connections: int | None
     """Server: most connections of this listener. Beyond it: 503. Default None: the descriptor limit less a reserve."""
+    max_connections_per_address: int | None
+    """Server: most connections of this listener from one address: one of IPv4 (also where it is mapped to IPv6), or a
+    network of IPv6 with 64 bits. They count from their acceptance to their end; those over a Unix socket do not. Beyond
+    it: a few get 503, any more are closed at once, and all are over TLS. Behind a proxy leave it off. Default None."""
     listen_backlog: int
     """Server: the kernel's queue of connections not yet accepted. Default 1,024."""
     reuse_port: bool

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Unpack
 from weakref import ref
 
 from .._wsx import EventLoop
+from ..options import LoopOptions
 
 __all__ = ["Engine", "event_loop"]
 
@@ -22,8 +24,8 @@ class Engine:
     collector can see through, which a table beside it would hide.
     """
 
-    def __init__(self, host: asyncio.AbstractEventLoop) -> None:
-        self.events = EventLoop()
+    def __init__(self, host: asyncio.AbstractEventLoop, **options: Unpack[LoopOptions]) -> None:
+        self.events = EventLoop(**options)
         self._host = ref(host)
         self._timer: asyncio.TimerHandle | None = None
         self._due = math.inf
@@ -81,20 +83,25 @@ class Engine:
         self._turn()
 
     @classmethod
-    def here(cls) -> Engine:
-        """The engine of the running asyncio event loop."""
+    def here(cls, **options: Unpack[LoopOptions]) -> Engine:
+        """The engine of the running asyncio event loop, begun with these options where there is none yet."""
         host = asyncio.get_running_loop()
         engine: Engine | None = getattr(host, ATTRIBUTE, None)
         if engine is None:
-            engine = cls(host)
+            engine = cls(host, **options)
             setattr(host, ATTRIBUTE, engine)
+        elif options:
+            raise RuntimeError("the engine of this asyncio loop has begun: its options belong to the first call of event_loop()")
         return engine
 
 
-def event_loop() -> EventLoop:
+def event_loop(**options: Unpack[LoopOptions]) -> EventLoop:
     """The `wsx.EventLoop` that runs inside the running asyncio event loop: for callbacks instead of coroutines.
 
     Its callbacks run on asyncio's thread. What is sent between turns, as after an `await`, leaves with asyncio's next
     tick. It needs no `run`, and must not be closed: it goes with asyncio's loop.
+
+    Options are for the first call, before anything else of wsx runs on this asyncio loop: it is begun with them, and serves
+    `wsx.connect` and `wsx.serve` as well. Later ones raise RuntimeError.
     """
-    return Engine.here().events
+    return Engine.here(**options).events
