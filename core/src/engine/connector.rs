@@ -18,7 +18,8 @@ use crate::config::Options;
 use crate::error::{Failure, FailureKind, Result, Stage};
 use crate::event::Connection;
 use crate::protocol::frame::Role;
-use crate::protocol::handshake::{self, Url};
+use crate::protocol::handshake;
+use crate::protocol::url::{Url, parse_url};
 
 /// What a client needs until its connection is open.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Target {
     /// Parses and checks.
     pub(super) fn new(url: &str, options: &Options) -> Result<Self> {
         super::listener::check_options(options)?;
-        let url = handshake::parse_url(url)?;
+        let url = parse_url(url)?;
         let tls = if url.secure { Some(ClientSetup::new(options.tls.as_ref(), &url.host)?) } else { None };
         Ok(Self { url, tls })
     }

@@ -1,18 +1,16 @@
-//! The opening handshake of both roles (RFC 6455 section 4): requests, answers, subprotocols, URLs.
+//! The opening handshake of both roles (RFC 6455 section 4): requests, answers, subprotocols.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
 
 use httparse::Header;
 use tungstenite::handshake::derive_accept_key;
-use tungstenite::http::Uri;
 
 use crate::config::Options;
 use crate::error::{Error, Failure, FailureKind, Stage};
 use crate::event::{Headers, check_header, is_token};
 use crate::protocol::deflate::{self, Agreement};
 use crate::protocol::http::{self, Body, HttpError, RequestHead, ResponseHead};
-use crate::protocol::origin::split_port;
+use crate::protocol::url::Url;
 
 /// What a request asks for: `Some` is the key of a valid request for a WebSocket, `None` a plain GET or HEAD, one with
 /// neither `Upgrade` nor any header of WebSocket's.
@@ -106,91 +104,6 @@ pub fn error_response(out: &mut Vec<u8>, error: &HttpError) {
         headers.push(("Allow", "GET, HEAD"));
     }
     http::write_response(out, error.status, &headers, Body::Whole(format!("{}\n", error.message).as_bytes()));
-}
-
-/// Where a client connects, and what it asks for there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Url {
-    /// TLS is spoken.
-    pub secure: bool,
-    /// The name or address of the host, without brackets; `localhost` for a Unix socket.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// The value of the header Host: without the port if it is the default.
-    pub authority: String,
-    /// Path and query.
-    pub target: String,
-    /// The Unix socket, if it is one.
-    pub unix: Option<PathBuf>,
-}
-
-/// Parses a URL (RFC 6455 section 3): `ws://host:port/path?query`, `wss://host:port/path?query`, or
-/// `ws+unix:/path/of/socket:/path?query` for a Unix socket.
-///
-/// # Errors
-/// [`Error::InvalidArgument`] says what is wrong.
-pub fn parse_url(url: &str) -> Result<Url, Error> {
-    let invalid = |why: &str| Error::invalid(format!("the URL {url:?} {why}"));
-    if url.contains('#') {
-        return Err(invalid("has a fragment, which a WebSocket URL cannot have"));
-    }
-    let Some((scheme, rest)) = url.split_once(':') else {
-        return Err(invalid("has no scheme: it begins with ws:// or wss://"));
-    };
-    let secure = match scheme.to_ascii_lowercase().as_str() {
-        "ws" => false,
-        "wss" => true,
-        "ws+unix" => {
-            return parse_unix(rest).ok_or_else(|| invalid("is not of the form ws+unix:/path/to/socket:/target"));
-        }
-        _ => return Err(invalid("has another scheme than ws:// and wss://")),
-    };
-    let uri: Uri = url.parse().map_err(|error| invalid(&format!("is malformed: {error}")))?;
-    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-    if authority.contains('@') {
-        return Err(invalid("has a user name, which is not supported: send a header instead"));
-    }
-    let Some((host, port)) = split_port(authority) else { return Err(invalid("has a malformed port")) };
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if bare.is_empty() {
-        return Err(invalid("has no host"));
-    }
-    if port == Some(0) {
-        return Err(invalid("has the port 0"));
-    }
-    let default = if secure { 443 } else { 80 };
-    let port = port.unwrap_or(default);
-    Ok(Url {
-        secure,
-        host: bare.to_owned(),
-        port,
-        authority: if port == default { host.to_owned() } else { format!("{host}:{port}") },
-        target: target_of(&uri),
-        unix: None,
-    })
-}
-
-/// The path ends at the first `:/`, where the target begins; without one the target is `/`.
-fn parse_unix(rest: &str) -> Option<Url> {
-    let (path, target) = match rest.find(":/") {
-        Some(colon) => (&rest[..colon], &rest[colon + 1..]),
-        None => (rest, "/"),
-    };
-    let uri: Uri = target.parse().ok()?;
-    if path.is_empty() || path.contains('\0') {
-        return None;
-    }
-    let localhost = "localhost".to_owned();
-    let unix = Some(PathBuf::from(path));
-    Some(Url { secure: false, host: localhost.clone(), port: 80, authority: localhost, target: target_of(&uri), unix })
-}
-
-fn target_of(uri: &Uri) -> String {
-    match uri.query() {
-        Some(query) => format!("{}?{query}", uri.path()),
-        None => uri.path().to_owned(),
-    }
 }
 
 /// Appends a client's request (RFC 6455 section 4.1).

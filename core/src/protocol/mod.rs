@@ -9,3 +9,4 @@ pub mod message;
 pub mod origin;
 pub mod reconnecting;
 pub mod unmask;
+pub mod url;

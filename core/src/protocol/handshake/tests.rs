@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use super::*;
 use crate::config::Origins;
 use crate::protocol::origin::check_origin;
+use crate::protocol::url::parse_url;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -150,55 +151,6 @@ fn errors_are_answered_with_the_headers_of_their_status() {
     let upgrade = answer(426);
     for line in ["Sec-WebSocket-Version: 13", "Upgrade: websocket", "Connection: upgrade, close"] {
         assert!(upgrade.contains(&format!("\r\n{line}\r\n")), "{upgrade}");
-    }
-}
-
-#[test]
-fn urls_are_taken_apart() {
-    for (url, host, port, authority, target) in [
-        ("ws://example.org", "example.org", 80, "example.org", "/"),
-        ("WS://example.org:80/", "example.org", 80, "example.org", "/"),
-        ("ws://example.org:/a", "example.org", 80, "example.org", "/a"),
-        ("ws://127.0.0.1:9001/a/b?c=d", "127.0.0.1", 9001, "127.0.0.1:9001", "/a/b?c=d"),
-        ("ws://[::1]:9001/", "::1", 9001, "[::1]:9001", "/"),
-        ("ws://[::1]?q", "::1", 80, "[::1]", "/?q"),
-        ("ws://example.org:443", "example.org", 443, "example.org:443", "/"),
-        ("wss://example.org/a", "example.org", 443, "example.org", "/a"),
-        ("WSS://example.org:443", "example.org", 443, "example.org", "/"),
-        ("wss://example.org:80", "example.org", 80, "example.org:80", "/"),
-    ] {
-        let parsed = parse_url(url).unwrap();
-        assert_eq!(parsed.secure, url.to_ascii_lowercase().starts_with("wss:"), "{url}");
-        let found = (parsed.host.as_str(), parsed.port, parsed.authority.as_str(), parsed.target.as_str(), parsed.unix);
-        assert_eq!(found, (host, port, authority, target, None), "{url}");
-    }
-    let unix = parse_url("ws+unix:/run/a.sock:/chat?x=1").unwrap();
-    assert_eq!((unix.unix, unix.target.as_str()), (Some(PathBuf::from("/run/a.sock")), "/chat?x=1"));
-    assert_eq!((unix.host.as_str(), unix.authority.as_str()), ("localhost", "localhost"));
-    assert_eq!(parse_url("ws+unix:a.sock").unwrap().target, "/");
-}
-
-#[test]
-fn urls_that_cannot_be_are_refused_with_the_reason() {
-    for (url, why) in [
-        ("example.org", "no scheme"),
-        ("http://example.org", "another scheme"),
-        ("ws://a/#b", "fragment"),
-        ("ws://user:pw@a/", "user name"),
-        ("ws://a:99999/", "malformed"),
-        ("ws://a:x/", "malformed"),
-        ("ws://a:0/", "port 0"),
-        ("ws:///path", "malformed"),
-        ("ws://:80/path", "no host"),
-        ("ws://a b/", "malformed"),
-        ("ws://a/\r\nX: y", "malformed"),
-        ("ws:a", "malformed"),
-        ("ws+unix:", "of the form"),
-        ("ws+unix:/s:/a b", "of the form"),
-        ("ws+unix:/s:/a\r\nb", "of the form"),
-    ] {
-        let message = parse_url(url).expect_err(url).to_string();
-        assert!(message.contains(why), "{url}: {message}");
     }
 }
 
