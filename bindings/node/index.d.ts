@@ -203,7 +203,7 @@ declare namespace WebSocket {
     headers?: Record<string, string | number | readonly string[]> | Iterable<[string, string]>;
     /** The header `Origin`. */
     origin?: string;
-    /** `USER:PASSWORD` for the header `Authorization`; default what the URL has. */
+    /** `USER:PASSWORD` for the header `Authorization`, unless `headers` has one. Default: those of the URL. */
     auth?: string;
   }
 

@@ -102,6 +102,38 @@ fn the_request_has_what_a_server_needs_and_what_the_program_adds() {
 }
 
 #[test]
+fn the_user_of_the_url_is_sent_by_basic_authentication_unless_the_program_says_otherwise() {
+    let (listener, running, url) = raw();
+    let url = url.replace("://", "://Aladdin:open%20sesame@");
+    let asked = |options: &Options| {
+        let (_, _events) = running.connect(&url, options, Script::new());
+        RawPeer::accept(&listener).read_head()
+    };
+    let head = asked(&options());
+    assert!(head.contains("\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n"), "{head}");
+    assert!(head.contains(&format!("\r\nHost: {}\r\n", listener.local_addr().unwrap())), "{head}");
+    let mut own = options();
+    own.headers = vec![("authorization".into(), "Bearer x".into())];
+    let head = asked(&own);
+    assert!(head.contains("\r\nauthorization: Bearer x\r\n") && !head.contains("Basic"), "{head}");
+}
+
+#[test]
+fn the_user_of_the_url_is_never_shown() {
+    let event_loop = EventLoop::new().unwrap();
+    for url in ["ws://user:secret@localhost:x/", "ws://user:sec/ret@localhost/", "http://user:secret@localhost/"] {
+        let error = event_loop.connect(url, &options(), Recorder::new(Script::new()).0).unwrap_err().to_string();
+        assert!(!error.contains("sec") && !error.contains("user"), "{error}");
+    }
+    let (listener, running, url) = raw();
+    drop(listener);
+    let url = url.replace("://", "://user:secret@");
+    let (connection, events) = running.connect(&url, &options(), Script::new());
+    let failure = failed(connection, &events);
+    assert!(!failure.message.contains("secret"), "{failure}");
+}
+
+#[test]
 fn a_client_and_a_server_agree_on_the_servers_first_choice() {
     let mut serving = options();
     serving.subprotocols = vec!["v3".into(), "v2".into(), "v1".into()];
@@ -320,7 +352,7 @@ fn urls_that_cannot_be_used_are_refused_by_the_call() {
         "localhost:80",
         "ws://localhost/#part",
         "ws://",
-        "ws://u:p@localhost/",
+        "ws://u:p%0a@localhost/",
         "",
         "ws://a:x/",
         "ws://a:0/",

@@ -10,7 +10,7 @@ function urlOf(address) {
   try {
     url = new URL(address);
   } catch {
-    throw coded(SyntaxError, 'ERR_INVALID_URL', `Invalid URL: ${address}`);
+    throw coded(SyntaxError, 'ERR_INVALID_URL', `Invalid URL: ${String(address).replace(/(:\/\/|^).*@/, '$1***@')}`);
   }
   if (url.protocol === 'http:') url.protocol = 'ws:';
   else if (url.protocol === 'https:') url.protocol = 'wss:';
@@ -22,13 +22,9 @@ function urlOf(address) {
   return url;
 }
 
-function userOf(url) {
-  return url.username ? `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}` : undefined;
-}
-
-/** What the engine connects to: a URL without user and password. */
+/** What the engine connects to. */
 function targetOf(url) {
-  return typeof url === 'string' ? url : `${url.protocol}//${url.host}${url.pathname}${url.search}`;
+  return typeof url === 'string' ? url : url.href;
 }
 
 function subprotocolsOf(protocols) {
@@ -39,4 +35,4 @@ function subprotocolsOf(protocols) {
   return list;
 }
 
-module.exports = { subprotocolsOf, targetOf, urlOf, userOf };
+module.exports = { subprotocolsOf, targetOf, urlOf };

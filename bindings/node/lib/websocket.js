@@ -2,7 +2,7 @@
 // One connection, as a program sees it: of a server, or a client of its own.
 
 const { EventEmitter } = require('node:events');
-const { subprotocolsOf, targetOf, urlOf, userOf } = require('./address.js');
+const { subprotocolsOf, targetOf, urlOf } = require('./address.js');
 const { isCloseCode, sendable, textual, topicOf } = require('./arguments.js');
 const { EVENT, NOBODY, attempt, border, bytesOf, hold, payload, publish, release, send, sockets } = require('./border.js');
 const { closeInfo, coded } = require('./errors.js');
@@ -299,8 +299,9 @@ class WebSocket extends EventEmitter {
     native.tls = clientTls(given);
     native.headers = headerList(given.headers);
     if (given.origin !== undefined) native.headers.push('Origin', String(given.origin));
-    const user = given.auth ?? userOf(url);
-    if (user) native.headers.push('Authorization', `Basic ${Buffer.from(user).toString('base64')}`);
+    if (given.auth && !native.headers.some((name, at) => at % 2 === 0 && name.toLowerCase() === 'authorization')) {
+      native.headers.push('Authorization', `Basic ${Buffer.from(given.auth).toString('base64')}`);
+    }
     this._url = typeof url === 'string' ? url : url.href;
     this._policy = native.backlogPolicy;
     this._high = highWater(native);

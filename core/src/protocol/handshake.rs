@@ -8,6 +8,7 @@ use tungstenite::handshake::derive_accept_key;
 use crate::config::Options;
 use crate::error::{Error, Failure, FailureKind, Stage};
 use crate::event::{Headers, check_header, is_token};
+use crate::protocol::credentials::Credentials;
 use crate::protocol::deflate::{self, Agreement};
 use crate::protocol::http::{self, Body, HttpError, RequestHead, ResponseHead};
 use crate::protocol::url::Url;
@@ -106,7 +107,7 @@ pub fn error_response(out: &mut Vec<u8>, error: &HttpError) {
     http::write_response(out, error.status, &headers, Body::Whole(format!("{}\n", error.message).as_bytes()));
 }
 
-/// Appends a client's request (RFC 6455 section 4.1).
+/// Appends a client's request (RFC 6455 section 4.1). An Authorization of the program's own goes before what the URL says.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for headers or subprotocols that cannot be sent; then nothing is written.
@@ -126,6 +127,10 @@ pub fn write_request(out: &mut Vec<u8>, url: &Url, key: &str, options: &Options)
     }
     if let Some(compression) = &options.compression {
         http::write_header(out, "Sec-WebSocket-Extensions", &deflate::offer(compression));
+    }
+    let has_own = options.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    if let Some(Ok(basic)) = url.credentials.as_ref().filter(|_| !has_own).map(Credentials::basic) {
+        http::write_header(out, "Authorization", &basic);
     }
     http::write_headers(out, &options.headers);
     out.extend_from_slice(b"\r\n");

@@ -1,6 +1,7 @@
 //! The protocol without sockets, clock or threads: bytes in, events out, bytes out.
 
 pub mod connection;
+pub mod credentials;
 pub mod deflate;
 pub mod frame;
 pub mod handshake;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tungstenite::http::Uri;
 
 use crate::error::Error;
+use crate::protocol::credentials::{Credentials, without_credentials};
 use crate::protocol::origin::split_port;
 
 /// Where a client connects, and what it asks for there.
@@ -22,15 +23,17 @@ pub struct Url {
     pub target: String,
     /// The Unix socket, if it is one.
     pub unix: Option<PathBuf>,
+    /// User name and password, if it has some; Basic authentication can send them.
+    pub credentials: Option<Credentials>,
 }
 
 /// Parses a URL (RFC 6455 section 3): `ws://host:port/path?query`, `wss://host:port/path?query`, or
-/// `ws+unix:/path/of/socket:/path?query` for a Unix socket.
+/// `ws+unix:/path/of/socket:/path?query` for a Unix socket. Before the host may stand `user:password@`.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] says what is wrong.
+/// [`Error::InvalidArgument`] says what is wrong, and shows no password.
 pub fn parse_url(url: &str) -> Result<Url, Error> {
-    let invalid = |why: &str| Error::invalid(format!("the URL {url:?} {why}"));
+    let invalid = |why: &str| Error::invalid(format!("the URL {:?} {why}", without_credentials(url)));
     if url.contains('#') {
         return Err(invalid("has a fragment, which a WebSocket URL cannot have"));
     }
@@ -47,9 +50,12 @@ pub fn parse_url(url: &str) -> Result<Url, Error> {
     };
     let uri: Uri = url.parse().map_err(|error| invalid(&format!("is malformed: {error}")))?;
     let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-    if authority.contains('@') {
-        return Err(invalid("has a user name, which is not supported: send a header instead"));
-    }
+    let (userinfo, authority) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let credentials = match userinfo {
+        "" | ":" => None,
+        userinfo => Some(Credentials::parse(userinfo).map_err(invalid)?),
+    };
+    credentials.as_ref().map(Credentials::basic).transpose().map_err(invalid)?;
     let Some((host, port)) = split_port(authority) else { return Err(invalid("has a malformed port")) };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if bare.is_empty() {
@@ -67,6 +73,7 @@ pub fn parse_url(url: &str) -> Result<Url, Error> {
         authority: if port == default { host.to_owned() } else { format!("{host}:{port}") },
         target: target_of(&uri),
         unix: None,
+        credentials,
     })
 }
 
@@ -82,7 +89,15 @@ fn parse_unix(rest: &str) -> Option<Url> {
     }
     let localhost = "localhost".to_owned();
     let unix = Some(PathBuf::from(path));
-    Some(Url { secure: false, host: localhost.clone(), port: 80, authority: localhost, target: target_of(&uri), unix })
+    Some(Url {
+        secure: false,
+        host: localhost.clone(),
+        port: 80,
+        authority: localhost,
+        target: target_of(&uri),
+        unix,
+        credentials: None,
+    })
 }
 
 fn target_of(uri: &Uri) -> String {
@@ -123,12 +138,24 @@ mod tests {
     }
 
     #[test]
+    fn a_user_name_is_taken_out_of_the_authority() {
+        let url = parse_url("wss://us%20er:pass@[::1]:9001/x").unwrap();
+        assert_eq!((url.host.as_str(), url.authority.as_str()), ("::1", "[::1]:9001"));
+        let credentials = url.credentials.unwrap();
+        assert_eq!((&credentials.user[..], &credentials.password[..]), (&b"us er"[..], &b"pass"[..]));
+        for url in ["ws://a.org", "ws://@a.org", "ws://:@a.org"] {
+            assert_eq!(parse_url(url).unwrap().credentials, None, "{url}");
+        }
+    }
+
+    #[test]
     fn urls_that_cannot_be_are_refused_with_the_reason() {
         for (url, why) in [
             ("example.org", "no scheme"),
             ("http://example.org", "another scheme"),
             ("ws://a/#b", "fragment"),
-            ("ws://user:pw@a/", "user name"),
+            ("ws://user:p%0aw@a/", "control character"),
+            ("ws://us%3aer:pw@a/", "colon in its user name"),
             ("ws://a:99999/", "malformed"),
             ("ws://a:x/", "malformed"),
             ("ws://a:0/", "port 0"),
@@ -142,7 +169,7 @@ mod tests {
             ("ws+unix:/s:/a\r\nb", "of the form"),
         ] {
             let message = parse_url(url).expect_err(url).to_string();
-            assert!(message.contains(why), "{url}: {message}");
+            assert!(message.contains(why) && !message.contains("user:"), "{url}: {message}");
         }
     }
 }

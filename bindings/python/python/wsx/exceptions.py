@@ -17,6 +17,7 @@
 """
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -139,7 +140,9 @@ class InvalidURI(WebSocketException):
         self.msg = msg
 
     def __str__(self) -> str:
-        return f"{self.uri} isn't a valid URI: {self.msg}"
+        # Without user name and password, as the engine tells it.
+        shown = re.sub(r"(://|^).*@", r"\1***@", self.uri, count=1)
+        return f"{shown} isn't a valid URI: {self.msg}"
 
 
 class InvalidState(WebSocketException):
