@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from wire import BINARY, PING, PONG, TEXT, frame, request  # noqa: E402
+from wire import BINARY, CLOSE, PING, PONG, TEXT, close, frame, request  # noqa: E402
 
 DEADLINE = 30          # seconds for whatever must come; valgrind makes a server some forty times slower
 FULL_WINDOW = 0.05     # and for an acknowledgement, which Linux delays by 40 ms at most here
@@ -98,6 +98,22 @@ class Echo:
 
     def rest(self, _server, _peers):
         """What a round costs beside its messages: nothing."""
+
+
+class Handshake:
+    """A peer comes, opens, closes and sees the server end the connection, before another one comes."""
+
+    peers, units = 0, 1
+    sent, due = close(1000), frame(CLOSE, (1000).to_bytes(2), mask=None)
+
+    def round(self, server, _peers):
+        with connect(server) as peer:
+            peer.sendall(self.sent)
+            expect(peer, self.due)
+            assert not peer.recv(1), "the server said more than its Close"
+
+    def rest(self, _server, _peers):
+        """What a round costs beside its handshakes: nothing."""
 
 
 class CompressedEcho:

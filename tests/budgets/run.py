@@ -23,7 +23,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from peers import Broadcast, CompressedEcho, Echo, GatheredEcho, answer_pings, connect, connect_all
+from peers import Broadcast, CompressedEcho, Echo, GatheredEcho, Handshake, answer_pings, connect, connect_all
 from server import Server, close, count_calls, count_instructions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +45,7 @@ ROWS = {
     "instructions, 1 MiB echo": (150_000, 1_758_012),
     "instructions, broadcast delivery, one in flight": (100, 370),
     "instructions, broadcast delivery, 16 in flight": (10, 188),
+    "instructions, handshake": (10_362, 10_362),
     "system calls, 64 B echo, one in flight": (3, 3),
     "receives, 64 B echo, one in flight": (1, None),
     "sends, 64 B echo, one in flight": (1, None),
@@ -54,6 +55,7 @@ ROWS = {
     "sends, 64 B echo, 32 in flight": (1 / 32, None),
     "waits, 64 B echo, 32 in flight": (None, None),
     "system calls, broadcast delivery, 16 in flight": (0.0635, 0.063),
+    "system calls, handshake": (16, 16),
     "bytes, each of 10,000 idle connections": (250, 257),
     "bytes, each of 1,000 over TLS": (None, None),
     "bytes, each of 1,000 over TLS, compressed": (None, None),
@@ -101,6 +103,7 @@ def instructions():
     yield row("1 MiB echo", GatheredEcho(1024 * 1024), 20, runs=3)
     yield row("broadcast delivery, one in flight", Broadcast(64, 1000), 20, "--broadcast")
     yield row("broadcast delivery, 16 in flight", Broadcast(64, 1000, 16), 10, "--broadcast")
+    yield row("handshake", Handshake(), 200)
 
 
 def system_calls():
@@ -112,6 +115,7 @@ def system_calls():
             yield f"{kind}, {what}", sum(calls.get(name, 0) for name in names)
     calls = per_message(count_calls, Broadcast(64, 1000, 16), 5, "--broadcast")
     yield "system calls, broadcast delivery, 16 in flight", sum(calls.values())
+    yield "system calls, handshake", sum(per_message(count_calls, Handshake(), 200).values())
 
 
 def memory():
