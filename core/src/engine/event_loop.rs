@@ -127,7 +127,8 @@ impl EventLoop {
     pub fn next_deadline(&mut self) -> Result<Option<Duration>> {
         let cell = self.cell()?;
         let mut state = cell.try_state()?;
-        if state.has_work() {
+        // The descriptor stays readable where connections wait; a host that watches its edges would not hear of them.
+        if state.has_work() || state.accepting.may_have_more {
             return Ok(Some(Duration::ZERO));
         }
         state.tick();
@@ -211,7 +212,8 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
         Err(error) => return Err(Error::io("wait for events", error)),
     }
     state.tick();
-    let carried_over = state.has_carried_over().then(|| (take(&mut state.ready), take(&mut state.ready_listeners)));
+    state.accepting.begin_turn();
+    let carried_over = (!state.ready.is_empty()).then(|| take(&mut state.ready));
     drop(state);
     let buffer = &mut scratch.buffer;
     for event in &scratch.events {
@@ -227,10 +229,7 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
             }
         }
     }
-    if let Some((ready, ready_listeners)) = carried_over {
-        for slot in ready_listeners {
-            cell.state().accept(slot);
-        }
+    if let Some(ready) = carried_over {
         for slot in ready {
             let mut state = cell.state_while_gathering();
             // A slot that was freed meanwhile is empty, or its new connection is not marked.

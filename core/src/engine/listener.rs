@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mio::{Interest, Token};
+use rustix::event::epoll;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::addresses::Admission;
@@ -34,6 +35,33 @@ pub(super) const RESERVE: usize = 32;
 const RETRY: u64 = 100;
 /// Most connections accepted in one turn, so that a flood of them does not starve the others.
 const ACCEPTS_PER_TURN: usize = 256;
+
+/// How many connections a turn accepts: one, and twice as many where the turn before has found as many as it might.
+///
+/// To ask for one that is not there costs the kernel as much as a tenth of a handshake, for it makes the socket first. So
+/// listening sockets are watched by their level, and what is left waits for the next turn.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    share: usize,
+    /// A listener had at least as many.
+    pub(super) may_have_more: bool,
+}
+
+impl Default for Accepting {
+    fn default() -> Self {
+        Self { share: 1, may_have_more: false }
+    }
+}
+
+impl Accepting {
+    /// A turn begins.
+    #[inline]
+    pub(super) fn begin_turn(&mut self) {
+        let had_more = std::mem::take(&mut self.may_have_more);
+        self.share = if had_more { (2 * self.share).min(ACCEPTS_PER_TURN) } else { 1 };
+    }
+}
+
 /// The tokens of listeners begin here, above every connection's.
 const LISTENER_TOKENS: usize = 1 << 32;
 
@@ -51,7 +79,7 @@ pub(super) fn slot_of(token: Token) -> Option<u32> {
 #[derive(Debug)]
 pub(super) struct Acceptor {
     socket: AcceptorSocket,
-    /// Accepting failed and waits for its timer.
+    /// Accepting waits, and is not watched: for the timer after it failed, or for a connection to go.
     resting: bool,
     /// The system had no descriptors left, and no connection was accepted since.
     exhausted: bool,
@@ -64,12 +92,27 @@ pub(super) enum AcceptorSocket {
     Unix(mio::net::UnixListener, Option<PathBuf>),
 }
 
-impl Acceptor {
-    fn source(&mut self) -> &mut dyn mio::event::Source {
-        match &mut self.socket {
-            AcceptorSocket::Tcp(listener) => listener,
-            AcceptorSocket::Unix(listener, _) => listener,
+impl AsFd for Acceptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            AcceptorSocket::Tcp(listener) => listener.as_fd(),
+            AcceptorSocket::Unix(listener, _) => listener.as_fd(),
         }
+    }
+}
+
+impl Acceptor {
+    /// Has the system tell, at each wait, whether connections are there to be accepted.
+    fn watch(&self, poll: &mio::Poll, slot: u32) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(token(slot).0 as u64);
+        Ok(epoll::add(poll.registry(), self, data, epoll::EventFlags::IN)?)
+    }
+
+    /// Nothing is accepted for now: else what waits would end each wait. Closing alone would not do either, where siblings
+    /// or other processes have the same socket.
+    fn ignore(&self, poll: &mio::Poll) {
+        // It fails where it has been done.
+        let _ = epoll::delete(poll.registry(), self);
     }
 
     /// The next connection, non-blocking and close-on-exec.
@@ -236,9 +279,8 @@ impl State {
             limit => limit,
         };
         let slot = self.insert_group(group)?;
-        let mut acceptor = Acceptor { socket, resting: false, exhausted: false };
-        let registered = self.poll.registry().register(acceptor.source(), token(slot), Interest::READABLE);
-        if let Err(source) = registered {
+        let acceptor = Acceptor { socket, resting: false, exhausted: false };
+        if let Err(source) = acceptor.watch(&self.poll, slot) {
             self.news.push_back(News::IdleGroup(slot));
             return Err(Error::io("watch the listening socket", source));
         }
@@ -277,25 +319,24 @@ impl State {
     }
 
     pub(super) fn close_acceptor(&mut self, slot: u32) {
-        if let Some(group) = self.groups.get_mut(slot)
-            && group.acceptor.take().is_some()
-            && group.records == 0
-        {
+        let Some(group) = self.groups.get_mut(slot) else { return };
+        let Some(acceptor) = group.acceptor.take() else { return };
+        acceptor.ignore(&self.poll);
+        if group.records == 0 {
             self.news.push_back(News::IdleGroup(slot));
         }
     }
 
     /// Accepts what waits, up to a turn's share.
     pub(super) fn accept(&mut self, slot: u32) {
-        for _ in 0..ACCEPTS_PER_TURN {
+        for _ in 0..self.accepting.share {
             let Some(group) = self.groups.get_mut(slot) else { return };
-            // What does not fit into the reserve waits in the kernel's queue until a connection has gone.
-            if group.records >= group.max_connections.saturating_add(RESERVE) {
-                return;
-            }
+            let is_full = group.records >= group.max_connections.saturating_add(RESERVE);
             let Some(acceptor) = group.acceptor.as_mut() else { return };
-            if acceptor.resting {
-                return;
+            // What does not fit into the reserve waits in the kernel's queue until a connection has gone.
+            if is_full {
+                acceptor.resting = true;
+                return acceptor.ignore(&self.poll);
             }
             match acceptor.accept() {
                 Ok((socket, peer)) => {
@@ -305,6 +346,7 @@ impl State {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_exhaustion(&error) => {
                     acceptor.resting = true;
+                    acceptor.ignore(&self.poll);
                     // Told once, however long it lasts.
                     if !std::mem::replace(&mut acceptor.exhausted, true) {
                         let doing = "cannot accept connections, which wait until it can: raise the descriptor limit";
@@ -323,14 +365,15 @@ impl State {
                 }
             }
         }
-        self.ready_listeners.push(slot);
+        self.accepting.may_have_more = true;
     }
 
-    /// The system may have descriptors again.
+    /// The system may have descriptors again, or a full listener has room.
     pub(super) fn accept_again(&mut self, slot: u32) {
-        if let Some(acceptor) = self.groups.get_mut(slot).and_then(|group| group.acceptor.as_mut()) {
-            acceptor.resting = false;
-            self.accept(slot);
+        let Some(acceptor) = self.groups.get_mut(slot).and_then(|group| group.acceptor.as_mut()) else { return };
+        acceptor.resting = acceptor.resting && acceptor.watch(&self.poll, slot).is_err();
+        if acceptor.resting {
+            self.timers.push(self.now + RETRY, TimerKey::Accept(slot));
         }
     }
 

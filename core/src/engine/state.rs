@@ -16,6 +16,7 @@ use rand::{Rng, SeedableRng};
 use super::current;
 use super::group::Group;
 use super::handover::LentPayload;
+use super::listener::{Accepting, RESERVE};
 use super::outbox::Spares;
 use super::record::{Phase, Record};
 use super::registry::{LISTENER_SLOTS, Registry};
@@ -65,7 +66,7 @@ pub(super) struct State {
     pub(super) may_compress: bool,
     pub(super) touched: Vec<u32>,
     pub(super) ready: Vec<u32>,
-    pub(super) ready_listeners: Vec<u32>,
+    pub(super) accepting: Accepting,
     pub(super) news: VecDeque<News>,
     pub(super) receive_buffer: usize,
     pub(super) stopping: bool,
@@ -108,7 +109,7 @@ impl State {
             may_compress: false,
             touched: Vec::new(),
             ready: Vec::new(),
-            ready_listeners: Vec::new(),
+            accepting: Accepting::default(),
             news: VecDeque::new(),
             receive_buffer: options.receive_buffer.max(4096),
             stopping: false,
@@ -209,9 +210,8 @@ impl State {
             if group.records == 0 && group.acceptor.is_none() {
                 self.news.push_back(News::IdleGroup(record.group));
             }
-            let full = group.records + 1 == group.max_connections.saturating_add(super::listener::RESERVE);
-            if full && group.acceptor.is_some() {
-                self.ready_listeners.push(record.group);
+            if group.records + 1 == group.max_connections.saturating_add(RESERVE) {
+                self.accept_again(record.group);
             }
         }
     }
@@ -237,16 +237,10 @@ impl State {
         }
     }
 
-    /// Whether something was left for the next turn to read or accept.
-    #[inline]
-    pub(super) fn has_carried_over(&self) -> bool {
-        !(self.ready.is_empty() && self.ready_listeners.is_empty())
-    }
-
     /// Whether a turn has work at once.
     #[inline]
     pub(super) fn has_work(&self) -> bool {
-        self.stopping || self.has_output() || self.has_carried_over() || !self.news.is_empty()
+        self.stopping || self.has_output() || !self.ready.is_empty() || !self.news.is_empty()
     }
 
     /// Whether something was sent that is not flushed.
