@@ -51,6 +51,19 @@ fn client(options: &Options, script: Script) -> (Running, RawPeer, Connection, s
 }
 
 #[test]
+fn the_end_of_tcp_comes_with_the_last_close() {
+    let server = Server::start(&options(), Script::echo());
+    // By chance it could also be there in time in a packet of its own, but not each time.
+    for _ in 0..50 {
+        let (mut peer, _) = server.open();
+        peer.send_close(Some(1000), "");
+        peer.expect_close(1000);
+        peer.stream.set_nonblocking(true).unwrap();
+        peer.expect_end();
+    }
+}
+
+#[test]
 fn a_program_that_closes_hears_its_own_code_when_the_peer_has_answered() {
     let server = Server::start(&options(), closer());
     let (mut peer, _) = server.open();

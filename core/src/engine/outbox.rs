@@ -147,10 +147,14 @@ impl Outbox {
         }
     }
 
-    /// Writes once, and forgets what the kernel took: false if that is less than was offered.
-    pub(super) fn write(&mut self, transport: &mut Transport, spares: &mut Spares) -> io::Result<bool> {
-        let (offered, count) =
-            self.with_slices(|slices| (slices.iter().map(|slice| slice.len()).sum::<usize>(), transport.write(slices)));
+    /// Writes once, and forgets what the kernel took: false if that is less than was offered. With `is_last`, what waits is
+    /// all that there will be, and the end follows at once.
+    pub(super) fn write(&mut self, transport: &mut Transport, spares: &mut Spares, is_last: bool) -> io::Result<bool> {
+        let (offered, count) = self.with_slices(|slices| {
+            let offered = slices.iter().map(|slice| slice.len()).sum::<usize>();
+            let is_all = is_last && offered == self.len;
+            (offered, if is_all { transport.write_last(slices) } else { transport.write(slices) })
+        });
         let count = count?;
         self.advance(count, spares);
         Ok(count == offered)

@@ -368,7 +368,7 @@ impl State {
             let is_last = record.phase == Phase::Ending && !record.holds_its_side();
             let Some(transport) = record.transport.as_mut() else { return };
             if !record.outbox.is_empty() {
-                match record.outbox.write(transport, &mut self.spares) {
+                match record.outbox.write(transport, &mut self.spares, is_last) {
                     Ok(true) => {}
                     Ok(false) => return self.blocked(slot),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.blocked(slot),

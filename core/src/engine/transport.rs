@@ -61,9 +61,14 @@ impl Wire {
     /// One send. The peer's end being gone is an error here, never a SIGPIPE for the program.
     #[inline]
     pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_with(slices, SendFlags::NOSIGNAL)
+    }
+
+    #[inline]
+    fn write_with(&self, slices: &[IoSlice<'_>], flags: SendFlags) -> io::Result<usize> {
         uninterrupted(|| match slices {
-            [slice] => send(&self.0, slice, SendFlags::NOSIGNAL),
-            slices => sendmsg(&self.0, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL),
+            [slice] => send(&self.0, slice, flags),
+            slices => sendmsg(&self.0, slices, &mut SendAncillaryBuffer::default(), flags),
         })
     }
 }
@@ -132,6 +137,15 @@ impl Transport {
     pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match &mut self.tls {
             None => self.socket.write(slices),
+            Some(session) => session.write(&self.socket, slices),
+        }
+    }
+
+    /// The same for the last bytes, right behind which our side is shut or the socket closed: TCP sends them together with
+    /// the end, a packet less for both.
+    pub(super) fn write_last(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.socket.write_with(slices, SendFlags::NOSIGNAL | SendFlags::MORE),
             Some(session) => session.write(&self.socket, slices),
         }
     }
