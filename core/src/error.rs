@@ -2,6 +2,7 @@
 //! connection later, through its peer or the system.
 
 use std::borrow::Cow;
+use std::time::Duration;
 use std::{fmt, io};
 
 /// `std::result::Result` with this crate's [`Error`].
@@ -124,6 +125,68 @@ pub enum FailureKind {
     Callback,
 }
 
+impl fmt::Display for Stage {
+    /// Its name, as sentences have it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Tls => "TLS",
+            Self::Http => "HTTP",
+            Self::WebSocket => "WebSocket",
+        })
+    }
+}
+
+/// What a limit or a timeout is set to, with its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Figure {
+    /// Bytes.
+    Bytes(u64),
+    /// A number of things: fragments, headers.
+    Count(u64),
+    /// A timeout.
+    Time(Duration),
+}
+
+impl From<usize> for Figure {
+    /// Bytes: what most limits count.
+    fn from(bytes: usize) -> Self {
+        Self::Bytes(bytes as u64)
+    }
+}
+
+impl From<Duration> for Figure {
+    fn from(timeout: Duration) -> Self {
+        Self::Time(timeout)
+    }
+}
+
+/// The limit or the timeout that struck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limit {
+    /// The name of the option that sets it, as in [`Options`](crate::Options): `max_message`. One that no option sets has a
+    /// name as well: `tls_handshake_message`, the 64 KiB that a message of the TLS handshake may have.
+    pub option: &'static str,
+    /// What it is set to.
+    pub figure: Figure,
+    /// What was reached, in the unit of the figure, where that is known: for `max_message` the bytes that the frames so far
+    /// have announced, for `backlog_limit` those that waited. `None` for timeouts, and where counting ended at the limit.
+    pub reached: Option<u64>,
+}
+
+impl Limit {
+    pub(crate) fn new(option: &'static str, figure: impl Into<Figure>) -> Self {
+        Self { option, figure: figure.into(), reached: None }
+    }
+
+    pub(crate) fn reached(self, reached: u64) -> Self {
+        Self { reached: Some(reached), ..self }
+    }
+}
+
 /// What went wrong with a connection: told by `on_error`, and again with its Close.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -132,6 +195,9 @@ pub struct Failure {
     pub stage: Stage,
     /// What kind of thing went wrong.
     pub kind: FailureKind,
+    /// The limit or the timeout that struck: there exactly if `kind` is [`FailureKind::Limit`] or
+    /// [`FailureKind::Timeout`].
+    pub limit: Option<Limit>,
     /// The system's error number, where it reported one.
     pub os_error: Option<i32>,
     /// The HTTP status the peer answered, where it did.
@@ -142,7 +208,22 @@ pub struct Failure {
 
 impl Failure {
     pub(crate) fn new(stage: Stage, kind: FailureKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { stage, kind, os_error: None, http_status: None, message: message.into() }
+        Self { stage, kind, limit: None, os_error: None, http_status: None, message: message.into() }
+    }
+
+    /// A limit of the options was exceeded.
+    pub(crate) fn limit(stage: Stage, limit: Limit, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { limit: Some(limit), ..Self::new(stage, FailureKind::Limit, message) }
+    }
+
+    /// The timeout that `option` sets ran out.
+    pub(crate) fn timeout(
+        stage: Stage,
+        option: &'static str,
+        timeout: Duration,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { limit: Some(Limit::new(option, timeout)), ..Self::new(stage, FailureKind::Timeout, message) }
     }
 
     /// What failed while `doing`; an error that carries a failure tells that one.

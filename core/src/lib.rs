@@ -46,7 +46,7 @@ pub use config::{
 };
 pub use engine::event_loop::EventLoop;
 pub use engine::handle::Handle;
-pub use error::{Error, Failure, FailureKind, Result, Stage};
+pub use error::{Error, Failure, FailureKind, Figure, Limit, Result, Stage};
 pub use event::{
     Address, Client, Connection, Fragment, GiveUp, GiveUpKind, Handler, Headers, Listener, Message, Opening,
     ReadyState, Reconnecting, Request, Response, Timer, check_header, parse_cookies, parse_query,

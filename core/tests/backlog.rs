@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use support::{BINARY, CLOSE, Ended, Event, PING, PONG, RawPeer, Script, Server, TEXT};
-use wsx_core::{BacklogPolicy, Connection, Error, FailureKind, LoopOptions, Options, Side};
+use support::{BINARY, CLOSE, Ended, Event, PING, PONG, RawPeer, Script, Server, TEXT, limit_of};
+use wsx_core::{BacklogPolicy, Connection, Error, FailureKind, Figure, LoopOptions, Options, Side};
 
 const LIMIT: usize = 64 * 1024;
 const SIZE: usize = 10_000;
@@ -74,7 +74,11 @@ fn read_until_close(peer: &mut RawPeer, code: u16) -> u32 {
 #[track_caller]
 fn assert_closed_by_policy(ended: &Ended) {
     assert_eq!((ended.code, ended.was_clean, ended.by), (1013, false, Side::Us), "{ended:?}");
-    assert_eq!(ended.failure.as_ref().unwrap().kind, FailureKind::Limit);
+    let failure = ended.failure.as_ref().unwrap();
+    assert_eq!(failure.kind, FailureKind::Limit);
+    let (option, figure, reached) = limit_of(failure).unwrap();
+    assert_eq!((option, figure), ("backlog_limit", Figure::Bytes(LIMIT as u64)));
+    assert!(reached.is_some_and(|waited| waited > 0), "{failure:?}");
     assert!(ended.cause().contains(&format!("backlog_limit is {LIMIT}")), "{}", ended.cause());
 }
 
@@ -98,6 +102,7 @@ fn send_backlog_policy_close_ends_with_1013_behind_the_frame_in_progress() {
     assert_closed_by_policy(&ended);
     assert_eq!(ended.unsent_bytes, u64::from(taken - came) * (SIZE + HEADER) as u64);
     assert_eq!(ended.lost_messages, taken - came, "the refused one is not lost: the program knows");
+    assert_eq!(ended.undelivered_messages, u64::from(ended.lost_messages), "everything else was read");
 }
 
 #[test]

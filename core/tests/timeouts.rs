@@ -214,7 +214,7 @@ fn closing_handshake_is_not_extended_by_traffic() {
     // Nothing that came after our Close was told.
     assert!(matches!(server.events.next(), Event::Error(c, _) if c == connection));
     let ended = server.events.closed_of(connection);
-    assert_timed_out(&ended, "close_timeout", "150 ms");
+    assert_timed_out(&ended, "close_timeout", "150ms");
 }
 
 #[test]

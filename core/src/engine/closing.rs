@@ -8,7 +8,7 @@ use super::record::{Ending, NO_MEMBER, Phase, Record};
 use super::state::{News, State};
 use super::timers::{TimerKey, millis};
 use crate::close::{self, Side};
-use crate::error::{Error, Failure, FailureKind, Result, Stage};
+use crate::error::{Error, Failure, FailureKind, Limit, Result, Stage};
 use crate::event::{Connection, ReadyState};
 use crate::protocol::connection::{check_close, fit_reason};
 use crate::protocol::frame::{Role, ends_with_close};
@@ -39,6 +39,12 @@ impl Phase {
             Self::WebSocket | Self::Ending | Self::Dead => Stage::WebSocket,
         }
     }
+}
+
+/// A peer takes nothing.
+fn no_progress(stage: Stage, timeout: Duration) -> Failure {
+    let message = format!("the peer took no byte for {timeout:?} (progress_timeout) while output waited");
+    Failure::timeout(stage, "progress_timeout", timeout, message)
 }
 
 impl State {
@@ -182,8 +188,8 @@ impl State {
             extra.dropped_bytes += bytes as u64;
         }
         let message = format!("{backlog} bytes waited for a peer that does not read, backlog_limit is {limit}");
-        let failure = Failure::new(stage, FailureKind::Limit, message);
-        self.fail(slot, close::TRY_AGAIN_LATER, Side::Us, failure);
+        let limit = Limit::new("backlog_limit", limit).reached(backlog as u64);
+        self.fail(slot, close::TRY_AGAIN_LATER, Side::Us, Failure::limit(stage, limit, message));
     }
 
     /// Writes what waits, then ends; what is told is `ending`.
@@ -297,7 +303,7 @@ impl State {
     /// A deadline is over.
     pub(super) fn timed_out(&mut self, slot: u32) {
         let Some(group) = self.group_of(slot) else { return };
-        let (handshake, close) = (group.options.handshake_timeout, group.times.close);
+        let (handshake, close) = (group.options.handshake_timeout, Duration::from_millis(group.times.close));
         let (pong, progress) = (group.options.pong_timeout, group.options.progress_timeout);
         let now = self.now;
         let stuck = self.is_stuck(slot);
@@ -306,7 +312,6 @@ impl State {
             return self.schedule(slot);
         }
         let Some(record) = self.connections.get_mut(slot) else { return };
-        let failed = |stage, message: String| Failure::new(stage, FailureKind::Timeout, message);
         match record.phase {
             Phase::Dead => {}
             Phase::Dialing if now < record.since.saturating_add(millis(handshake)) => {
@@ -322,26 +327,22 @@ impl State {
                     Phase::Securing => "the TLS handshake was not done",
                     _ => "the server did not answer the opening handshake",
                 };
-                let failure = failed(record.phase.stage(), format!("{what} within {handshake:?} (handshake_timeout)"));
+                let message = format!("{what} within {handshake:?} (handshake_timeout)");
+                let failure = Failure::timeout(record.phase.stage(), "handshake_timeout", handshake, message);
                 self.fail(slot, close::ABNORMAL, Side::Us, failure);
             }
             Phase::WebSocket if record.protocol.state() == ReadyState::Open => {
                 if stuck {
-                    let message =
-                        format!("the peer took no byte for {progress:?} (progress_timeout) while output waited");
-                    self.fail(slot, close::ABNORMAL, Side::Us, failed(Stage::WebSocket, message));
+                    self.fail(slot, close::ABNORMAL, Side::Us, no_progress(Stage::WebSocket, progress));
                 } else if record.since != 0 && record.heard_at < record.since {
                     let message = format!("the peer was silent for {pong:?} (pong_timeout) after a ping");
-                    self.fail(slot, close::ABNORMAL, Side::Us, failed(Stage::WebSocket, message));
+                    let failure = Failure::timeout(Stage::WebSocket, "pong_timeout", pong, message);
+                    self.fail(slot, close::ABNORMAL, Side::Us, failure);
                 } else {
                     self.heartbeat(slot);
                 }
             }
-            Phase::Stream => {
-                let message =
-                    format!("the client took no byte for {progress:?} (progress_timeout) while output waited");
-                self.fail(slot, close::ABNORMAL, Side::Us, failed(Stage::Http, message));
-            }
+            Phase::Stream => self.fail(slot, close::ABNORMAL, Side::Us, no_progress(Stage::Http, progress)),
             Phase::WebSocket | Phase::Ending => {
                 // A client whose server is slow to end TCP has closed in order; so has an HTTP answer that was written.
                 let unanswered = !record.protocol.is_close_complete() && record.phase == Phase::WebSocket;
@@ -351,17 +352,14 @@ impl State {
                     && ending.failure.is_none()
                     && (unanswered || unwritten)
                 {
-                    let (stage, message) = if unanswered {
-                        (
-                            Stage::WebSocket,
-                            format!("the peer did not answer our Close within {close} ms (close_timeout)"),
-                        )
-                    } else if is_http {
-                        (Stage::Http, format!("the client took no byte for {progress:?} (progress_timeout)"))
+                    let failure = if is_http {
+                        no_progress(Stage::Http, progress)
                     } else {
-                        (Stage::WebSocket, format!("the peer did not read within {close} ms (close_timeout)"))
+                        let what = if unanswered { "answer our Close" } else { "read" };
+                        let message = format!("the peer did not {what} within {close:?} (close_timeout)");
+                        Failure::timeout(Stage::WebSocket, "close_timeout", close, message)
                     };
-                    **ending = Ending::failed(close::ABNORMAL, ending.by, failed(stage, message));
+                    **ending = Ending::failed(close::ABNORMAL, ending.by, failure);
                 }
                 self.finish(slot);
             }
@@ -412,6 +410,10 @@ impl State {
         let Some(record) = self.connections.get_mut(slot) else { return };
         if record.phase == Phase::Dead {
             return;
+        }
+        if !record.outbox.is_empty() && record.has_frames() {
+            let messages = record.outbox.count_unwritten(record.protocol.role());
+            record.extra().unwritten_messages = messages;
         }
         record.phase = Phase::Dead;
         record.timer_at = 0;

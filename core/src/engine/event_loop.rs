@@ -354,13 +354,14 @@ fn tell_drain(cell: &LoopCell, id: u64) {
 
 fn tell_close(cell: &LoopCell, slot: u32) {
     let taken = cell.state().take_ending(slot);
-    if let Some((connection, group, ending, lost_messages, unsent_bytes)) = taken {
+    if let Some((connection, group, ending, Undelivered { messages, lost_messages, unsent_bytes })) = taken {
         let close = Close {
             code: ending.code,
             reason: &ending.reason,
             was_clean: ending.was_clean,
             by: ending.by,
             failure: ending.failure.as_ref(),
+            undelivered_messages: messages,
             lost_messages,
             unsent_bytes,
         };
@@ -371,6 +372,14 @@ fn tell_close(cell: &LoopCell, slot: u32) {
         reconnecting::connection_closed(cell, group, &close);
     }
     cell.state().remove(slot);
+}
+
+/// What the program sent and the peer did not get, as far as the kernel tells.
+struct Undelivered {
+    /// The lost ones among them.
+    messages: u64,
+    lost_messages: u32,
+    unsent_bytes: u64,
 }
 
 impl State {
@@ -432,7 +441,7 @@ impl State {
     }
 
     /// What is to be told of a connection that is dead, if the program knows it.
-    fn take_ending(&mut self, slot: u32) -> Option<(Connection, u32, Box<Ending>, u32, u64)> {
+    fn take_ending(&mut self, slot: u32) -> Option<(Connection, u32, Box<Ending>, Undelivered)> {
         let connection = Connection(self.connections.id(slot));
         let record = self.connections.get_mut(slot)?;
         if !record.announced {
@@ -450,7 +459,9 @@ impl State {
             ending.was_clean = false;
             ending.failure = Some(Failure::new(Stage::WebSocket, FailureKind::Transport, message));
         }
-        Some((connection, group, ending, extra.lost_messages, unsent))
+        let lost_messages = extra.lost_messages;
+        let messages = extra.unwritten_messages + u64::from(lost_messages);
+        Some((connection, group, ending, Undelivered { messages, lost_messages, unsent_bytes: unsent }))
     }
 
     /// Removes a group that listens no more, has no connections, and makes none.

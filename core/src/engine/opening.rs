@@ -86,10 +86,7 @@ pub(super) fn receive_response(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
     let found = cell.state().find_head(slot, bytes);
     match found {
         Head::Incomplete => {}
-        Head::Bad(error) => {
-            let failure = Failure::new(Stage::Http, FailureKind::Protocol, format!("bad answer: {}", error.message));
-            cell.state().fail(slot, close::ABNORMAL, Side::Us, failure);
-        }
+        Head::Bad(error) => cell.state().fail(slot, close::ABNORMAL, Side::Us, bad_answer(error)),
         Head::Here(end) => {
             let (head, rest) = bytes.split_at_mut(end);
             take_answer(cell, slot, head, rest);
@@ -110,6 +107,15 @@ fn take_answer(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
     let opening = Opening { request: None, headers: Headers(headers), subprotocol: subprotocol.as_deref() };
     opened(cell, slot, group, |handler| handler.on_open(connection, &opening));
     frames(cell, cell.state(), slot, rest);
+}
+
+/// A head that is no answer of a server, or too large for one.
+fn bad_answer(error: HttpError) -> Failure {
+    let message = format!("bad answer: {}", error.message);
+    match error.limit {
+        Some(limit) => Failure::limit(Stage::Http, limit, message),
+        None => Failure::new(Stage::Http, FailureKind::Protocol, message),
+    }
 }
 
 /// What a request is served with: its number and group, the peer, the head, the key of a WebSocket's, and what TLS told.
@@ -348,12 +354,11 @@ impl State {
         head: &'b [u8],
         storage: &'h mut Storage<'b>,
     ) -> Result<(&'h [httparse::Header<'b>], Agreed), Failure> {
-        let bad = |message: std::borrow::Cow<'static, str>| Failure::new(Stage::Http, FailureKind::Protocol, message);
-        let gone = || bad("the connection is gone".into());
+        let gone = || Failure::new(Stage::Http, FailureKind::Protocol, "the connection is gone");
         let record = self.connections.get(slot).ok_or_else(gone)?;
         let group = self.groups.get(record.group).ok_or_else(gone)?;
         let dial = record.extra.as_ref().and_then(|extra| extra.dial.as_ref()).ok_or_else(gone)?;
-        let parsed = http::parse_response(head, &mut storage[..max_headers(&group.options)]).map_err(bad)?;
+        let parsed = http::parse_response(head, &mut storage[..max_headers(&group.options)]).map_err(bad_answer)?;
         let agreed = handshake::check_response(&parsed, &dial.key, &group.options);
         if agreed.is_err() {
             self.attempt_refused(slot, Headers(parsed.headers));

@@ -1,15 +1,18 @@
 //! What waits to be written to one connection: own bytes, and bytes shared with other connections, in order.
 //!
 //! Every chunk but [`Chunk::Rest`] begins at the start of a frame, and is kept whole until all of it is written: so the
-//! end of the frame in progress can be found again when the frames behind it must be dropped.
+//! end of the frame in progress can be found again when the frames behind it must be dropped, and what was not written can
+//! be counted in messages.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem::take;
 use std::sync::Arc;
 
+use memchr::memmem;
+
 use super::transport::Transport;
-use crate::protocol::frame::{self, Role};
+use crate::protocol::frame::{self, FrameHeader, Role};
 
 /// Most slices handed to one system call.
 const MAX_SLICES: usize = 64;
@@ -26,7 +29,7 @@ pub(super) enum Chunk {
     Own(Vec<u8>),
     /// Whole frames that other connections send as well.
     Shared(Arc<Vec<u8>>),
-    /// The rest of a frame that the kernel took in part; or of several, which TLS has encrypted.
+    /// The rest of a message's frame that the kernel took in part.
     #[expect(clippy::box_collection, reason = "rare, and 8 bytes less in every connection")]
     Rest(Box<Vec<u8>>),
     /// Such a rest, whose bytes are lent to a callback and come when it returns. Until then nothing is written: it is only
@@ -224,44 +227,69 @@ impl Outbox {
             };
             begun = begun.saturating_sub(frames.len());
             bytes += frames.len() - end;
-            messages += count_messages(&frames[end..], sender);
+            messages += count_messages(frames, end, sender) as u32;
             if end == frames.len() {
                 self.written += begin;
                 self.push(chunk);
             } else if end > begin {
-                let rest = frames[begin..end].to_vec();
-                self.push(Chunk::Rest(Box::new(rest)));
+                let start = frame_start(frames, begin, sender);
+                let kept = frames[start..end].to_vec();
+                self.written += begin - start;
+                self.push(Chunk::Own(kept));
             }
         }
         self.len -= bytes;
         (bytes, messages)
     }
+
+    /// How many messages are not written whole: what waits are frames. `sender` is our role.
+    pub(super) fn count_unwritten(&self, sender: Role) -> u64 {
+        let mut written = self.written;
+        let behind = self.more.iter().flat_map(|more| more.iter());
+        let count = |chunk: &Chunk| match chunk {
+            Chunk::Own(_) | Chunk::Shared(_) => count_messages(chunk.bytes(), take(&mut written), sender),
+            // Only the first chunk can be one of these.
+            Chunk::Rest(_) | Chunk::Promised => {
+                written = 0;
+                1
+            }
+        };
+        self.front.iter().chain(behind).map(count).sum()
+    }
 }
 
-/// How many of these whole frames are messages, which are never sent in fragments.
-fn count_messages(frames: &[u8], sender: Role) -> u32 {
-    frame::whole_frames(frames, receiver_of(sender)).filter(|(header, ..)| !header.opcode.is_control()).count() as u32
-}
-
-fn receiver_of(sender: Role) -> Role {
-    match sender {
+/// Our own frames, with where each one ends. The answer that has opened the connection may be before the first one.
+fn frames_of(chunk: &[u8], sender: Role) -> impl Iterator<Item = (FrameHeader, usize)> {
+    let receiver = match sender {
         Role::Client => Role::Server,
         Role::Server => Role::Client,
-    }
+    };
+    // No frame of ours begins like it: that would be a Close in fragments.
+    let head = if chunk.starts_with(b"HTTP/") { memmem::find(chunk, b"\r\n\r\n").map_or(0, |at| at + 4) } else { 0 };
+    frame::whole_frames(&chunk[head..], receiver).scan(head, |end, (header, _, frame)| {
+        *end += frame.len();
+        Some((header, *end))
+    })
+}
+
+/// How many messages end behind `position`.
+fn count_messages(chunk: &[u8], position: usize, sender: Role) -> u64 {
+    let ends = |(header, end): &(FrameHeader, usize)| *end > position && header.fin && !header.opcode.is_control();
+    frames_of(chunk, sender).filter(ends).count() as u64
+}
+
+/// Where the frame that `position` is inside of begins; `position` itself where it is between frames.
+fn frame_start(chunk: &[u8], position: usize, sender: Role) -> usize {
+    frames_of(chunk, sender).map(|(_, end)| end).take_while(|end| *end <= position).last().unwrap_or(0)
 }
 
 /// Where the frame that `position` is inside of ends; `position` itself where it is between frames.
-fn frame_end(frames: &[u8], position: usize, sender: Role) -> usize {
-    let mut frames_left = frame::whole_frames(frames, receiver_of(sender));
-    let mut end = 0;
-    while end < position {
-        match frames_left.next() {
-            Some((.., frame)) => end += frame.len(),
-            // These are our own frames, so this cannot be; keeping everything is safe.
-            None => return frames.len(),
-        }
+fn frame_end(chunk: &[u8], position: usize, sender: Role) -> usize {
+    match position {
+        0 => 0,
+        // These are our own frames, so there is an end; keeping everything is safe.
+        _ => frames_of(chunk, sender).map(|(_, end)| end).find(|end| *end >= position).unwrap_or(chunk.len()),
     }
-    end
 }
 
 #[cfg(test)]
@@ -367,6 +395,27 @@ mod tests {
             assert_eq!(outbox.drop_unbegun(Role::Server, committed), (6, 1), "{what}");
             assert_eq!(waiting(&outbox), all[written..end], "{what}");
         }
+    }
+
+    #[test]
+    fn messages_that_are_not_written_whole_are_counted() {
+        let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
+        outbox.append(&mut spares, |out| out.extend(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"));
+        let head = outbox.len();
+        outbox.append(&mut spares, |out| text(out, b"hello"));
+        outbox.push_shared(&Arc::new(b"\x81\x00\x89\x00\x01\x01a\x80\x01b\x82\x01x".to_vec()));
+        outbox.append(&mut spares, |out| text(out, b"last"));
+        for (count, left) in [(0, 5), (head, 5), (6, 5), (1, 4), (2, 3), (2, 3), (3, 3), (2, 3), (1, 2), (8, 1), (1, 0)]
+        {
+            outbox.advance(count, &mut spares);
+            assert_eq!(outbox.count_unwritten(Role::Server), left, "{:?}", waiting(&outbox));
+        }
+        outbox.push_rest(b"of a message".to_vec());
+        outbox.append(&mut spares, |out| text(out, b"hello"));
+        outbox.advance(3, &mut spares);
+        assert_eq!(outbox.count_unwritten(Role::Server), 2);
+        outbox.advance(9, &mut spares);
+        assert_eq!(outbox.count_unwritten(Role::Server), 1);
     }
 
     #[test]

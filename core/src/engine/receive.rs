@@ -14,7 +14,6 @@ use super::state::State;
 use super::timers::Millis;
 use super::transport::Transport;
 use crate::close::Side;
-use crate::error::{Failure, Stage};
 use crate::event::{Connection, Fragment, Handler, Message, ReadyState};
 use crate::protocol::deflate::{Agreement, Inflation};
 use crate::protocol::frame::{Role, begins_with_close, ends_with_close};
@@ -206,8 +205,7 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flo
 #[cold]
 fn violated(cell: &LoopCell, slot: u32, lent: &mut Lent, violation: Violation) {
     before_reply(cell, slot, lent);
-    let failure = Failure::new(Stage::WebSocket, violation.kind, violation.message);
-    cell.state().fail(slot, violation.code, Side::Us, failure);
+    cell.state().fail(slot, violation.code, Side::Us, *violation.failure);
 }
 
 /// Tells that the engine will answer by itself.

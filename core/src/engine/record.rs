@@ -66,6 +66,8 @@ pub(super) struct Extra {
     pub(super) compressor: Option<Compressor>,
     pub(super) ending: Option<Box<Ending>>,
     pub(super) lost_messages: u32,
+    /// Messages that were in the outbox when the transport was given up.
+    pub(super) unwritten_messages: u64,
     /// Bytes of messages that the backlog's limit dropped before they were begun.
     pub(super) dropped_bytes: u64,
 }
@@ -166,6 +168,16 @@ impl Record {
         self.phase == Phase::Ending
             && !(is_plain || self.quick || self.peer_ended)
             && self.protocol.state() == ReadyState::Closing
+    }
+
+    /// Whether what waits is frames of a WebSocket.
+    pub(super) fn has_frames(&self) -> bool {
+        match self.phase {
+            Phase::WebSocket => true,
+            // An HTTP answer ends without having been open.
+            Phase::Ending => self.protocol.state() != ReadyState::Connecting,
+            _ => false,
+        }
     }
 
     pub(super) fn is_blocked(&self) -> bool {

@@ -308,7 +308,7 @@ mod tests {
     fn message(input: &[u8], role: Role) -> String {
         let violation = parse(input, role, false).expect_err("must be refused");
         assert_eq!(violation.code, 1002);
-        violation.message.into_owned()
+        violation.failure.message.into_owned()
     }
 
     #[test]
@@ -386,13 +386,16 @@ mod tests {
         assert!(!parse(b"\x81\x00", Role::Client, true).unwrap().unwrap().0.compressed);
         for first in [0xc0, 0x40, 0xc8, 0xc9, 0xca, 0xc3, 0xcb] {
             for bytes in [&[first][..], &[first, 0]] {
-                assert!(parse(bytes, Role::Client, true).unwrap_err().message.contains("RSV1"), "{first:x}");
+                assert!(parse(bytes, Role::Client, true).unwrap_err().failure.message.contains("RSV1"), "{first:x}");
             }
         }
         for first in [0xa1, 0x91, 0xe1, 0xd2, 0xf1] {
-            assert!(parse(&[first, 0], Role::Client, true).unwrap_err().message.contains("reserved bits"), "{first:x}");
+            assert!(
+                parse(&[first, 0], Role::Client, true).unwrap_err().failure.message.contains("reserved bits"),
+                "{first:x}"
+            );
         }
-        assert!(parse(b"\xc1\x80", Role::Client, true).unwrap_err().message.contains("is masked"));
+        assert!(parse(b"\xc1\x80", Role::Client, true).unwrap_err().failure.message.contains("is masked"));
     }
 
     #[test]

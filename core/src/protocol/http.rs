@@ -9,6 +9,8 @@ use std::mem::MaybeUninit;
 use httparse::{Header, ParserConfig, Status};
 use memchr::memchr;
 
+use crate::error::{Figure, Limit};
+
 /// How a bad request is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpError {
@@ -16,13 +18,21 @@ pub struct HttpError {
     pub status: u16,
     /// One sentence for people: the body.
     pub message: Cow<'static, str>,
+    /// The limit that the head has exceeded, if that is what is wrong.
+    pub limit: Option<Limit>,
 }
 
 impl HttpError {
     /// An answer with this status and sentence.
     #[cold]
     pub fn new(status: u16, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), limit: None }
+    }
+
+    /// An answer to a head that is too large.
+    #[cold]
+    fn too_large(limit: Limit, message: String) -> Self {
+        Self { limit: Some(limit), ..Self::new(431, message) }
     }
 
     #[cold]
@@ -86,7 +96,8 @@ pub fn scan_head(bytes: &[u8], scanned: &mut usize, max_head: usize) -> Result<O
     }
     *scanned = window.len();
     if bytes.len() >= max_head {
-        return Err(HttpError::new(431, format!("the HTTP head exceeds max_head ({max_head} bytes)")));
+        let message = format!("the HTTP head exceeds max_head ({max_head} bytes)");
+        return Err(HttpError::too_large(Limit::new("max_head", max_head), message));
     }
     Ok(None)
 }
@@ -116,7 +127,7 @@ pub fn parse_request<'h, 'b>(
 ) -> Result<RequestHead<'h, 'b>, HttpError> {
     let limit = storage.len();
     let mut request = httparse::Request::new(&mut []);
-    let end = request.parse_with_uninit_headers(head, storage).map_err(|error| refuse(error, limit))?;
+    let end = request.parse_with_uninit_headers(head, storage).map_err(|error| refuse(error, "request", limit))?;
     let (Status::Complete(end), Some(method), Some(path), Some(version)) =
         (end, request.method, request.path, request.version)
     else {
@@ -136,12 +147,13 @@ pub(crate) fn values<'a, 'b>(headers: &'a [Header<'b>], name: &'a str) -> impl I
     headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 
-fn refuse(error: httparse::Error, limit: usize) -> HttpError {
+fn refuse(error: httparse::Error, what: &str, max_headers: usize) -> HttpError {
     match error {
         httparse::Error::TooManyHeaders => {
-            HttpError::new(431, format!("the HTTP head has more headers than max_headers ({limit})"))
+            let limit = Limit::new("max_headers", Figure::Count(max_headers as u64));
+            HttpError::too_large(limit, format!("the HTTP head has more headers than max_headers ({max_headers})"))
         }
-        _ => HttpError::bad(format!("malformed HTTP request: {error}")),
+        _ => HttpError::bad(format!("malformed HTTP {what}: {error}")),
     }
 }
 
@@ -184,24 +196,21 @@ fn origin_form(target: &str) -> Result<&str, HttpError> {
 /// Parses a server's answer.
 ///
 /// # Errors
-/// A sentence for people.
+/// What is wrong; the status is of no use then.
 pub fn parse_response<'h, 'b>(
     head: &'b [u8],
     storage: &'h mut [MaybeUninit<Header<'b>>],
-) -> Result<ResponseHead<'h, 'b>, Cow<'static, str>> {
+) -> Result<ResponseHead<'h, 'b>, HttpError> {
     let limit = storage.len();
     let mut response = httparse::Response::new(&mut []);
     let end = ParserConfig::default().parse_response_with_uninit_headers(&mut response, head, storage);
     match end {
         Ok(Status::Complete(end)) if end == head.len() => {}
-        Ok(_) => return Err("malformed HTTP response: its head ends in the wrong place".into()),
-        Err(httparse::Error::TooManyHeaders) => {
-            return Err(format!("the HTTP response has more headers than max_headers ({limit})").into());
-        }
-        Err(error) => return Err(format!("malformed HTTP response: {error}").into()),
+        Ok(_) => return Err(HttpError::bad("malformed HTTP response: its head ends in the wrong place")),
+        Err(error) => return Err(refuse(error, "response", limit)),
     }
     let (Some(status), Some(version)) = (response.code, response.version) else {
-        return Err("malformed HTTP response: it has no status".into());
+        return Err(HttpError::bad("malformed HTTP response: it has no status"));
     };
     Ok(ResponseHead { status, reason: response.reason.unwrap_or_default(), version, headers: response.headers })
 }
@@ -431,7 +440,8 @@ mod tests {
         }
         let error =
             parse_response(b"HTTP/1.1 200 OK\r\nA: b\r\nC: d\r\n\r\n", &mut [MaybeUninit::uninit(); 1]).unwrap_err();
-        assert!(error.contains("max_headers (1)"));
+        assert!(error.message.contains("max_headers (1)"));
+        assert_eq!(error.limit, Some(Limit::new("max_headers", Figure::Count(1))));
     }
 
     fn written(status: u16, body: Body<'_>) -> String {

@@ -8,7 +8,7 @@ use std::mem;
 
 use crate::close;
 use crate::config::Options;
-use crate::error::FailureKind;
+use crate::error::{Failure, FailureKind, Figure, Limit, Stage};
 use crate::event::Message;
 use crate::protocol::deflate::{Inflater, Inflation};
 use crate::protocol::frame::{self, FrameHeader, MAX_HEADER, OpCode, Role, SHORT_HEADER};
@@ -25,21 +25,19 @@ use assembly::Assembly;
 pub struct Violation {
     /// The code for our Close.
     pub code: u16,
-    /// `Protocol` or `Limit`.
-    pub kind: FailureKind,
-    /// One sentence for people; short enough for the reason of a Close.
-    pub message: Cow<'static, str>,
+    /// What is told of it. Its message is short enough for the reason of a Close.
+    pub failure: Box<Failure>,
 }
 
 impl Violation {
     #[cold]
     pub(crate) fn protocol(code: u16, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, kind: FailureKind::Protocol, message: message.into() }
+        Self { code, failure: Box::new(Failure::new(Stage::WebSocket, FailureKind::Protocol, message)) }
     }
 
     #[cold]
-    fn limit(code: u16, message: String) -> Self {
-        Self { code, kind: FailureKind::Limit, message: message.into() }
+    fn limit(code: u16, limit: Limit, message: String) -> Self {
+        Self { code, failure: Box::new(Failure::limit(Stage::WebSocket, limit, message)) }
     }
 }
 
@@ -384,14 +382,19 @@ fn not_utf8() -> Violation {
 #[cold]
 #[inline(never)]
 fn too_big(announced: u64, limits: &Limits) -> Violation {
-    let limit = limits.largest();
-    Violation::limit(close::TOO_BIG, format!("a message of {announced} bytes or more exceeds max_message ({limit})"))
+    let message = format!("a message of {announced} bytes or more exceeds max_message ({})", limits.largest());
+    Violation::limit(close::TOO_BIG, limits.max_message().reached(announced), message)
 }
 
 impl Limits {
     /// No buffer can be larger than `isize::MAX`, whatever the options say.
     fn largest(&self) -> u64 {
         self.max_message.min(isize::MAX as u64)
+    }
+
+    /// How that is told.
+    fn max_message(&self) -> Limit {
+        Limit::new("max_message", Figure::Bytes(self.largest()))
     }
 
     /// A message within the limit is longer than this when it is compressed only if its sender flushes every few bytes.
@@ -482,12 +485,11 @@ impl Partial {
             (None, opcode) => self.message.insert(Assembly::new(opcode == OpCode::Text, header.compressed)),
         };
         message.fragments = message.fragments.saturating_add(1);
-        if message.fragments > limits.max_fragments {
-            let limit = limits.max_fragments;
-            return Err(Violation::limit(
-                close::POLICY,
-                format!("a message has more fragments than max_fragments ({limit})"),
-            ));
+        let fragments = message.fragments;
+        if fragments > limits.max_fragments {
+            let limit = Limit::new("max_fragments", Figure::Count(limits.max_fragments.into()));
+            let message = format!("a message has more fragments than max_fragments ({})", limits.max_fragments);
+            return Err(Violation::limit(close::POLICY, limit.reached(fragments.into()), message));
         }
         message.announced = message.announced.saturating_add(header.length);
         let most = if message.is_compressed { limits.largest_compressed() } else { limits.largest() };

@@ -1,10 +1,11 @@
 //! What must hold for every connection of every test: `on_open` at most once and first, `on_error` at most once and
-//! only right before an `on_close` that tells the same failure, `on_close` exactly once and last.
+//! only right before an `on_close` that tells the same failure, `on_close` exactly once and last. A failure names a limit
+//! exactly if it is one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use wsx_core::{Connection, Failure};
+use wsx_core::{Connection, Failure, FailureKind};
 
 /// Something that happened to a connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +46,10 @@ impl History {
             Step::Opened => !life.opened,
             Step::Heard => life.opened,
             // A stream is drained without having been opened.
-            Step::Drained | Step::Failed(_) => true,
+            Step::Failed(failure) => {
+                failure.limit.is_some() == matches!(failure.kind, FailureKind::Limit | FailureKind::Timeout)
+            }
+            Step::Drained => true,
         };
         let before = format!("opened: {}, failed: {:?}, closed: {}", life.opened, life.failed, life.closed);
         match &step {

@@ -23,8 +23,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use wsx_core::{
-    Address, Client, Close, Connection, EventLoop, Failure, Fragment, GiveUp, Handle, Handler, Listener, LoopOptions,
-    Message, Opening, Options, Reconnect, Reconnecting, Request, Response, Side,
+    Address, Client, Close, Connection, EventLoop, Failure, Figure, Fragment, GiveUp, Handle, Handler, Listener,
+    LoopOptions, Message, Opening, Options, Reconnect, Reconnecting, Request, Response, Side,
 };
 
 use history::{History, Step};
@@ -85,6 +85,7 @@ pub struct Ended {
     pub was_clean: bool,
     pub by: Side,
     pub failure: Option<Failure>,
+    pub undelivered_messages: u64,
     pub lost_messages: u32,
     pub unsent_bytes: u64,
 }
@@ -97,6 +98,7 @@ impl Ended {
             was_clean: close.was_clean,
             by: close.by,
             failure: close.failure.cloned(),
+            undelivered_messages: close.undelivered_messages,
             lost_messages: close.lost_messages,
             unsent_bytes: close.unsent_bytes,
         }
@@ -109,6 +111,11 @@ impl Ended {
             None => panic!("nothing failed: {self:?}"),
         }
     }
+}
+
+/// A failure's limit or timeout: the option, its figure, what was reached.
+pub fn limit_of(failure: &Failure) -> Option<(&'static str, Figure, Option<u64>)> {
+    failure.limit.map(|limit| (limit.option, limit.figure, limit.reached))
 }
 
 type OnRequest = Box<dyn FnMut(&Request<'_>) -> Response + Send>;

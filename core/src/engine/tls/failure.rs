@@ -4,13 +4,15 @@ use std::io::{self, ErrorKind};
 
 use rustls::{AlertDescription, CertificateError, Error, OtherError};
 
-use crate::error::{Failure, FailureKind, Stage};
+use super::MAX_REST;
+use crate::error::{Failure, FailureKind, Limit, Stage};
 use crate::protocol::frame::Role;
 
 /// A message of the handshake that is longer than is waited for.
 pub(super) fn too_large() -> io::Error {
     let message = "TLS: the peer's handshake has a message of more than 64 KiB";
-    io::Error::new(ErrorKind::ConnectionAborted, Failure::new(Stage::Tls, FailureKind::Limit, message))
+    let failure = Failure::limit(Stage::Tls, Limit::new("tls_handshake_message", MAX_REST), message);
+    io::Error::new(ErrorKind::ConnectionAborted, failure)
 }
 
 /// `role` is ours; `heard` says whether anything that was TLS has come before. The error carries a [`Failure`], and is
@@ -32,7 +34,7 @@ pub(super) fn explain(error: &Error, role: Role, heard: bool) -> io::Error {
         (Error::InvalidMessage(_), Role::Server) if !heard => {
             (FailureKind::Protocol, "TLS: the client sent something that is not TLS".into())
         }
-        (Error::EncryptError, _) => (FailureKind::Limit, "TLS: the keys of this connection are used up".into()),
+        (Error::EncryptError, _) => (FailureKind::Protocol, "TLS: the keys of this connection are used up".into()),
         (error, _) => (FailureKind::Protocol, format!("TLS: {error}")),
     };
     let by = match error {

@@ -16,11 +16,8 @@ fn not_inflatable(error: InflateError, limits: &Limits) -> Violation {
             Violation::protocol(close::INVALID_PAYLOAD, "a compressed message is not valid DEFLATE data")
         }
         InflateError::TooBig => {
-            let limit = limits.largest();
-            Violation::limit(
-                close::TOO_BIG,
-                format!("a compressed message inflates to more than max_message ({limit})"),
-            )
+            let message = format!("a compressed message inflates to more than max_message ({})", limits.largest());
+            Violation::limit(close::TOO_BIG, limits.max_message(), message)
         }
     }
 }

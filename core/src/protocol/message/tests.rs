@@ -26,7 +26,7 @@ fn own(received: Received<'_>) -> Event {
         Received::Inflated(inflated) => match inflated.message() {
             Ok(Message::Text(text)) => Event::Text(text.into()),
             Ok(Message::Binary(bytes)) => Event::Binary(bytes.into()),
-            Err(violation) => Event::Failed(violation.code, violation.kind),
+            Err(violation) => Event::Failed(violation.code, violation.failure.kind),
         },
         Received::Fragment { is_text, is_first, is_last, payload } => {
             Event::Fragment(is_text, is_first, is_last, payload.into_owned())
@@ -54,8 +54,12 @@ fn feed(receiver: &mut Receiver, reads: &[&[u8]], role: Role, limits: &Limits) -
                     break;
                 }
                 Err(violation) => {
-                    assert!(violation.message.len() <= crate::config::MAX_CLOSE_REASON, "{}", violation.message);
-                    events.push(Event::Failed(violation.code, violation.kind));
+                    assert!(
+                        violation.failure.message.len() <= crate::config::MAX_CLOSE_REASON,
+                        "{}",
+                        violation.failure
+                    );
+                    events.push(Event::Failed(violation.code, violation.failure.kind));
                     return events;
                 }
             }

@@ -64,7 +64,11 @@ fn feed(bytes: &[u8], most: usize, role: Role, limits: &Limits, keeps_context: b
                     break;
                 }
                 Err(violation) => {
-                    assert!(violation.message.len() <= crate::config::MAX_CLOSE_REASON, "{}", violation.message);
+                    assert!(
+                        violation.failure.message.len() <= crate::config::MAX_CLOSE_REASON,
+                        "{}",
+                        violation.failure
+                    );
                     events.push(Event::Failed(violation.code));
                     return events;
                 }
