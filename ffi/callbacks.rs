@@ -5,8 +5,8 @@ use std::mem::{MaybeUninit, size_of};
 use std::sync::Arc;
 
 use wsx_core::{
-    Close, Connection, Error, Failure, FailureKind, Fragment, Handler, Listener, Message, Opening, Request, Response,
-    Result, Side, Stage,
+    Close, Connection, Error, Failure, FailureKind, Figure, Fragment, Handler, Listener, Message, Opening, Request,
+    Response, Result, Side, Stage,
 };
 
 use crate::boundary::{User, c_text, invalid};
@@ -49,6 +49,13 @@ pub const WSX_FAILURE_TRANSPORT: i32 = 5;
 pub const WSX_FAILURE_SHUTDOWN: i32 = 6;
 /// A callback failed.
 pub const WSX_FAILURE_CALLBACK: i32 = 7;
+
+/// A limit counts bytes.
+pub const WSX_UNIT_BYTES: i32 = 1;
+/// A limit counts things, as fragments or headers.
+pub const WSX_UNIT_COUNT: i32 = 2;
+/// A timeout, in milliseconds.
+pub const WSX_UNIT_MILLISECONDS: i32 = 3;
 
 /// This end of a connection.
 pub const WSX_SIDE_US: i32 = 0;
@@ -114,6 +121,17 @@ pub struct wsx_failure {
     pub message: *const c_char,
     /// Bytes of the message, without the NUL.
     pub message_length: usize,
+    /// The option whose limit or timeout struck, by the name that its setter has behind wsx_options_set_, with a NUL at its
+    /// end: "max_message". "tls_handshake_message" is none of them but fixed, 64 KiB. NULL where none struck: it is there
+    /// exactly if the kind is WSX_FAILURE_LIMIT or WSX_FAILURE_TIMEOUT.
+    pub limit_option: *const c_char,
+    /// What that option is set to.
+    pub limit: u64,
+    /// What was reached, in the same unit, where that is known: for max_message the bytes that the frames so far have
+    /// announced, for backlog_limit those that waited. Else 0, as for all timeouts.
+    pub limit_reached: u64,
+    /// Their unit: a WSX_UNIT_ constant; 0 where no limit struck. New units may come.
+    pub limit_unit: i32,
 }
 
 /// How a connection ended: told by on_close. Borrowed until the callback returns.
@@ -141,6 +159,11 @@ pub struct wsx_close_info {
     pub unsent_bytes: u64,
     /// All of it as one sentence for a log, with a NUL at its end.
     pub text: *const c_char,
+    /// Messages that the program sent and that did not wholly reach the kernel: those that waited when the connection
+    /// ended, one that was under way in part, and the lost_messages. Over TLS up to 64 KiB of what was being written count
+    /// as well, of which the kernel may have taken a part. What reached the kernel may have been lost on its way, which
+    /// only an answer of the peer's program can tell. Of an HTTP stream only the writes that were lost are counted.
+    pub undelivered_messages: u64,
 }
 
 /// The callbacks of a listener or of a client connection. Any may be NULL: on_request then accepts, the others ignore.
@@ -314,15 +337,15 @@ impl Handler for Callbacks {
 
     fn on_error(&mut self, connection: Connection, failure: &Failure) {
         let Some(call) = self.table.on_error else { return };
-        let message = c_text(failure.message.as_ref());
+        let texts = FailureTexts::new(failure);
         // SAFETY: see the impl.
-        unsafe { call(connection.id(), &wsx_failure::new(failure, &message), self.user.pointer) };
+        unsafe { call(connection.id(), &wsx_failure::new(failure, &texts), self.user.pointer) };
     }
 
     fn on_close(&mut self, connection: Connection, close: &Close<'_>) {
         let Some(call) = self.table.on_close else { return };
-        let message = close.failure.map(|failure| c_text(failure.message.as_ref())).unwrap_or_default();
-        let failure = close.failure.map(|failure| wsx_failure::new(failure, &message));
+        let texts = close.failure.map(FailureTexts::new).unwrap_or_default();
+        let failure = close.failure.map(|failure| wsx_failure::new(failure, &texts));
         let text = c_text(close.to_string());
         // A reason may have a NUL inside: the length tells.
         let reason = [close.reason.as_bytes(), b"\0"].concat();
@@ -340,6 +363,7 @@ impl Handler for Callbacks {
             lost_messages: close.lost_messages,
             unsent_bytes: close.unsent_bytes,
             text: text.as_ptr(),
+            undelivered_messages: close.undelivered_messages,
         };
         // SAFETY: see the impl.
         unsafe { call(connection.id(), &info, self.user.pointer) };
@@ -351,14 +375,35 @@ impl Handler for Callbacks {
 
     fn on_listener_error(&mut self, listener: Listener, failure: &Failure) {
         let Some(call) = self.table.on_listener_error else { return };
-        let message = c_text(failure.message.as_ref());
+        let texts = FailureTexts::new(failure);
         // SAFETY: see the impl.
-        unsafe { call(listener.id(), &wsx_failure::new(failure, &message), self.user.pointer) };
+        unsafe { call(listener.id(), &wsx_failure::new(failure, &texts), self.user.pointer) };
+    }
+}
+
+/// What the pointers of a [`wsx_failure`] point to.
+#[derive(Default)]
+struct FailureTexts {
+    message: CString,
+    option: Option<CString>,
+}
+
+impl FailureTexts {
+    fn new(failure: &Failure) -> Self {
+        Self { message: c_text(failure.message.as_ref()), option: failure.limit.map(|limit| c_text(limit.option)) }
     }
 }
 
 impl wsx_failure {
-    fn new(failure: &Failure, message: &CString) -> Self {
+    fn new(failure: &Failure, texts: &FailureTexts) -> Self {
+        let (limit_unit, limit) = match failure.limit.map(|limit| limit.figure) {
+            None => (0, 0),
+            Some(Figure::Bytes(bytes)) => (WSX_UNIT_BYTES, bytes),
+            Some(Figure::Count(count)) => (WSX_UNIT_COUNT, count),
+            Some(Figure::Time(time)) => (WSX_UNIT_MILLISECONDS, time.as_millis().try_into().unwrap_or(u64::MAX)),
+            // One of a newer engine.
+            Some(_) => (0, 0),
+        };
         Self {
             size: size_of::<Self>(),
             stage: match failure.stage {
@@ -381,8 +426,12 @@ impl wsx_failure {
             },
             os_error: failure.os_error.unwrap_or(0),
             http_status: failure.http_status.map_or(0, i32::from),
-            message: message.as_ptr(),
-            message_length: message.as_bytes().len(),
+            message: texts.message.as_ptr(),
+            message_length: texts.message.as_bytes().len(),
+            limit_option: texts.option.as_ref().map_or(std::ptr::null(), |option| option.as_ptr()),
+            limit,
+            limit_reached: failure.limit.and_then(|limit| limit.reached).unwrap_or(0),
+            limit_unit,
         }
     }
 }

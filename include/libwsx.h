@@ -174,6 +174,15 @@
 /** A callback failed. */
 #define WSX_FAILURE_CALLBACK 7
 
+/** A limit counts bytes. */
+#define WSX_UNIT_BYTES 1
+
+/** A limit counts things, as fragments or headers. */
+#define WSX_UNIT_COUNT 2
+
+/** A timeout, in milliseconds. */
+#define WSX_UNIT_MILLISECONDS 3
+
 /** This end of a connection. */
 #define WSX_SIDE_US 0
 
@@ -306,6 +315,21 @@ typedef struct wsx_failure {
     const char *message;
     /** Bytes of the message, without the NUL. */
     size_t message_length;
+    /**
+     * The option whose limit or timeout struck, by the name that its setter has behind wsx_options_set_, with a NUL at its
+     * end: "max_message". "tls_handshake_message" is none of them but fixed, 64 KiB. NULL where none struck: it is there
+     * exactly if the kind is WSX_FAILURE_LIMIT or WSX_FAILURE_TIMEOUT.
+     */
+    const char *limit_option;
+    /** What that option is set to. */
+    uint64_t limit;
+    /**
+     * What was reached, in the same unit, where that is known: for max_message the bytes that the frames so far have
+     * announced, for backlog_limit those that waited. Else 0, as for all timeouts.
+     */
+    uint64_t limit_reached;
+    /** Their unit: a WSX_UNIT_ constant; 0 where no limit struck. New units may come. */
+    int32_t limit_unit;
 } wsx_failure;
 
 /** How a connection ended: told by on_close. Borrowed until the callback returns. */
@@ -338,6 +362,13 @@ typedef struct wsx_close_info {
     uint64_t unsent_bytes;
     /** All of it as one sentence for a log, with a NUL at its end. */
     const char *text;
+    /**
+     * Messages that the program sent and that did not wholly reach the kernel: those that waited when the connection
+     * ended, one that was under way in part, and the lost_messages. Over TLS up to 64 KiB of what was being written count
+     * as well, of which the kernel may have taken a part. What reached the kernel may have been lost on its way, which
+     * only an answer of the peer's program can tell. Of an HTTP stream only the writes that were lost are counted.
+     */
+    uint64_t undelivered_messages;
 } wsx_close_info;
 
 /**

@@ -75,6 +75,9 @@ struct ear {
     bool was_clean, had_failure;
     int32_t by;
     uint32_t lost_messages;
+    uint64_t undelivered_messages, limit, limit_reached;
+    int32_t limit_unit;
+    char limit_option[64];
     char text[512];
 };
 
@@ -147,6 +150,12 @@ static inline void keep_failure(struct ear *ear, const wsx_failure *failure)
     ear->failure = failure->kind;
     ear->os_error = failure->os_error;
     ear->http_status = failure->http_status;
+    bool is_limit = failure->kind == WSX_FAILURE_LIMIT || failure->kind == WSX_FAILURE_TIMEOUT;
+    check((failure->limit_option != NULL) == is_limit && (failure->limit_unit != 0) == is_limit);
+    snprintf(ear->limit_option, sizeof ear->limit_option, "%s", is_limit ? failure->limit_option : "");
+    ear->limit = failure->limit;
+    ear->limit_reached = failure->limit_reached;
+    ear->limit_unit = failure->limit_unit;
 }
 
 static inline void hear_error(wsx_connection connection, const wsx_failure *failure, void *user)
@@ -167,6 +176,8 @@ static inline void hear_close(wsx_connection connection, const wsx_close_info *c
     ear->was_clean = close->was_clean;
     ear->by = close->by;
     ear->lost_messages = close->lost_messages;
+    ear->undelivered_messages = close->undelivered_messages;
+    check(close->undelivered_messages >= close->lost_messages);
     ear->had_failure = close->failure != NULL;
     if (close->failure) keep_failure(ear, close->failure);
     snprintf(ear->reason, sizeof ear->reason, "%s", close->reason);

@@ -73,7 +73,9 @@ static void too_big(void)
     check(wsx_send_text(pair.at_client, "0123456789a") == WSX_OK);
     until(pair.loop, pair.server.closes == 1 && pair.client.closes == 1);
     check(pair.server.messages == 1 && pair.server.errors == 1 && pair.server.failure == WSX_FAILURE_LIMIT);
-    check(pair.server.stage == WSX_STAGE_WEBSOCKET);
+    check(pair.server.stage == WSX_STAGE_WEBSOCKET && strcmp(pair.server.limit_option, "max_message") == 0);
+    check(pair.server.limit == 10 && pair.server.limit_reached == 11 && pair.server.limit_unit == WSX_UNIT_BYTES);
+    check(strstr(pair.server.text, "closed by us with 1009 (message too big), not clean; failed at WebSocket: a message"));
     check(pair.server.code == WSX_CLOSE_TOO_BIG && pair.server.by == WSX_SIDE_US && !pair.server.was_clean);
     check(pair.client.code == WSX_CLOSE_TOO_BIG && pair.client.by == WSX_SIDE_PEER);
     close_pair(&pair);

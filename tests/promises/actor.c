@@ -53,9 +53,17 @@ static size_t number_of(wsx_connection connection)
 
 static void say_failure(const wsx_failure *failure, const char *key)
 {
-    printf(" stage=%s kind=%s os_error=%d http_status=%d", failure ? word_of(stages, failure->stage) : "none",
+    static const char *const units[] = {"none", "bytes", "count", "ms"};
+    printf(" stage=%s kind=%s os_error=%d http_status=%d limit=", failure ? word_of(stages, failure->stage) : "none",
            failure ? word_of(kinds, failure->kind) : "none", failure ? failure->os_error : 0,
            failure ? failure->http_status : 0);
+    if (failure && failure->limit_option) {
+        printf("%s:%s:%llu:%llu", failure->limit_option, units[failure->limit_unit], (unsigned long long)failure->limit,
+               (unsigned long long)failure->limit_reached);
+    } else {
+        putchar('-');
+    }
+    putchar(' ');
     say_hex(key, failure ? failure->message : NULL, failure ? failure->message_length : 0);
 }
 
@@ -209,18 +217,18 @@ static void on_error(wsx_connection connection, const wsx_failure *failure, void
 {
     (void)user;
     printf("error %zu", number_of(connection));
-    say_failure(failure, " text=");
+    say_failure(failure, "text=");
     putchar('\n');
 }
 
 static void on_close(wsx_connection connection, const wsx_close_info *close, void *user)
 {
     (void)user;
-    printf("close %zu code=%d clean=%s by=%s lost=%u unsent=%llu", number_of(connection), close->code,
+    printf("close %zu code=%d clean=%s by=%s lost=%u unsent=%llu undelivered=%llu", number_of(connection), close->code,
            close->was_clean ? "yes" : "no", close->by == WSX_SIDE_US ? "us" : "peer", close->lost_messages,
-           (unsigned long long)close->unsent_bytes);
+           (unsigned long long)close->unsent_bytes, (unsigned long long)close->undelivered_messages);
     say_hex(" reason=", close->reason, close->reason_length);
-    say_failure(close->failure, " cause=");
+    say_failure(close->failure, "cause=");
     say_text(" text=", close->text);
     putchar('\n');
 }
@@ -229,7 +237,7 @@ static void on_listener_error(wsx_listener listener, const wsx_failure *failure,
 {
     (void)listener;
     printf("listener_error %zu", ((Does *)user)->number);
-    say_failure(failure, " text=");
+    say_failure(failure, "text=");
     putchar('\n');
 }
 

@@ -34,8 +34,12 @@ function codeOf(error) {
 const refusal = (error) => ['error', codeOf(error), `os=${-(error.errno ?? 0)}`, `text=${hexed(error.message)}`];
 
 function failureFields(error, key) {
-  if (!error) return `stage=none kind=none os_error=0 http_status=0 ${key}=-`;
-  return `stage=${error.stage} kind=${error.kind} os_error=${-(error.errno ?? 0)} http_status=${error.statusCode ?? 0} ${key}=${hexed(error.message)}`;
+  if (!error) return `stage=none kind=none os_error=0 http_status=0 limit=- ${key}=-`;
+  // Options have the names of JavaScript here.
+  const { option, unit, value, reached } = error.limit ?? {};
+  const name = option?.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  const limit = option ? `${name}:${unit === 'milliseconds' ? 'ms' : unit}:${value}:${reached ?? 0}` : '-';
+  return `stage=${error.stage} kind=${error.kind} os_error=${-(error.errno ?? 0)} http_status=${error.statusCode ?? 0} limit=${limit} ${key}=${hexed(error.message)}`;
 }
 
 // --- Numbers as the lines spell them, 1, 2, … in the order the program hears of them
@@ -121,7 +125,8 @@ function listen(socket, words) {
   socket.on('close', (code, reason, info) => {
     if (!info.error?.stage && socket.refusal && !socket.wasAnswered) return;
     about('close', `code=${code}`, `clean=${yes(info.wasClean)}`, `by=${info.by}`, `lost=${info.lostMessages}`,
-      `unsent=${info.unsentBytes}`, `reason=${hexed(reason)}`, failureFields(info.error?.stage && info.error, 'cause'));
+      `unsent=${info.unsentBytes}`, `undelivered=${info.undeliveredMessages}`, `reason=${hexed(reason)}`,
+      failureFields(info.error?.stage && info.error, 'cause'), `text=${hexed(info.text)}`);
     maybeStopped();
   });
 }

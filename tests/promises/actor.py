@@ -82,9 +82,13 @@ def refusal(error):
 
 def failure_fields(failure, key):
     if failure is None:
-        return f"stage=none kind=none os_error=0 http_status=0 {key}=-"
+        return f"stage=none kind=none os_error=0 http_status=0 limit=- {key}=-"
+    limit = "-"
+    if (struck := failure.limit) is not None:
+        unit, value = ("ms", round(struck.value * 1000)) if struck.unit == "seconds" else (struck.unit, struck.value)
+        limit = f"{struck.option}:{unit}:{value}:{struck.reached or 0}"
     return (f"stage={failure.stage} kind={failure.kind} os_error={failure.os_error or 0} "
-            f"http_status={failure.http_status or 0} {key}={hexed(failure.message)}")
+            f"http_status={failure.http_status or 0} limit={limit} {key}={hexed(failure.message)}")
 
 
 class Does(wsx.Handler):
@@ -186,7 +190,7 @@ class Does(wsx.Handler):
         self.program.untold.discard(connection)
         say("close", self.program.number(connection), f"code={close.code}", f"clean={yes(close.was_clean)}",
             f"by={close.by}", f"lost={close.lost_messages}", f"unsent={close.unsent_bytes}",
-            f"reason={hexed(close.reason)}", failure_fields(close.failure, "cause"), f"text={hexed(str(close))}")
+            f"undelivered={close.undelivered_messages}", f"reason={hexed(close.reason)}", failure_fields(close.failure, "cause"), f"text={hexed(str(close))}")
 
     def on_listener_error(self, listener, failure):
         say("listener_error", self.number, failure_fields(failure, "text"))

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::Duration;
 
 use wsx_core::{
-    Address, Close, Connection, Error, EventLoop, Failure, FailureKind, Fragment, Handle, Handler, Listener,
+    Address, Close, Connection, Error, EventLoop, Failure, FailureKind, Figure, Fragment, Handle, Handler, Listener,
     LoopOptions, Message, Opening, Options, ReadyState, Request, Response, Result, Side, Stage,
 };
 
@@ -78,7 +78,9 @@ fn refusal(error: &Error) -> String {
 }
 
 fn failure_fields(failure: Option<&Failure>, key: &str) -> String {
-    let Some(failure) = failure else { return format!("stage=none kind=none os_error=0 http_status=0 {key}=-") };
+    let Some(failure) = failure else {
+        return format!("stage=none kind=none os_error=0 http_status=0 limit=- {key}=-");
+    };
     let stage = match failure.stage {
         Stage::Resolve => "resolve",
         Stage::Connect => "connect",
@@ -99,7 +101,16 @@ fn failure_fields(failure: Option<&Failure>, key: &str) -> String {
     };
     let (os_error, http_status) = (failure.os_error.unwrap_or(0), failure.http_status.unwrap_or(0));
     let message = hex(failure.message.as_bytes());
-    format!("stage={stage} kind={kind} os_error={os_error} http_status={http_status} {key}={message}")
+    let limit = failure.limit.map_or("-".to_owned(), |limit| {
+        let (unit, figure) = match limit.figure {
+            Figure::Bytes(bytes) => ("bytes", bytes),
+            Figure::Count(count) => ("count", count),
+            Figure::Time(time) => ("ms", time.as_millis() as u64),
+            _ => ("unknown", 0),
+        };
+        format!("{}:{unit}:{figure}:{}", limit.option, limit.reached.unwrap_or(0))
+    });
+    format!("stage={stage} kind={kind} os_error={os_error} http_status={http_status} limit={limit} {key}={message}")
 }
 
 fn say(line: &str) {
@@ -303,13 +314,14 @@ impl Handler for Does {
 
     fn on_close(&mut self, connection: Connection, close: &Close<'_>) {
         say(&format!(
-            "close {} code={} clean={} by={} lost={} unsent={} reason={} {} text={}",
+            "close {} code={} clean={} by={} lost={} unsent={} undelivered={} reason={} {} text={}",
             self.program.number(connection),
             close.code,
             yes(close.was_clean),
             if close.by == Side::Us { "us" } else { "peer" },
             close.lost_messages,
             close.unsent_bytes,
+            close.undelivered_messages,
             hex(close.reason.as_bytes()),
             failure_fields(close.failure, "cause"),
             hex(close.to_string().as_bytes())

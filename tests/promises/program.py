@@ -12,7 +12,7 @@ import time
 DEADLINE = 20       # seconds for an answer or an event
 TEXT_FIELDS = {"reason", "text", "cause", "subprotocol", "path", "query", "header", "body", "peer", "server_name",
                "cookie", "cookies", "parameter", "parameters"}
-FAILURE_FIELDS = ("stage", "kind", "os_error", "http_status", "cause")
+FAILURE_FIELDS = ("stage", "kind", "limit", "os_error", "http_status", "cause")
 BYTES_FIELDS = {"payload", "certificate"}
 
 
@@ -191,13 +191,26 @@ def check_history(history):
             assert [error[key] for key in FAILURE_FIELDS] == [close[key] for key in FAILURE_FIELDS], \
                 f"connection {about}: error and close tell different failures\n{shown}"
             assert close["clean"] == "no", f"connection {about} failed and was clean\n{shown}"
-        if "text" in close:
-            assert close["text"] == sentence(close), f"connection {about}: its close as a sentence\n{shown}"
+        assert (close["limit"] is not None) == (close["kind"] in ("limit", "timeout")), \
+            f"connection {about}: what failed names a limit exactly if it is one\n{shown}"
+        assert int(close["undelivered"]) >= int(close["lost"]), f"connection {about}: what is lost is not delivered\n{shown}"
+        assert close["text"].startswith(begin := sentence(close)), \
+            f"connection {about}: its close as a sentence begins with {begin!r}\n{shown}"
+
+
+STAGES = {"resolve": "resolve", "connect": "connect", "tls": "TLS", "http": "HTTP", "websocket": "WebSocket"}
+MEANINGS = {1000: "normal closure", 1001: "going away", 1002: "protocol error", 1003: "unsupported data", 1005: "no code",
+            1006: "no Close", 1007: "invalid payload", 1008: "policy violation", 1009: "message too big",
+            1010: "extension missing", 1011: "internal error", 1012: "service restart", 1013: "try again later",
+            1014: "bad gateway", 3000: "unauthorized", 3003: "forbidden", 3008: "timeout"}
 
 
 def sentence(close):
-    """A close as one line for a log."""
+    """A close as one line for a log, up to what it tells of messages that were not delivered."""
     by = {"us": "us", "peer": "the peer"}[close["by"]]
-    reason = f" ({close['reason']})" if close["reason"] else ""
-    cause = f": {close['cause']}" if close["kind"] != "none" else ""
-    return f"closed by {by} with {close['code']}{reason}{cause}"
+    failed, meaning = close["kind"] != "none", MEANINGS.get(int(close["code"]))
+    text = f"closed by {by} with {close['code']}" + (f" ({meaning})" if meaning else "")
+    if close["reason"] and not (failed and close["cause"].startswith(close["reason"])):
+        text += f' "{close["reason"]}"'
+    text += ", clean" if close["clean"] == "yes" else ", not clean"
+    return f"{text}; failed at {STAGES[close['stage']]}: {close['cause']}" if failed else text

@@ -196,7 +196,7 @@ class Run:
         """A close in order: `closes N CODE us|peer [REASON]`."""
         code, by, reason = [*expected, ""][:3]
         self.step_told("close", about, f"code={code}", f"by={by}", f"reason={reason}", "clean=yes", "kind=none",
-                       "os_error=0", "http_status=0", "lost=0", "unsent=0")
+                       "os_error=0", "http_status=0", "limit=-", "lost=0", "unsent=0", "undelivered=0")
 
     def step_fails(self, about, *expected):
         """An error, and a close that tells the same: `fails N CODE us|peer STAGE KIND [FIELDS] [the sentence]`."""
@@ -411,7 +411,12 @@ class Run:
             assert int.from_bytes(payload[:4]) == number, f"message {int.from_bytes(payload[:4])} where {number} was due"
 
     def peer_counts(self, peer, name, *close):
-        """Messages of a flood, in order, some of them lost, up to the close; `name` is how many."""
+        """Messages of a flood, in order, some of them lost, up to the close; `name` is how many. `whole SIZE`: those of so
+        many bytes that came whole, before the end of the stream however that came about."""
+        if close[0] == "whole":
+            header = 4 if peer.is_client else 8
+            self.variables[name] = len(peer.rest()) // (header + int(close[1]))
+            return
         last, count = -1, 0
         while True:
             kind, payload = peer.read_frame()

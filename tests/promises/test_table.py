@@ -72,6 +72,22 @@ def test_every_stage_has_a_row(name):
     assert re.search(rf"^fails \d+ \d+ \w+ {stage}\b", STEPS, re.MULTILINE)
 
 
+def limits_told():
+    """The options whose limit or timeout a failure may name, as the engine's source names them there."""
+    sources = [path.read_text() for path in sorted(CORE.rglob("*.rs")) if path.name != "tests.rs"]
+    named = re.compile(r'(?:Limit::new\(|Failure::timeout\([^"]*?)\s*"(\w+)"')
+    return sorted({name for source in sources for name in named.findall(source.split("#[cfg(test)]")[0])})
+
+
+# A message of the TLS handshake that is too long takes a peer of its own: core/tests/tls_limits.rs.
+IN_RUST = {"tls_handshake_message"}
+
+
+@pytest.mark.parametrize("name", [name for name in limits_told() if name not in IN_RUST])
+def test_every_limit_that_a_failure_names_has_a_row(name):
+    assert re.search(rf"^fails .*\blimit[=~]{name}:", STEPS, re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", variants_of("config.rs", "BacklogPolicy"))
 def test_every_backlog_policy_has_a_row(name):
     assert any(row.options.get("backlog_policy") == name for row in ROWS)

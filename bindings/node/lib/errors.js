@@ -53,26 +53,38 @@ const CODES = { protocol: 'WSX_ERR_PROTOCOL', refused: 'WSX_ERR_UNEXPECTED_RESPO
 const TLS_CODES = { ...CODES, protocol: 'WSX_ERR_TLS', refused: 'WSX_ERR_TLS' };
 
 /** The Error of a failed connection. */
-function failureOf(text, kind, stage, httpStatus, systemNumber) {
+function failureOf(text, kind, stage, httpStatus, systemNumber, limit) {
   const error = new Error(text);
   error.code = VIOLATIONS.find(([words]) => words.test(text))?.[1] ?? (stage === 'tls' ? TLS_CODES : CODES)[kind] ?? 'WSX_ERR_ENGINE';
   if (stage === 'resolve' && kind === 'transport') error.code = 'ENOTFOUND';
   error.kind = kind;
   error.stage = stage;
+  if (limit !== null) error.limit = limit;
   if (httpStatus !== 0) error.statusCode = httpStatus;
   if (stage === 'connect') error.syscall = 'connect';
   return systemNumber === 0 ? error : Object.assign(withNumber(error, systemNumber));
 }
 
-const FAILURE = 12;                 // bytes before a failure's text
+const FAILURE = 30;                 // bytes before the name of a failure's limit and its text
+const UNITS = [null, 'bytes', 'count', 'milliseconds'];
 
 /** A failure at this place: how many bytes it has, and its Error or null. See src/handler.rs for the layout. */
 function failureAt(bytes, at) {
-  const kind = KINDS[bytes[at + 1]], length = FAILURE + bytes.readUInt32LE(at + 8);
+  const kind = KINDS[bytes[at + 1]], text = at + FAILURE + bytes[at + 13], end = text + bytes.readUInt32LE(at + 8);
   const error = kind
-    ? failureOf(bytes.utf8Slice(at + FAILURE, at + length), kind, STAGES[bytes[at]], bytes.readUInt16LE(at + 2), bytes.readInt32LE(at + 4))
+    ? failureOf(bytes.utf8Slice(text, end), kind, STAGES[bytes[at]], bytes.readUInt16LE(at + 2), bytes.readInt32LE(at + 4), limitAt(bytes, at + 12))
     : null;
-  return { length, error };
+  return { length: end - at, error };
+}
+
+/** The limit that struck, or null. */
+function limitAt(bytes, at) {
+  const unit = UNITS[bytes[at]];
+  if (!unit) return null;
+  const reached = bytes.readDoubleLE(at + 10);
+  // An option has its name of JavaScript here.
+  const option = bytes.latin1Slice(at + 18, at + 18 + bytes[at + 1]).replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
+  return { option, unit, value: bytes.readDoubleLE(at + 2), reached: Number.isNaN(reached) ? null : reached };
 }
 
 /** What belongs to a listener. */
@@ -84,20 +96,21 @@ function listenerError(bytes) {
 
 /** What a Close told: `flags` and payload of the event. See `end` in src/handler.rs for the layout. */
 function closeInfo(flags, bytes) {
+  const { length, error } = failureAt(bytes, 21);
+  const text = 21 + length + bytes[20];
+  const reason = bytes.subarray(21 + length, text);
   const info = {
-    code: flags >>> 16, reason: '', wasClean: (flags & 0x200) !== 0, by: flags & 0x100 ? 'peer' : 'us', error: null,
-    lostMessages: 0, unsentBytes: 0,
+    code: flags >>> 16, reason: reason.toString(), wasClean: (flags & 0x200) !== 0, by: flags & 0x100 ? 'peer' : 'us', error,
+    undeliveredMessages: bytes.readDoubleLE(4), lostMessages: bytes.readUInt32LE(0), unsentBytes: bytes.readDoubleLE(12),
+    text: bytes.utf8Slice(text),
   };
-  let reason = bytes.subarray(0, 0);
-  if (bytes.length >= 24) {
-    info.lostMessages = bytes.readUInt32LE(0);
-    info.unsentBytes = bytes.readDoubleLE(4);
-    const { length, error } = failureAt(bytes, 12);
-    info.error = error;
-    reason = bytes.subarray(12 + length);
-    info.reason = reason.toString();
-  }
   return { info, reason };
 }
 
-module.exports = { closeInfo, coded, listenerError, translate };
+/** The same of a connection that the engine never knew. */
+function closeInfoOf(error) {
+  const text = `closed by us with 1006 (no Close), not clean; ${error.message}`;
+  return { code: 1006, reason: '', wasClean: false, by: 'us', error, undeliveredMessages: 0, lostMessages: 0, unsentBytes: 0, text };
+}
+
+module.exports = { closeInfo, closeInfoOf, coded, listenerError, translate };

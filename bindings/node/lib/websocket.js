@@ -5,7 +5,7 @@ const { EventEmitter } = require('node:events');
 const { subprotocolsOf, targetOf, urlOf } = require('./address.js');
 const { isCloseCode, sendable, textual, topicOf } = require('./arguments.js');
 const { EVENT, NOBODY, attempt, border, bytesOf, hold, payload, publish, release, send, sockets } = require('./border.js');
-const { closeInfo, coded } = require('./errors.js');
+const { closeInfo, closeInfoOf, coded } = require('./errors.js');
 const { mixIn } = require('./events.js');
 const { engineOptions, headerList, highWater } = require('./options.js');
 const { headersOf, peerOf } = require('./request.js');
@@ -14,7 +14,7 @@ const { clientTls } = require('./tls.js');
 const CONNECTING = 0, OPEN = 1, CLOSING = 2, CLOSED = 3;
 const NAMES = ['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'];
 const BINARY_TYPES = ['nodebuffer', 'arraybuffer', 'blob'];
-const NO_STATUS = 1005, ABNORMAL = 1006;
+const NO_STATUS = 1005;
 const MAX_CONTROL = 125, MAX_REASON = 123;
 const EMPTY = Buffer.alloc(0);
 
@@ -310,7 +310,7 @@ class WebSocket extends EventEmitter {
       this._index = attempt('connect', targetOf(url), native);
       sockets[this._index] = this;
     } catch (error) {
-      process.nextTick(() => this._ended({ info: { code: ABNORMAL, reason: '', wasClean: false, by: 'us', error, lostMessages: 0, unsentBytes: 0 }, reason: EMPTY }));
+      process.nextTick(() => this._ended({ info: closeInfoOf(error), reason: EMPTY }));
     }
   }
 

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use napi::bindgen_prelude::FromNapiValue;
 use wsx_core::{
-    BacklogPolicy, Close, Connection, Failure, FailureKind, Fragment, Handler, Listener, Message, Opening, Options,
-    Request, Response, Side, Stage,
+    BacklogPolicy, Close, Connection, Failure, FailureKind, Figure, Fragment, Handler, Listener, Message, Opening,
+    Options, Request, Response, Side, Stage,
 };
 
 use crate::connections::index_of;
@@ -171,29 +171,44 @@ fn most(options: &Options) -> usize {
     }
 }
 
-/// What a Close tells beside its code: nothing where there is nothing to tell, or lost messages (32 bits), unsent bytes
-/// (float, 64), the failure and the reason. Numbers are little-endian and packed.
+/// What a Close tells beside its code: lost messages (32 bits), undelivered ones and unsent bytes (floats, 64), length of
+/// the reason (8), the failure, the reason, and all of it as a sentence. Numbers are little-endian and packed.
 fn end(close: &Close<'_>) -> Vec<u8> {
-    let is_plain = close.failure.is_none() && close.lost_messages == 0 && close.unsent_bytes == 0;
-    if is_plain && close.reason.is_empty() {
-        return Vec::new();
-    }
     let mut out = Vec::with_capacity(256);
     out.extend(close.lost_messages.to_le_bytes());
+    out.extend((close.undelivered_messages as f64).to_le_bytes());
     out.extend((close.unsent_bytes as f64).to_le_bytes());
+    // A Close has no room for more than 123 bytes.
+    out.push(close.reason.len() as u8);
     write_failure(&mut out, close.failure);
     out.extend(close.reason.as_bytes());
+    out.extend(close.to_string().as_bytes());
     out
 }
 
-/// A failure: stage (8 bits), kind (8), HTTP status (16), system's error (32), length of the text (32), the text.
+/// A failure: stage (8 bits), kind (8), HTTP status (16), system's error (32), length of the text (32), unit of the limit
+/// (8, 0 for no limit), length of its option's name (8), its figure and what was reached (floats, 64; NaN: unknown), the
+/// name, the text.
 fn write_failure(out: &mut Vec<u8>, failure: Option<&Failure>) {
+    let limit = failure.and_then(|failure| failure.limit);
+    let (unit, figure) = match limit.map(|limit| limit.figure) {
+        Some(Figure::Bytes(bytes)) => (1, bytes as f64),
+        Some(Figure::Count(count)) => (2, count as f64),
+        Some(Figure::Time(time)) => (3, time.as_secs_f64() * 1000.0),
+        _ => (0, 0.0),
+    };
+    let option = limit.map_or("", |limit| limit.option);
+    let reached = limit.and_then(|limit| limit.reached);
     out.push(failure.map_or(0, |failure| stage(failure.stage)));
     out.push(failure.map_or(0, |failure| kind(failure.kind)));
     out.extend(failure.and_then(|failure| failure.http_status).unwrap_or(0).to_le_bytes());
     out.extend(failure.and_then(|failure| failure.os_error).unwrap_or(0).to_le_bytes());
     let text = failure.map_or(&b""[..], |failure| failure.message.as_bytes());
     out.extend((text.len() as u32).to_le_bytes());
+    out.extend([unit, option.len() as u8]);
+    out.extend(figure.to_le_bytes());
+    out.extend(reached.map_or(f64::NAN, |reached| reached as f64).to_le_bytes());
+    out.extend(option.as_bytes());
     out.extend(text);
 }
 

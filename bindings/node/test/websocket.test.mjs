@@ -36,7 +36,8 @@ test("a connection has its properties from CONNECTING to CLOSED", limit, async (
   assert.equal(reason.toString(), "bye");
   const { error, ...info } = socket.closeInfo;
   assert.equal(error, null);
-  assert.deepEqual(info, { code: 1000, reason: "bye", wasClean: true, by: "us", lostMessages: 0, unsentBytes: 0 });
+  assert.deepEqual(info, { code: 1000, reason: "bye", wasClean: true, by: "us", undeliveredMessages: 0, lostMessages: 0, unsentBytes: 0,
+    text: 'closed by us with 1000 (normal closure) "bye", clean' });
 });
 
 for (const [name, message] of Object.entries({
@@ -253,6 +254,8 @@ test("a violation is an error with the code that ws has for it", limit, async (t
     const [error] = await erred;
     assert.equal(error.code, code, error.message);
     assert.equal(socket.closeInfo.error, error);
+    const limits = { 1009: { option: "maxMessage", unit: "bytes", value: 100, reached: 101 }, 1008: { option: "maxFragments", unit: "count", value: 2, reached: 3 } };
+    assert.deepEqual(error.limit, limits[closeCode]);
     peer.destroy();
     assert.equal((await socket.closed).code, closeCode, code);
   }

@@ -1,7 +1,8 @@
-//! How a connection ended: `Close` and `Failure`, as the engine told them.
+//! How a connection ended: `Close`, `Failure` and `Limit`, as the engine told them.
 
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use wsx_core::{FailureKind, Side, Stage};
+use wsx_core::{FailureKind, Figure, Side, Stage};
 
 /// How a connection ended.
 #[pyclass(frozen, module = "wsx")]
@@ -21,12 +22,17 @@ pub(crate) struct Close {
     /// What failed, if something did.
     #[pyo3(get)]
     failure: Option<Py<Failure>>,
-    /// Messages that were taken and then lost.
+    /// Messages that were sent and did not wholly reach the kernel.
+    #[pyo3(get)]
+    undelivered_messages: u64,
+    /// Those that were taken and then lost before the end.
     #[pyo3(get)]
     lost_messages: u32,
     /// Bytes that did not reach the kernel.
     #[pyo3(get)]
     unsent_bytes: u64,
+    /// All of it in one sentence.
+    #[pyo3(get)]
     text: String,
 }
 
@@ -42,6 +48,7 @@ impl Close {
                 Side::Peer => "peer",
             },
             failure: close.failure.map(|failure| Py::new(py, Failure(failure.clone()))).transpose()?,
+            undelivered_messages: close.undelivered_messages,
             lost_messages: close.lost_messages,
             unsent_bytes: close.unsent_bytes,
             text: close.to_string(),
@@ -92,6 +99,12 @@ impl Failure {
         }
     }
 
+    /// The limit or timeout that struck, where one did.
+    #[getter]
+    fn limit(&self) -> Option<Limit> {
+        self.0.limit.map(Limit)
+    }
+
     /// The system's error number.
     #[getter]
     fn os_error(&self) -> Option<i32> {
@@ -116,5 +129,48 @@ impl Failure {
 
     fn __repr__(&self) -> String {
         format!("<Failure: {} {}: {}>", self.stage(), self.kind(), self.0.message)
+    }
+}
+
+/// A limit or timeout that struck.
+#[pyclass(frozen, module = "wsx")]
+pub(crate) struct Limit(wsx_core::Limit);
+
+#[pymethods]
+impl Limit {
+    /// The option that sets it.
+    #[getter]
+    fn option(&self) -> &'static str {
+        self.0.option
+    }
+
+    /// Its unit: "bytes", "count" or "seconds".
+    #[getter]
+    fn unit(&self) -> &'static str {
+        match self.0.figure {
+            Figure::Bytes(_) => "bytes",
+            Figure::Time(_) => "seconds",
+            _ => "count",
+        }
+    }
+
+    /// What it is set to: a float for seconds.
+    #[getter]
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.0.figure {
+            Figure::Bytes(number) | Figure::Count(number) => number.into_bound_py_any(py),
+            Figure::Time(time) => time.as_secs_f64().into_bound_py_any(py),
+            _ => Ok(py.None().into_bound(py)),
+        }
+    }
+
+    /// What was reached, where that is known.
+    #[getter]
+    fn reached(&self) -> Option<u64> {
+        self.0.reached
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<Limit: {} {} {}>", self.0.option, self.value(py)?, self.unit()))
     }
 }

@@ -36,7 +36,7 @@ mod wait;
 #[pymodule]
 mod _wsx {
     #[pymodule_export]
-    use super::close::{Close, Failure};
+    use super::close::{Close, Failure, Limit};
     #[pymodule_export]
     use super::connection::Connection;
     #[pymodule_export]

@@ -142,6 +142,38 @@ async def test_a_limit_is_told_to_both_sides():
             assert closed.value.rcvd.code == 1009
         await until(lambda: seen)
         assert seen[0].sent.code == 1009 and "10" in seen[0].cause
+        close, failure = seen[0].close, seen[0].failure
+        assert (close.code, close.by, close.undelivered_messages, str(close)) == (1009, "us", 0, close.text)
+        assert close.text.startswith("closed by us with 1009 (message too big), not clean; failed at WebSocket: ")
+        assert (failure.stage, failure.kind, failure.os_error, failure.http_status) == ("websocket", "limit", None, None)
+        limit = failure.limit
+        assert (limit.option, limit.unit, limit.value, limit.reached) == ("max_message", "bytes", 10, 11)
+        assert repr(limit) == "<Limit: max_message 10 bytes>"
+
+
+async def test_a_connection_that_could_not_be_opened_tells_all_that_is_known():
+    async with served(process_request=lambda *_: wsx.Response.reject(503)) as (_, uri):
+        with pytest.raises(wsx.InvalidStatus) as refused:
+            await wsx.connect(uri)
+        assert refused.value.close.failure.http_status == 503
+    with pytest.raises(ConnectionRefusedError) as nobody:
+        await wsx.connect(uri)
+    failure = nobody.value.close.failure
+    assert (failure.stage, failure.kind, failure.limit) == ("connect", "transport", None) and failure.os_error == nobody.value.errno
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError) as late:
+        await wsx.connect(f"ws://127.0.0.1:{silent.getsockname()[1]}", open_timeout=0.1)
+    limit = late.value.close.failure.limit
+    assert (limit.option, limit.unit, limit.value, limit.reached) == ("handshake_timeout", "seconds", 0.1, None)
+
+
+async def test_messages_that_were_not_delivered_are_told_by_the_exception():
+    async with served(lambda ws: ws.wait_closed()) as (_, uri), wsx.connect(uri, backlog_policy="close", backlog_limit=0) as ws:
+        for _ in range(10):
+            ws._raw.send(b"x" * 5_000_000)
+        ws.terminate()
+        with pytest.raises(wsx.ConnectionClosedError, match="messages were not delivered") as closed:
+            await ws.recv()
+        assert closed.value.close.undelivered_messages > 1
 
 
 async def test_a_cancelled_recv_loses_nothing():

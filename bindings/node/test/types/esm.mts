@@ -19,6 +19,9 @@ server.on("connection", (socket, request) => {
     is<number>(code);
     is<Buffer>(reason);
     is<"us" | "peer">(info.by);
+    is<[string, number]>([info.text, info.undeliveredMessages]);
+    is<[string, "bytes" | "count" | "milliseconds", number, number | null] | undefined>(
+      info.error?.limit && [info.error.limit.option, info.error.limit.unit, info.error.limit.value, info.error.limit.reached]);
   });
   socket.subscribe("news");
   socket.publish("news", "text");

@@ -26,7 +26,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._wsx import VERSION as __version__
-from ._wsx import Close, Connection, EventLoop, Failure, Fragment, Listener, Opening, Request, Response, Timer
+from ._wsx import Close, Connection, EventLoop, Failure, Fragment, Limit, Listener, Opening, Request, Response, Timer
 from .exceptions import (
     BacklogFull,
     CloseFrame,
@@ -81,6 +81,7 @@ __all__ = [
     "InvalidState",
     "InvalidStatus",
     "InvalidURI",
+    "Limit",
     "Listener",
     "LoopClosed",
     "Opening",

@@ -16,6 +16,7 @@ __all__ = [
     "Failure",
     "Fragment",
     "Inbox",
+    "Limit",
     "Listener",
     "Opening",
     "Request",
@@ -364,11 +365,24 @@ class Close:
     def failure(self) -> Failure | None:
         """What failed, where something did."""
     @property
+    def undelivered_messages(self) -> int:
+        """Messages that the program sent and that did not wholly reach the kernel.
+
+        Those are what waited when the connection ended, one that was under way in part, and the `lost_messages`. Over TLS
+        up to 64 KiB of what was being written count as well, of which the kernel may have taken a part. What reached the
+        kernel may have been lost on its way, which only an answer of the peer's program can tell. Of an HTTP stream only
+        the writes that were lost are counted: what waited is told by `unsent_bytes`.
+        """
+    @property
     def lost_messages(self) -> int:
-        """Messages that were taken by `send`, `publish` or `broadcast` and then lost."""
+        """Those that were taken and then lost before the end: dropped by policy, or taken from another thread and refused
+        on the loop."""
     @property
     def unsent_bytes(self) -> int:
         """Bytes that the program had sent and that did not reach the kernel."""
+    @property
+    def text(self) -> str:
+        """All of it in one sentence, as `str` tells it."""
 
 @final
 class Failure:
@@ -381,6 +395,9 @@ class Failure:
     def kind(self) -> Literal["protocol", "refused", "limit", "timeout", "transport", "shutdown", "callback"]:
         """What kind of thing went wrong."""
     @property
+    def limit(self) -> Limit | None:
+        """The limit or timeout that struck: there exactly if `kind` is "limit" or "timeout"."""
+    @property
     def os_error(self) -> int | None:
         """The system's error number, where it reported one."""
     @property
@@ -389,6 +406,24 @@ class Failure:
     @property
     def message(self) -> str:
         """One sentence for people: what happened and what to do about it."""
+
+@final
+class Limit:
+    """A limit or timeout that struck."""
+
+    @property
+    def option(self) -> str:
+        """The option that sets it, by its name in `wsx.options`; "tls_handshake_message" is none of them but fixed."""
+    @property
+    def unit(self) -> Literal["bytes", "count", "seconds"]:
+        """The unit of `value` and `reached`."""
+    @property
+    def value(self) -> float:
+        """What it is set to: an int, but for seconds."""
+    @property
+    def reached(self) -> int | None:
+        """What was reached, where that is known: for `max_message` the bytes that the frames so far have announced, for
+        `backlog_limit` those that waited."""
 
 @final
 class Fragment:

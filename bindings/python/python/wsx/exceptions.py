@@ -20,6 +20,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._wsx import Close, Failure
 
 __all__ = [
     "BacklogFull",
@@ -58,7 +62,8 @@ class ConnectionClosed(WebSocketException):
 
     `rcvd` is the Close that the peer sent and `sent` the one that we did, where there was one. `cause` is the engine's
     sentence about what failed, if something did. `code` and `reason` are those of the connection: 1006 where it ended
-    without a Close.
+    without a Close. `close` is all that the engine told of the end, where it has told it: a coroutine's connection, and
+    not the number of one that is long gone.
     """
 
     def __init__(
@@ -68,12 +73,19 @@ class ConnectionClosed(WebSocketException):
         rcvd_then_sent: bool | None = None,
         *,
         cause: str = "",
+        close: Close | None = None,
     ) -> None:
         super().__init__(rcvd, sent, rcvd_then_sent)
         self.rcvd = rcvd
         self.sent = sent
         self.rcvd_then_sent = rcvd_then_sent
         self.cause = cause
+        self.close = close
+
+    @property
+    def failure(self) -> Failure | None:
+        """What failed, with stage, kind, limit, errno and HTTP status; None where nothing did, or it is not known."""
+        return None if self.close is None else self.close.failure
 
     @classmethod
     def gone(cls, cause: str) -> ConnectionClosed:
@@ -97,6 +109,11 @@ class ConnectionClosed(WebSocketException):
         return self.sent if self.rcvd_then_sent is False and self.sent is not None else self.rcvd or self.sent
 
     def __str__(self) -> str:
+        lost = 0 if self.close is None else self.close.undelivered_messages
+        text = self._text()
+        return f"{text}; {lost} message{'s were' if lost > 1 else ' was'} not delivered" if lost else text
+
+    def _text(self) -> str:
         if self.rcvd is None and self.sent is None:
             return self.cause or "no close frame received or sent"
         told = []
@@ -119,7 +136,9 @@ class ConnectionClosedError(ConnectionClosed):
 
 
 class InvalidHandshake(WebSocketException):
-    """The opening handshake failed."""
+    """The opening handshake failed. `close` is all that the engine told of it."""
+
+    close: Close | None = None
 
 
 class InvalidStatus(InvalidHandshake):

@@ -46,7 +46,9 @@ class ClientConnection(Connection):
     def _has_closed(self, close: _wsx.Close) -> None:
         super()._has_closed(close)
         if not self._opening.done():
-            self._opening.set_exception(_failed(close))
+            error = _failed(close)
+            error.close = close  # type: ignore[attr-defined]  # OSError and TimeoutError are Python's
+            self._opening.set_exception(error)
 
 
 def _failed(close: _wsx.Close) -> Exception:
@@ -94,6 +96,8 @@ class connect:
         OSError: the connection could not be opened, over TCP or over TLS, as with a certificate that is not trusted.
         TimeoutError: it took longer than `open_timeout`.
         InvalidURI, InvalidStatus, InvalidHandshake: as their names say.
+
+    All but InvalidURI have the attribute `close`, the `wsx.Close` with all that is known of the end: stage, limit, errno.
     """
 
     def __init__(

@@ -273,6 +273,7 @@ def _closed(close: _wsx.Close | None) -> ConnectionClosed:
         frame if has_frame and (close.was_clean or sent_first) else None,
         not sent_first if has_frame else None,
         cause="" if close.failure is None else close.failure.message,
+        close=close,
     )
 
 
