@@ -3,6 +3,7 @@
 use std::ffi::{CString, c_char, c_void};
 use std::mem::{MaybeUninit, size_of};
 use std::sync::Arc;
+use std::time::Duration;
 
 use wsx_core::{
     Close, Connection, Error, Failure, FailureKind, Figure, Fragment, Handler, Listener, Message, Opening, Request,
@@ -212,7 +213,8 @@ pub struct wsx_callbacks {
     /// A ping has come; it is answered already.
     pub on_ping:
         Option<unsafe extern "C" fn(connection: wsx_connection, payload: *const u8, length: usize, user: *mut c_void)>,
-    /// A pong has come, asked for or not. Answers to the heartbeat's own pings are not told.
+    /// A pong has come, asked for or not; wsx_latency() tells how long it took, where it answers a ping of the program's.
+    /// Answers to the heartbeat's own pings are not told.
     pub on_pong:
         Option<unsafe extern "C" fn(connection: wsx_connection, payload: *const u8, length: usize, user: *mut c_void)>,
     /// The backlog, having been over half of its limit or having cost a message, is below a quarter of it again.
@@ -323,7 +325,7 @@ impl Handler for Callbacks {
         unsafe { call(connection.id(), payload.as_ptr(), payload.len(), self.user.pointer) };
     }
 
-    fn on_pong(&mut self, connection: Connection, payload: &[u8]) {
+    fn on_pong(&mut self, connection: Connection, payload: &[u8], _: Option<Duration>) {
         let Some(call) = self.table.on_pong else { return };
         // SAFETY: see the impl.
         unsafe { call(connection.id(), payload.as_ptr(), payload.len(), self.user.pointer) };

@@ -40,7 +40,9 @@ pub unsafe extern "C" fn wsx_send_text(connection: wsx_connection, payload: *con
     })
 }
 
-/// Sends a ping of at most 125 bytes; on_pong tells the answer. [any thread]
+/// Sends a ping of at most 125 bytes; on_pong tells the answer, and wsx_latency() how long it took. A pong answers the first
+/// ping with its payload that is out, and every one before that. Of more than 64 that are out the oldest are forgotten.
+/// [any thread]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_ping(connection: wsx_connection, payload: *const c_void, length: usize) -> i32 {
     enter(|| {
@@ -128,6 +130,18 @@ pub extern "C" fn wsx_buffered_amount(connection: wsx_connection, amount: Option
     enter(|| {
         let out = needed(amount, "amount")?;
         out.write(Connection::from_id(connection).buffered_amount()?);
+        Ok(())
+    })
+}
+
+/// Writes the newest latency that was measured, in microseconds: from when a ping was put into the output, the program's or
+/// the heartbeat's, to its pong. 0 before the first. Still known inside on_close. [loop thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_latency(connection: wsx_connection, microseconds: Option<&mut MaybeUninit<u64>>) -> i32 {
+    enter(|| {
+        let out = needed(microseconds, "microseconds")?;
+        let latency = Connection::from_id(connection).latency()?;
+        out.write(latency.map_or(0, |latency| latency.as_micros() as u64));
         Ok(())
     })
 }

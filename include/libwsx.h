@@ -406,7 +406,10 @@ typedef struct wsx_callbacks {
                         void *user);
     /** A ping has come; it is answered already. */
     void (*on_ping)(wsx_connection connection, const uint8_t *payload, size_t length, void *user);
-    /** A pong has come, asked for or not. Answers to the heartbeat's own pings are not told. */
+    /**
+     * A pong has come, asked for or not; wsx_latency() tells how long it took, where it answers a ping of the program's.
+     * Answers to the heartbeat's own pings are not told.
+     */
     void (*on_pong)(wsx_connection connection, const uint8_t *payload, size_t length, void *user);
     /** The backlog, having been over half of its limit or having cost a message, is below a quarter of it again. */
     void (*on_drain)(wsx_connection connection, void *user);
@@ -1080,8 +1083,14 @@ int32_t wsx_send(wsx_connection connection, int32_t kind, const void *payload, s
 /** Sends text that ends with a NUL: wsx_send() with its strlen(). [any thread] */
 int32_t wsx_send_text(wsx_connection connection, const char *payload);
 
-/** Sends a ping of at most 125 bytes; on_pong tells the answer. [any thread] */
-int32_t wsx_ping(wsx_connection connection, const void *payload, size_t length);
+/**
+ * Sends a ping of at most 125 bytes; on_pong tells the answer, and wsx_latency() how long it took. A pong answers the first
+ * ping with its payload that is out, and every one before that. Of more than 64 that are out the oldest are forgotten.
+ * [any thread]
+ */
+int32_t wsx_ping(wsx_connection connection,
+                 const void *payload,
+                 size_t length);
 
 /** Sends a pong that nobody asked for, of at most 125 bytes. Pings are answered without it. [any thread] */
 int32_t wsx_pong(wsx_connection connection, const void *payload, size_t length);
@@ -1117,6 +1126,13 @@ int32_t wsx_resume(wsx_connection connection);
 
 /** Writes how many bytes are queued that the kernel has not taken yet, frame headers included. [loop thread] */
 int32_t wsx_buffered_amount(wsx_connection connection, size_t *amount);
+
+/**
+ * Writes the newest latency that was measured, in microseconds: from when a ping was put into the output, the program's or
+ * the heartbeat's, to its pong. 0 before the first. Still known inside on_close. [loop thread]
+ */
+int32_t wsx_latency(wsx_connection connection,
+                    uint64_t *microseconds);
 
 /**
  * The state: a WSX_STATE_ constant, WSX_STATE_CLOSED for a stale number. A negative number is an error. [loop thread]

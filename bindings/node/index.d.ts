@@ -42,6 +42,12 @@ declare class WebSocket extends EventEmitter {
   readonly remoteFamily: "IPv4" | "IPv6" | undefined;
   /** Bytes that were sent and have not reached the kernel, frame headers included. */
   readonly bufferedAmount: number;
+  /**
+   * Milliseconds, with a fraction, from the newest ping that was answered to its pong, the engine's own pings as well;
+   * undefined before the first, and once the connection has ended. In `pong` it is that of this pong, where it answers a
+   * `ping` of the program's.
+   */
+  readonly latency: number | undefined;
   /** Whether `pause` was called, and `resume` not yet. */
   readonly isPaused: boolean;
   /** How the connection ended, and why; null before. Set when `close` is told. */

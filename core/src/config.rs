@@ -355,6 +355,8 @@ impl Default for LoopOptions {
 
 /// Most threads of one event loop.
 pub const MAX_THREADS: usize = 1024;
+/// Most pings of a program on one connection whose latency is measured at once; of more the oldest are forgotten.
+pub const MAX_PINGS: usize = 64;
 /// Longest name of a topic, in bytes.
 pub const MAX_TOPIC_NAME: usize = 255;
 /// Longest payload of a control frame (RFC 6455 section 5.5).

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::close::Close;
 use crate::error::Failure;
@@ -184,8 +185,9 @@ pub trait Handler: Send + 'static {
     /// A ping has come; the pong has been queued already.
     fn on_ping(&mut self, connection: Connection, payload: &[u8]) {}
 
-    /// A pong has come, asked for or not. Answers to the heartbeat's own pings are not told.
-    fn on_pong(&mut self, connection: Connection, payload: &[u8]) {}
+    /// A pong has come, asked for or not; with its latency where it is the answer to a ping of the program's, known by its
+    /// payload. Answers to the heartbeat's own pings are not told, only measured: see [`Connection::latency`].
+    fn on_pong(&mut self, connection: Connection, payload: &[u8], latency: Option<Duration>) {}
 
     /// The backlog, having been over half of `backlog_limit` or having cost a message, is below a quarter of it again.
     fn on_drain(&mut self, connection: Connection) {}

@@ -393,6 +393,15 @@ static void answer_text(int32_t (*ask)(wsx_connection, char *, size_t, size_t *)
     putchar('\n');
 }
 
+static void answer_latency(wsx_connection connection)
+{
+    uint64_t microseconds;
+    int32_t status = wsx_latency(connection, &microseconds);
+    if (status < 0) answer(status);
+    else if (microseconds == 0) printf("ok none\n");
+    else printf("ok %llu\n", (unsigned long long)microseconds);
+}
+
 typedef struct {
     char **words;
     size_t total;
@@ -464,6 +473,7 @@ static void perform(char **words, size_t total)
         if (state < 0) answer(state);
         else printf("ok %s\n", word_of(states, state));
     } else if (is(command, "buffered")) answer_number(wsx_buffered_amount(connection, &value), &value);
+    else if (is(command, "latency")) answer_latency(connection);
     else if (is(command, "subprotocol")) answer_text(wsx_subprotocol, connection);
     else if (is(command, "extensions")) answer_text(wsx_connection_extensions, connection);
     else if (is(command, "peer")) answer_text(wsx_peer_address, connection);

@@ -305,6 +305,7 @@ const COMMANDS = {
   resume: (at) => void socketAt(at).resume(),
   state: (at) => [at === '0' ? 'closed' : ['connecting', 'open', 'closing', 'closed'][socketAt(at).readyState]],
   buffered: (at) => [socketAt(at).bufferedAmount],
+  latency: (at) => [socketAt(at).latency === undefined ? 'none' : Math.round(socketAt(at).latency * 1000)],
   subprotocol: (at) => [hexed(socketAt(at).protocol || null)],
   extensions: (at) => [hexed(socketAt(at).extensions || null)],
   reload: (at, ...list) => void servers[Number(at) - 1].setSecureContext(split(list)[1]),

@@ -250,6 +250,9 @@ class Program:
             case "resume": self.connection(words[0]).resume()
             case "state": return [self.connection(words[0]).ready_state.name.lower()]
             case "buffered": return [self.connection(words[0]).buffered_amount]
+            case "latency":
+                latency = self.connection(words[0]).latency
+                return ["none" if latency is None else round(latency * 1e6)]
             case "subprotocol": return [hexed(self.connection(words[0]).subprotocol)]
             case "extensions": return [hexed(self.connection(words[0]).extensions or None)]
             case "peer": return [hexed(address_of(self.connection(words[0]).remote_address))]

@@ -300,7 +300,7 @@ impl Handler for Does {
         say(&format!("ping {} payload={}", self.program.number(connection), hex(payload)));
     }
 
-    fn on_pong(&mut self, connection: Connection, payload: &[u8]) {
+    fn on_pong(&mut self, connection: Connection, payload: &[u8], _: Option<Duration>) {
         say(&format!("pong {} payload={}", self.program.number(connection), hex(payload)));
     }
 
@@ -413,6 +413,10 @@ impl Program {
                 return Ok(format!("ok {state}"));
             }
             "buffered" => return Ok(format!("ok {}", connection().buffered_amount()?)),
+            "latency" => {
+                let latency = connection().latency()?;
+                return Ok(latency.map_or("ok none".into(), |latency| format!("ok {}", latency.as_micros())));
+            }
             "subprotocol" => return Ok(format!("ok {}", hex_or_none(connection().subprotocol()?.as_deref()))),
             "extensions" => {
                 let extensions = connection().extensions()?;

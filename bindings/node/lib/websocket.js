@@ -68,6 +68,11 @@ class WebSocket extends EventEmitter {
     return this._index === NOBODY ? 0 : border().buffered(this._index);
   }
 
+  /** Milliseconds from the newest ping that was answered to its pong; undefined before the first, and after the end. */
+  get latency() {
+    return this._index === NOBODY ? undefined : border().latency(this._index) ?? undefined;
+  }
+
   /** Where the peer is, as of a net.Socket: undefined while connecting, for a Unix socket, and after the end. */
   get remoteAddress() { return this._where()?.remoteAddress; }
   get remotePort() { return this._where()?.remotePort; }

@@ -1,6 +1,7 @@
 //! The engine's callbacks: each appends an event for JavaScript. Only a request that JavaScript answers calls it at once.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use napi::bindgen_prelude::FromNapiValue;
 use wsx_core::{
@@ -136,7 +137,7 @@ impl Handler for Events {
         self.engine.append(event::PING, index_of(connection), payload);
     }
 
-    fn on_pong(&mut self, connection: Connection, payload: &[u8]) {
+    fn on_pong(&mut self, connection: Connection, payload: &[u8], _: Option<Duration>) {
         self.engine.append_message(event::PONG, index_of(connection), payload);
     }
 

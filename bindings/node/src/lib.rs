@@ -236,6 +236,13 @@ impl Border {
         self.at(index).peer_address().ok().map(|address| address.to_string())
     }
 
+    /// Milliseconds that the newest ping took that was answered; none before.
+    #[napi]
+    pub fn latency(&self, index: i32) -> Option<f64> {
+        let latency = self.engine.connections.borrow().at(index).latency();
+        latency.ok().flatten().map(|latency| latency.as_secs_f64() * 1000.0)
+    }
+
     /// Bytes that wait on a connection.
     #[napi]
     pub fn buffered(&self, index: i32) -> f64 {

@@ -148,6 +148,12 @@ impl Connection {
         self.number.extensions().raise(py)
     }
 
+    /// Seconds that the newest ping took that was answered. [loop thread]
+    #[getter]
+    fn latency(&self, py: Python<'_>) -> PyResult<Option<f64>> {
+        Ok(self.number.latency().raise(py)?.map(|latency| latency.as_secs_f64()))
+    }
+
     /// Where the peer is. [loop thread]
     #[getter]
     fn remote_address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -3,6 +3,7 @@
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
@@ -242,7 +243,7 @@ impl Handler for Bridge {
         );
     }
 
-    fn on_pong(&mut self, connection: wsx_core::Connection, payload: &[u8]) {
+    fn on_pong(&mut self, connection: wsx_core::Connection, payload: &[u8], _: Option<Duration>) {
         self.call(
             "on_pong",
             |hooks| &hooks.on_pong,

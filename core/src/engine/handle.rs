@@ -76,7 +76,9 @@ impl Connection {
         now_or_later(self.index(), Cost::Limited(cost), move |state| state.send(self, message.borrow()), Some(self))
     }
 
-    /// Sends a ping of at most 125 bytes; the answer is told by `on_pong`. [any thread]
+    /// Sends a ping of at most 125 bytes; the answer is told by `on_pong`, with its latency: a pong answers the first ping
+    /// with its payload that is out, and every one before that (RFC 6455 section 5.5.3). Of more than 64 that are out the
+    /// oldest are forgotten. [any thread]
     pub fn ping(self, payload: &[u8]) -> Result<()> {
         let payload = payload.to_vec();
         now_or_later(self.index(), Cost::Limited(payload.len()), move |state| state.ping(self, &payload), None)
@@ -172,6 +174,12 @@ impl Connection {
     /// Where the peer is; still known inside `on_close`. [loop thread]
     pub fn peer_address(self) -> Result<Address> {
         look(self.index(), |state| state.peer_address(self))
+    }
+
+    /// The newest latency that was measured: from when a ping was put into the output, the program's or the heartbeat's, to
+    /// its pong. None before the first. Still known inside `on_close`. [loop thread]
+    pub fn latency(self) -> Result<Option<Duration>> {
+        look(self.index(), |state| state.latency(self))
     }
 
     /// The program's own number for this connection; 0 until it is set. Still known inside `on_close`. [loop thread]

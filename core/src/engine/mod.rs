@@ -5,7 +5,7 @@
 //! receive      bytes in: frames to callbacks        opening   bytes in: HTTP heads to callbacks
 //! send         messages out: backlog, flush         current   the short way out of a callback
 //! topics       broadcast and publish             handover  a large message passed on without a copy
-//! compressing  messages out where that was agreed on
+//! compressing  messages out where that was agreed on     pings   how long they take
 //! closing      close, fail, end, reap               deadlines, timers   every timeout of the loop
 //! listener     accept                               connector, resolver   connect
 //! reconnecting a client that connects again
@@ -30,6 +30,7 @@ mod handover;
 mod listener;
 mod opening;
 mod outbox;
+mod pings;
 mod receive;
 mod reconnecting;
 mod record;

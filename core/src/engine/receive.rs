@@ -194,8 +194,13 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flo
             let fragment = Fragment { payload: &payload, is_text, is_first, is_last };
             guarded(|| handler.on_fragment(connection, fragment))
         }
-        Received::Pong(payload) if *payload == *HEARTBEAT => return,
-        Received::Pong(payload) => guarded(|| handler.on_pong(connection, &payload)),
+        Received::Pong(payload) if *payload == *HEARTBEAT => {
+            return cell.state_while_gathering().heartbeat_answered(slot);
+        }
+        Received::Pong(payload) => {
+            let latency = cell.state_while_gathering().pong_received(slot, &payload);
+            guarded(|| handler.on_pong(connection, &payload, latency))
+        }
     };
     if let Err(panicked) = told {
         cell.state().callback_failed(slot, panicked);

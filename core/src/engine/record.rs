@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::connector::Dial;
 use super::outbox::Outbox;
+use super::pings::{ANSWERED, Pings};
 use super::timers::Millis;
 use super::topics::Subscription;
 use super::transport::Transport;
@@ -59,6 +60,8 @@ pub(super) struct Extra {
     pub(super) carry: Vec<u8>,
     /// The newest ping that waits for the backlog to be drained (RFC 6455 section 5.5.3).
     pub(super) pong: Option<Vec<u8>>,
+    /// The program's own pings that were not answered.
+    pub(super) pings: Pings,
     pub(super) dial: Option<Box<Dial>>,
     pub(super) subprotocol: Option<Box<str>>,
     pub(super) unix_path: Option<PathBuf>,
@@ -90,6 +93,10 @@ pub(super) struct Record {
     pub(super) blocked_at: Millis,
     /// The time of this connection's live timer; 0 for none.
     pub(super) timer_at: Millis,
+    /// How long the last ping took that was answered, in microseconds; 0 for none.
+    pub(super) latency: u32,
+    /// The part of a millisecond by which the heartbeat's ping was sent after `since`, or [`ANSWERED`].
+    pub(super) heartbeat_micros: u16,
     pub(super) group: u32,
     /// The place among the open connections of the group, or [`NO_MEMBER`].
     pub(super) member: u32,
@@ -136,6 +143,8 @@ impl Record {
             since: now,
             blocked_at: 0,
             timer_at: 0,
+            latency: 0,
+            heartbeat_micros: ANSWERED,
             group,
             member: NO_MEMBER,
             phase,

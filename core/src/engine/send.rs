@@ -116,15 +116,12 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn ping(&mut self, connection: Connection, payload: &[u8]) -> Result<()> {
-        self.control(connection, OpCode::Ping, payload)
-    }
-
     pub(super) fn unsolicited_pong(&mut self, connection: Connection, payload: &[u8]) -> Result<()> {
-        self.control(connection, OpCode::Pong, payload)
+        self.control(connection, OpCode::Pong, payload).map(drop)
     }
 
-    fn control(&mut self, connection: Connection, opcode: OpCode, payload: &[u8]) -> Result<()> {
+    /// Sends a ping or pong of the program's; false where the backlog's policy drops it.
+    pub(super) fn control(&mut self, connection: Connection, opcode: OpCode, payload: &[u8]) -> Result<bool> {
         check_control(payload)?;
         let slot = self.slot(connection)?;
         self.settle();
@@ -133,10 +130,11 @@ impl State {
             return Err(Error::WrongKind("an HTTP stream has no pings"));
         }
         record.protocol.check_open()?;
-        if record.outbox.is_empty() || self.room(slot, payload.len())? == Room::Take {
+        let takes = record.outbox.is_empty() || self.room(slot, payload.len())? == Room::Take;
+        if takes {
             self.stage_control(slot, opcode, payload);
         }
-        Ok(())
+        Ok(takes)
     }
 
     fn stage_control(&mut self, slot: u32, opcode: OpCode, payload: &[u8]) {
@@ -167,12 +165,8 @@ impl State {
     /// Nothing was heard for the ping interval: asks whether the peer lives.
     pub(super) fn heartbeat(&mut self, slot: u32) {
         self.settle();
-        self.tick();
         self.stage_control(slot, OpCode::Ping, HEARTBEAT);
-        if let Some(record) = self.connections.get_mut(slot) {
-            record.since = self.now;
-            self.schedule(slot);
-        }
+        self.heartbeat_sent(slot);
     }
 
     /// Something was put into the outbox: it leaves at the end of the turn, or now if it is much.

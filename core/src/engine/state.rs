@@ -125,6 +125,18 @@ impl State {
         self.now = 1 + clock() - self.began;
     }
 
+    /// The same, and tells the microseconds as well.
+    pub(super) fn tick_finely(&mut self) -> Micros {
+        let at = micros();
+        self.now = 1 + at / 1000 - self.began;
+        at
+    }
+
+    /// A time of the loop's clock in microseconds of the system's.
+    pub(super) fn micros_of(&self, time: Millis) -> Micros {
+        (time - 1 + self.began) * 1000
+    }
+
     /// The slot of a connection whose number is not stale.
     #[inline]
     pub(super) fn slot(&self, connection: Connection) -> Result<u32> {
@@ -132,7 +144,7 @@ impl State {
     }
 
     #[inline]
-    fn record(&self, connection: Connection) -> Result<&Record> {
+    pub(super) fn record(&self, connection: Connection) -> Result<&Record> {
         self.connections.slot(connection.0).and_then(|slot| self.connections.get(slot)).ok_or(Error::Closed)
     }
 
@@ -375,6 +387,15 @@ impl Drop for State {
         let next = self.connections.next_generation().max(self.groups.next_generation());
         retire(self.shared.index, next);
     }
+}
+
+/// Microseconds of the system's monotonic clock.
+pub(super) type Micros = u64;
+
+/// The monotonic clock, in microseconds.
+pub(super) fn micros() -> Micros {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC);
+    time.map_or(0, |time| time.tv_sec() as Micros * 1_000_000 + time.tv_nsec() as Micros / 1000)
 }
 
 /// The monotonic clock, in milliseconds; read once or twice a turn, so without the arithmetic of `Instant`.

@@ -273,7 +273,7 @@ impl Handler for Recorder {
         }
     }
 
-    fn on_pong(&mut self, connection: Connection, payload: &[u8]) {
+    fn on_pong(&mut self, connection: Connection, payload: &[u8], _: Option<Duration>) {
         self.history.note(connection, Step::Heard);
         if let Some(call) = &mut self.script.pong {
             call(connection);

@@ -163,7 +163,11 @@ class Connection:
     def send(self, message: str | ReadableBuffer, /) -> None:
         """Sends a message: str as text, bytes-like as binary. It leaves at the end of the turn. [any thread]"""
     def ping(self, payload: ReadableBuffer | None = None) -> None:
-        """Sends a ping of at most 125 bytes; the answer is told by `on_pong`. [any thread]"""
+        """Sends a ping of at most 125 bytes; the answer is told by `on_pong`, and `latency` then tells how long it took.
+
+        A pong answers the first ping with its payload that is out, and every one before that. Of more than 64 that are out
+        the oldest are forgotten. [any thread]
+        """
     def pong(self, payload: ReadableBuffer | None = None) -> None:
         """Sends an unsolicited pong of at most 125 bytes. [any thread]"""
     def close(self, code: int = 1000, reason: str = "") -> None:
@@ -190,6 +194,9 @@ class Connection:
     @property
     def ready_state(self) -> State:
         """CONNECTING, OPEN, CLOSING or CLOSED."""
+    @property
+    def latency(self) -> float | None:
+        """Seconds from the newest ping that was answered to its pong, the heartbeat's as well; None before the first."""
     @property
     def subprotocol(self) -> str | None:
         """The subprotocol agreed on."""

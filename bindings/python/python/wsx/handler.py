@@ -33,7 +33,8 @@ class Handler:
         """A ping has come; the pong has been queued already."""
 
     def on_pong(self, connection: Connection, payload: bytes) -> object:
-        """A pong has come. Answers to the heartbeat's own pings are not told."""
+        """A pong has come; `connection.latency` tells how long it took, where it answers a ping of the program's. Answers to
+        the heartbeat's own pings are not told."""
 
     def on_drain(self, connection: Connection) -> object:
         """The backlog, having been over half of `backlog_limit` or having cost a message, is below a quarter again."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
@@ -28,6 +27,8 @@ __all__ = ["Connection", "broadcast"]
 
 # A connection that ends with one of these ended in order.
 OK_CLOSE_CODES = (1000, 1001, 1005)
+# So many pings the engine measures at once.
+MAX_PINGS = 64
 
 
 class Connection:
@@ -44,14 +45,13 @@ class Connection:
         self._send: Callable[[str | ReadableBuffer], None] = _not_open
         self._inbox = _wsx.Inbox(self._host, max_queue, 0 if max_queue is None else max_queue // 4)
         self._drained: asyncio.Future[None] | None = None
-        self._pings: OrderedDict[bytes, tuple[asyncio.Future[float], float]] = OrderedDict()
+        self._pings: OrderedDict[bytes, asyncio.Future[float]] = OrderedDict()
         self._closed: asyncio.Future[None] = self._host.create_future()
         self._close: _wsx.Close | None = None
         self._remote_address: Any = None
         self._subprotocol: str | None = None
         self._extensions = ""
-        self.latency: float = 0.0
-        """Seconds between the last ping that was answered and its pong; 0 before."""
+        self._latency: float | None = None  # once the connection has ended
 
     # --- What coroutines call
 
@@ -98,9 +98,11 @@ class Connection:
     async def ping(self, data: str | ReadableBuffer | None = None) -> Awaitable[float]:
         """Sends a ping of at most 125 bytes. What it returns can be awaited for the latency: `await (await ws.ping())`.
 
+        A pong answers the pings before its own as well, which a peer may leave out: they have the same latency.
+
         Raises:
             ConnectionClosed: the connection is closing, or has ended.
-            ConcurrencyError: another ping with the same data waits for its pong.
+            ConcurrencyError: another ping with the same data waits for its pong, or 64 do.
         """
         if data is None:
             payload = secrets.token_bytes(4)
@@ -108,12 +110,14 @@ class Connection:
             payload = data.encode() if isinstance(data, str) else bytes(data)
         if payload in self._pings:
             raise ConcurrencyError("already waiting for a pong with the same data")
+        if len(self._pings) == MAX_PINGS:
+            raise ConcurrencyError(f"{MAX_PINGS} pings wait for their pongs")
         try:
             self._open_raw.ping(payload)
         except ConnectionClosed:
             await self._raise_closed()
         answer: asyncio.Future[float] = self._host.create_future()
-        self._pings[payload] = answer, time.perf_counter()
+        self._pings[payload] = answer
         return answer
 
     async def pong(self, data: str | ReadableBuffer = b"") -> None:
@@ -155,6 +159,12 @@ class Connection:
         if self._closed.done():
             return State.CLOSED
         return State.CONNECTING if self._raw is None else self._raw.ready_state
+
+    @property
+    def latency(self) -> float:
+        """Seconds from the newest ping that was answered to its pong, the heartbeat's as well; 0 before the first."""
+        is_known = self._raw is not None and not self._closed.done()
+        return (self._raw.latency if is_known else self._latency) or 0.0
 
     @property
     def remote_address(self) -> Any:
@@ -203,12 +213,11 @@ class Connection:
         """A pong answers its ping and every one before (RFC 6455 section 5.5.3)."""
         if payload not in self._pings:
             return
-        now = time.perf_counter()
+        latency = self.latency
         while True:
-            first, (answer, sent_at) = self._pings.popitem(last=False)
-            self.latency = now - sent_at
+            first, answer = self._pings.popitem(last=False)
             if not answer.done():
-                answer.set_result(self.latency)
+                answer.set_result(latency)
             if first == payload:
                 return
 
@@ -222,12 +231,13 @@ class Connection:
         self._closed.set_result(None)
         self._has_drained()
         self._inbox.end(partial(_closed, close))  # which does not refer to this object
-        for answer, _ in self._pings.values():
+        for answer in self._pings.values():
             if not answer.done():
                 answer.set_exception(self._exception())
                 answer.exception()  # nobody needs to look
         self._pings.clear()
         if self._raw is not None:
+            self._latency = self._raw.latency
             self._raw.data = None
 
     # --- Parts
