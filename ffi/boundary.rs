@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use wsx_core::{Error, Message, Result};
+use wsx_core::{Error, Message, MessageKind, Result};
 
 use crate::status::{self, WSX_BINARY, WSX_ERR_PANIC, WSX_OK, WSX_TEXT};
 
@@ -113,6 +113,20 @@ pub unsafe fn bytes<'a>(pointer: *const c_void, length: usize, name: &str) -> Re
     Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), length) })
 }
 
+/// A kind of messages.
+pub fn message_kind(kind: i32) -> Result<MessageKind> {
+    match kind {
+        WSX_TEXT => Ok(MessageKind::Text),
+        WSX_BINARY => Ok(MessageKind::Binary),
+        _ => Err(no_kind(kind)),
+    }
+}
+
+#[cold]
+fn no_kind(kind: i32) -> Error {
+    invalid(format!("{kind} is no kind of message: WSX_TEXT or WSX_BINARY"))
+}
+
 /// A message of the program.
 ///
 /// # Safety
@@ -126,7 +140,7 @@ pub unsafe fn message<'a>(kind: i32, payload: *const c_void, length: usize) -> R
             simdutf8::basic::from_utf8(payload).map(Message::Text).map_err(|_| invalid("the text is not UTF-8"))
         }
         WSX_BINARY => Ok(Message::Binary(payload)),
-        _ => Err(invalid(format!("{kind} is no kind of message: WSX_TEXT or WSX_BINARY"))),
+        _ => Err(no_kind(kind)),
     }
 }
 

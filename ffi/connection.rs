@@ -6,7 +6,9 @@ use std::ptr::null_mut;
 
 use wsx_core::{Connection, Message, ReadyState};
 
-use crate::boundary::{answer, bytes, count, enter, message, needed, optional_text, text, write_text};
+use crate::boundary::{
+    answer, bytes, count, enter, message, message_kind, needed, optional_text, switch, text, write_text,
+};
 use crate::callbacks::wsx_connection;
 
 /// The opening handshake is under way.
@@ -37,6 +39,30 @@ pub unsafe extern "C" fn wsx_send_text(connection: wsx_connection, payload: *con
         // SAFETY: the contract of the crate.
         let payload = unsafe { text(payload, "payload") }?;
         Connection::from_id(connection).send(Message::Text(payload))
+    })
+}
+
+/// Sends a fragment of a message (RFC 6455 section 5.4), copied before this returns: the first call begins a message of this
+/// kind, that with is_last (1) ends it. Text may be cut inside a character; the whole is checked as it comes. [any thread]
+///
+/// Until then other messages for this connection are WSX_ERR_MESSAGE_IN_PROGRESS; pings, pongs and a close may come
+/// between, and a close leaves the message unfinished. What is broadcast or published meanwhile follows behind it, as far as
+/// the backlog's limit goes; beyond that, and where the connection ends first, it counts in lost_messages. Where compression
+/// was agreed on, the size of the first fragment decides whether the message is compressed. A fragment that is refused was
+/// not sent, and another may be: WSX_ERR_INVALID for text that is not UTF-8 or another kind, WSX_ERR_BACKLOG_FULL also under
+/// the policy WSX_BACKLOG_DROP. From another thread, where a call cannot tell, each of these ends the connection.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_send_fragment(
+    connection: wsx_connection,
+    kind: i32,
+    payload: *const c_void,
+    length: usize,
+    is_last: i32,
+) -> i32 {
+    enter(|| {
+        // SAFETY: the contract of the crate.
+        let payload = unsafe { bytes(payload, length, "payload") }?;
+        Connection::from_id(connection).send_fragment(message_kind(kind)?, payload, switch(is_last, "is_last")?)
     })
 }
 

@@ -32,6 +32,8 @@ pub const WSX_ERR_LOOP_GONE: i32 = -9;
 pub const WSX_ERR_UNSUPPORTED: i32 = -10;
 /// The system refused. wsx_last_error() says what was tried, wsx_last_os_error() is its errno.
 pub const WSX_ERR_SYSTEM: i32 = -11;
+/// A message is being sent in fragments, and no other may come between: send its last one first.
+pub const WSX_ERR_MESSAGE_IN_PROGRESS: i32 = -13;
 /// A defect in libwsx was caught at its border. The library stays usable; please report it with wsx_last_error().
 pub const WSX_ERR_PANIC: i32 = -12;
 
@@ -76,6 +78,7 @@ pub fn remember(error: &Error) -> i32 {
         Error::NotOpen => WSX_ERR_NOT_OPEN,
         Error::WrongKind(_) => WSX_ERR_WRONG_KIND,
         Error::BacklogFull { .. } => WSX_ERR_BACKLOG_FULL,
+        Error::MessageInProgress => WSX_ERR_MESSAGE_IN_PROGRESS,
         Error::Full => WSX_ERR_FULL,
         Error::WrongThread => WSX_ERR_WRONG_THREAD,
         Error::Reentrant => WSX_ERR_REENTRANT,
@@ -158,6 +161,7 @@ pub extern "C" fn wsx_strerror(status: i32) -> *const c_char {
         WSX_ERR_LOOP_GONE => c"the loop is gone",
         WSX_ERR_UNSUPPORTED => c"this build of libwsx does not support that",
         WSX_ERR_SYSTEM => c"the system refused",
+        WSX_ERR_MESSAGE_IN_PROGRESS => c"a message is being sent in fragments: send its last one first",
         WSX_ERR_PANIC => c"a defect in libwsx was caught",
         _ => c"not a status of libwsx",
     };

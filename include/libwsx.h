@@ -99,6 +99,9 @@
 /** The system refused. wsx_last_error() says what was tried, wsx_last_os_error() is its errno. */
 #define WSX_ERR_SYSTEM (-11)
 
+/** A message is being sent in fragments, and no other may come between: send its last one first. */
+#define WSX_ERR_MESSAGE_IN_PROGRESS (-13)
+
 /** A defect in libwsx was caught at its border. The library stays usable; please report it with wsx_last_error(). */
 #define WSX_ERR_PANIC (-12)
 
@@ -1082,6 +1085,23 @@ int32_t wsx_send(wsx_connection connection, int32_t kind, const void *payload, s
 
 /** Sends text that ends with a NUL: wsx_send() with its strlen(). [any thread] */
 int32_t wsx_send_text(wsx_connection connection, const char *payload);
+
+/**
+ * Sends a fragment of a message (RFC 6455 section 5.4), copied before this returns: the first call begins a message of this
+ * kind, that with is_last (1) ends it. Text may be cut inside a character; the whole is checked as it comes. [any thread]
+ *
+ * Until then other messages for this connection are WSX_ERR_MESSAGE_IN_PROGRESS; pings, pongs and a close may come
+ * between, and a close leaves the message unfinished. What is broadcast or published meanwhile follows behind it, as far as
+ * the backlog's limit goes; beyond that, and where the connection ends first, it counts in lost_messages. Where compression
+ * was agreed on, the size of the first fragment decides whether the message is compressed. A fragment that is refused was
+ * not sent, and another may be: WSX_ERR_INVALID for text that is not UTF-8 or another kind, WSX_ERR_BACKLOG_FULL also under
+ * the policy WSX_BACKLOG_DROP. From another thread, where a call cannot tell, each of these ends the connection.
+ */
+int32_t wsx_send_fragment(wsx_connection connection,
+                          int32_t kind,
+                          const void *payload,
+                          size_t length,
+                          int32_t is_last);
 
 /**
  * Sends a ping of at most 125 bytes; on_pong tells the answer, and wsx_latency() how long it took. A pong answers the first

@@ -141,6 +141,14 @@ declare namespace WebSocket {
   export interface SendOptions {
     /** Whether it goes out as binary. Default: everything but strings and numbers does. Bytes sent as text must be UTF-8. */
     binary?: boolean;
+    /**
+     * Whether it is the last of its message. Default true. With `false` it is a fragment, and what `send` is given next goes
+     * on with the same message, of the kind of its first one, up to one that is the last; text may be cut inside a character.
+     * What is broadcast or published meanwhile follows behind it, as far as `backlogLimit` goes, and else counts in
+     * `closeInfo.lostMessages`. A fragment that is not taken is thrown (or told the callback), also under the policy `drop`,
+     * and may be sent again. Only for `send`.
+     */
+    fin?: boolean;
   }
 
   export interface BroadcastOptions extends SendOptions {

@@ -28,6 +28,8 @@ pub enum Error {
         /// The option `backlog_limit`.
         limit: usize,
     },
+    /// A message is being sent in fragments, and no other may come between them: send its last fragment first.
+    MessageInProgress,
     /// Too many calls from other threads wait for the loop: it is overloaded or not turning. Try again later.
     Full,
     /// The call belongs to the loop's own thread; use `Handle::post` to get there.
@@ -57,6 +59,9 @@ impl fmt::Display for Error {
             Self::BacklogFull { backlog, limit } => {
                 write!(f, "{backlog} bytes wait for this peer, the limit is {limit}: wait for on_drain, or on_close")
             }
+            Self::MessageInProgress => f.write_str(
+                "a message is being sent in fragments, and no other may come between: send its last one first",
+            ),
             Self::Full => f.write_str("too many calls from other threads wait for the event loop"),
             Self::WrongThread => f.write_str("this call belongs to the event loop's thread: use post"),
             Self::Reentrant => f.write_str("run and turn cannot be called from inside a callback"),

@@ -143,6 +143,15 @@ impl<'a, const N: usize> From<&'a [u8; N]> for Message<'a> {
     }
 }
 
+/// The two kinds of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageKind {
+    /// UTF-8.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
 /// One frame of a message, where `deliver_fragments` asks for them. The payload is borrowed until the callback returns;
 /// text may be cut inside a character, and is checked across fragments all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -48,8 +48,8 @@ pub use engine::event_loop::EventLoop;
 pub use engine::handle::Handle;
 pub use error::{Error, Failure, FailureKind, Figure, Limit, Result, Stage};
 pub use event::{
-    Address, Client, Connection, Fragment, GiveUp, GiveUpKind, Handler, Headers, Listener, Message, Opening,
-    ReadyState, Reconnecting, Request, Response, Timer, check_header, parse_cookies, parse_query,
+    Address, Client, Connection, Fragment, GiveUp, GiveUpKind, Handler, Headers, Listener, Message, MessageKind,
+    Opening, ReadyState, Reconnecting, Request, Response, Timer, check_header, parse_cookies, parse_query,
 };
 
 /// The Rust in README.md compiles as it stands there.

@@ -444,13 +444,15 @@ static void perform(char **words, size_t total)
     Bytes name = {NULL, 0}, last = {NULL, 0};
     size_t value = 0;
     if (is(command, "publish") || is(command, "subscribers")) name = unhex(words[1]);
-    if (is(command, "send") || is(command, "broadcast") || is(command, "publish") || is(command, "close"))
+    if (is(command, "fragment") || is(command, "send") || is(command, "broadcast") || is(command, "publish") || is(command, "close"))
         last = unhex(words[3]);
     if (is(command, "ping") || is(command, "pong") || is(command, "write") || strstr(command, "subscribe") == command
         || is(command, "unsubscribe"))
         last = unhex(words[total - 1]);
 
     if (is(command, "send")) answer(wsx_send(connection, kind, last.bytes, last.length));
+    else if (is(command, "fragment"))
+        answer(wsx_send_fragment(connection, kind, last.bytes, last.length, is(words[4], "last")));
     else if (is(command, "ping")) answer(wsx_ping(connection, last.bytes, last.length));
     else if (is(command, "pong")) answer(wsx_pong(connection, last.bytes, last.length));
     else if (is(command, "close")) answer(wsx_close(connection, (uint16_t)strtoul(words[2], NULL, 10), text(last)));

@@ -19,7 +19,7 @@ static const Word errors[] = {
     {"invalid", WSX_ERR_INVALID}, {"closed", WSX_ERR_CLOSED}, {"not_open", WSX_ERR_NOT_OPEN},
     {"wrong_kind", WSX_ERR_WRONG_KIND}, {"backlog_full", WSX_ERR_BACKLOG_FULL}, {"full", WSX_ERR_FULL},
     {"wrong_thread", WSX_ERR_WRONG_THREAD}, {"reentrant", WSX_ERR_REENTRANT}, {"loop_gone", WSX_ERR_LOOP_GONE},
-    {"unsupported", WSX_ERR_UNSUPPORTED}, {"system", WSX_ERR_SYSTEM}, {"panic", WSX_ERR_PANIC}, {NULL, 0}};
+    {"unsupported", WSX_ERR_UNSUPPORTED}, {"message_in_progress", WSX_ERR_MESSAGE_IN_PROGRESS}, {"system", WSX_ERR_SYSTEM}, {"panic", WSX_ERR_PANIC}, {NULL, 0}};
 static const Word stages[] = {{"resolve", WSX_STAGE_RESOLVE}, {"connect", WSX_STAGE_CONNECT}, {"tls", WSX_STAGE_TLS},
     {"http", WSX_STAGE_HTTP}, {"websocket", WSX_STAGE_WEBSOCKET}, {NULL, 0}};
 static const Word kinds[] = {{"protocol", WSX_FAILURE_PROTOCOL}, {"refused", WSX_FAILURE_REFUSED},

@@ -287,6 +287,7 @@ async function flood(socket, size, total) {
 
 const COMMANDS = {
   send: (at, kind, word) => outcome((callback) => socketAt(at).send(messageOf(kind, word), callback)),
+  fragment: (at, kind, word, end) => outcome((callback) => socketAt(at).send(bytesOf(word), { binary: kind === 'binary', fin: end === 'last' }, callback)),
   ping: (at, word) => outcome((callback) => socketAt(at).ping(bytesOf(word), undefined, callback)),
   pong: (at, word) => outcome((callback) => socketAt(at).pong(bytesOf(word), undefined, callback)),
   // A close without a code is one with undefined here.

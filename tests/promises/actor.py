@@ -65,6 +65,8 @@ def refusal(error):
         return "not_open" if text.startswith(NOT_OPEN) else "wrong_kind", 0, text
     if isinstance(error, wsx.BacklogFull):
         return "backlog_full", 0, text
+    if isinstance(error, wsx.ConcurrencyError):
+        return "message_in_progress", 0, text
     if isinstance(error, wsx.QueueFull):
         return "full", 0, text
     if isinstance(error, wsx.LoopClosed):
@@ -233,6 +235,8 @@ class Program:
         match command:
             case "state" if words[0] == "0": return ["closed"]
             case "send": self.connection(words[0]).send(message_of(*words[1:]))
+            case "fragment":
+                self.connection(words[0]).send_fragment(bytes_of(words[2]), is_last=words[3] == "last", text=words[1] == "text")
             case "ping": self.connection(words[0]).ping(bytes_of(words[1]))
             case "pong": self.connection(words[0]).pong(bytes_of(words[1]))
             case "close": self.connection(words[0]).close(int(words[1]), text_of(words[2]))

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use wsx_core::{
     Address, Close, Connection, Error, EventLoop, Failure, FailureKind, Figure, Fragment, Handle, Handler, Listener,
-    LoopOptions, Message, Opening, Options, ReadyState, Request, Response, Result, Side, Stage,
+    LoopOptions, Message, MessageKind, Opening, Options, ReadyState, Request, Response, Result, Side, Stage,
 };
 
 mod options;
@@ -59,6 +59,7 @@ fn code_of(error: &Error) -> &'static str {
         Error::NotOpen => "not_open",
         Error::WrongKind(_) => "wrong_kind",
         Error::BacklogFull { .. } => "backlog_full",
+        Error::MessageInProgress => "message_in_progress",
         Error::Full => "full",
         Error::WrongThread => "wrong_thread",
         Error::Reentrant => "reentrant",
@@ -367,11 +368,15 @@ impl Program {
         let is_text = words.get(2) == Some(&"text");
         let payload = words.get(3).filter(|_| words.get(2).is_some_and(|kind| ["text", "binary"].contains(kind)));
         let payload = payload.map(|word| bytes(word)).unwrap_or_default();
-        let message =
-            if is_text { Message::Text(std::str::from_utf8(&payload).unwrap()) } else { Message::Binary(&payload) };
+        let spelt = if is_text { std::str::from_utf8(&payload).unwrap_or_default() } else { "" };
+        let message = if is_text { Message::Text(spelt) } else { Message::Binary(&payload) };
         let connection = || self.connection(words[1]);
         match words[0] {
             "send" => connection().send(message)?,
+            "fragment" => {
+                let kind = if is_text { MessageKind::Text } else { MessageKind::Binary };
+                connection().send_fragment(kind, &payload, words[4] == "last")?;
+            }
             "ping" => connection().ping(&bytes(words[2]))?,
             "pong" => connection().pong(&bytes(words[2]))?,
             "close" => connection().close(words[2].parse().unwrap(), &text(words[3]))?,

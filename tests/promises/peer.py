@@ -230,6 +230,10 @@ class Peer:
     def read_frame(self):
         """The kind of the next frame, and its payload; `compressed text` is told inflated."""
         kind, payload = self.read_raw_frame()
+        while kind.startswith("compressed ") and kind.endswith(".."):   # one stream, however many frames it is in
+            following, more = self.read_raw_frame()
+            assert following in ("cont", "cont.."), following
+            kind, payload = kind.removesuffix(".." if following == "cont" else ""), payload + more
         self.size = len(payload)
         return kind, self.deflate.inflate(payload) if kind.startswith("compressed ") else payload
 
@@ -237,7 +241,6 @@ class Peer:
         first, second = self.take(2)
         is_compressed = bool(first & RSV1) and self.agreed is not None and first & 0x0F in (TEXT, BINARY)
         assert first & 0x70 == RSV1 * is_compressed, f"reserved bits in {first:#04x}"
-        assert first & 0x80, "a fragment: the engine sends whole messages"
         is_masked = bool(second & 0x80)
         assert is_masked != self.is_client, "a client masks its frames, a server does not"
         length = second & 0x7F
@@ -249,7 +252,8 @@ class Peer:
             assert length > 65535, "a length in more bytes than it needs"
         key = self.take(4) if is_masked else None
         payload = self.take(length)
-        return "compressed " * is_compressed + KINDS[first & 0x0F], mask_with(key, payload) if key else payload
+        kind = "compressed " * is_compressed + KINDS[first & 0x0F] + ("" if first & 0x80 else "..")
+        return kind, mask_with(key, payload) if key else payload
 
     # --- Ends
 

@@ -13,7 +13,7 @@ from table import DIALECT, option_tokens
 
 # What the arguments of each command are: w a word as it stands, p a payload, t a text, o options.
 COMMANDS = {
-    "send": "wwp", "ping": "wp", "pong": "wp", "close": "wwt", "terminate": "w", "write": "wp", "flood": "www",
+    "send": "wwp", "fragment": "wwpw", "ping": "wp", "pong": "wp", "close": "wwt", "terminate": "w", "write": "wp", "flood": "www",
     "broadcast": "wwpw", "publish": "twpw", "subscribe": "wt", "unsubscribe": "wt", "subscribers": "t",
     "count": "w", "connections": "w", "pause": "w", "resume": "w", "state": "w", "buffered": "w", "latency": "w", "subprotocol": "w",
     "extensions": "w", "peer": "w", "listen": "to", "connect": "to", "reload": "wo", "close_listener": "w", "stop": "",

@@ -19,8 +19,13 @@ function sendable(data) {
 
 /** Whether data goes out as text: what `binary` says, else strings do. */
 function textual(data, options) {
-  if (options?.fin === false) throw coded(TypeError, 'WSX_ERR_UNSUPPORTED', 'A message is sent whole: the option "fin" cannot be false');
   return options?.binary === undefined ? typeof data === 'string' : !options.binary;
+}
+
+/** The same for a message to many, which is whole. */
+function wholeTextual(data, options) {
+  if (options?.fin === false) throw coded(TypeError, 'WSX_ERR_UNSUPPORTED', 'A message to many is sent whole: the option "fin" cannot be false');
+  return textual(data, options);
 }
 
 function isCloseCode(code) {
@@ -33,4 +38,4 @@ function topicOf(topic) {
   throw coded(TypeError, 'ERR_INVALID_ARG_TYPE', `A topic must be a string. Received ${typeof topic}`);
 }
 
-module.exports = { isCloseCode, sendable, textual, topicOf };
+module.exports = { isCloseCode, sendable, textual, topicOf, wholeTextual };

@@ -3,7 +3,7 @@
 
 const { EventEmitter } = require('node:events');
 const { STATUS_CODES } = require('node:http');
-const { sendable, textual, topicOf } = require('./arguments.js');
+const { sendable, wholeTextual, topicOf } = require('./arguments.js');
 const { NOBODY, attempt, border, broadcast, bytesOf, hold, publish, release, servers, sockets } = require('./border.js');
 const { coded, listenerError } = require('./errors.js');
 const { engineOptions, headerList, highWater } = require('./options.js');
@@ -127,14 +127,14 @@ class WebSocketServer extends EventEmitter {
     if (this._listener === NOBODY) return;
     data = sendable(data);
     const except = options?.except;
-    broadcast(this._listener, data, textual(data, options), except ? except._index : NOBODY);
+    broadcast(this._listener, data, wholeTextual(data, options), except ? except._index : NOBODY);
   }
 
   /** Sends a message to every subscriber of a topic, encoded once. Topics belong to the thread, not to a server. */
   publish(topic, data, options) {
     data = sendable(data);
     const except = options?.except;
-    publish(topicOf(topic), data, textual(data, options), except ? except._index : NOBODY);
+    publish(topicOf(topic), data, wholeTextual(data, options), except ? except._index : NOBODY);
   }
 
   /** How many connections subscribe to a topic. */

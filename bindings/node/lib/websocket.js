@@ -3,7 +3,7 @@
 
 const { EventEmitter } = require('node:events');
 const { subprotocolsOf, targetOf, urlOf } = require('./address.js');
-const { isCloseCode, sendable, textual, topicOf } = require('./arguments.js');
+const { isCloseCode, sendable, textual, topicOf, wholeTextual } = require('./arguments.js');
 const { EVENT, NOBODY, attempt, border, bytesOf, hold, payload, publish, release, send, sockets } = require('./border.js');
 const { closeInfo, closeInfoOf, coded } = require('./errors.js');
 const { mixIn } = require('./events.js');
@@ -37,6 +37,7 @@ class WebSocket extends EventEmitter {
     this._pending = 0;
     this._sent = null;
     this._needsDrain = false;
+    this._fragments = null;            // of a message that is being sent: whether it is text
     this._paused = false;
     this._held = null;                 // events that came while paused
     this._keeps = false;               // keeps the process alive
@@ -91,7 +92,8 @@ class WebSocket extends EventEmitter {
 
   /**
    * Sends a message. Answers false where so much waits that the program had better wait for `drain`.
-   * @param {*} data a string is sent as text, everything else as binary, unless `options.binary` says otherwise
+   * @param {*} data a string is sent as text, everything else as binary, unless `options.binary` says otherwise; with
+   * `options.fin` of false it is a fragment, which what is sent next goes on with, up to one without
    */
   send(data, options, callback) {
     if (typeof options === 'function') [options, callback] = [undefined, options];
@@ -102,6 +104,7 @@ class WebSocket extends EventEmitter {
       if (callback !== undefined) process.nextTick(callback, this._notOpen());
       return false;
     }
+    if (options?.fin === false || this._fragments !== null) return this._sendFragment(data, isText, options?.fin !== false, callback);
     if (callback !== undefined || this._policy === 'refuse') return this._sendCarefully(data, isText, callback);
     try {
       return this._took(send(this._index, data, isText));
@@ -118,6 +121,25 @@ class WebSocket extends EventEmitter {
     } catch (error) {
       return this._refused(error, callback);
     }
+    return this._tookCarefully(bytes, callback);
+  }
+
+  /** A part of a message; of what kind it is says the first one. */
+  _sendFragment(data, isText, isLast, callback) {
+    const bytes = bytesOf(data);
+    isText = this._fragments ?? isText;
+    try {
+      attempt('sendFragment', this._index, isText, bytes, isLast);
+    } catch (error) {
+      // One that was left out without a word would make another message of it.
+      if (callback === undefined && error.code !== 'WSX_ERR_CLOSED') throw error;
+      return this._refused(error, callback);
+    }
+    this._fragments = isLast ? null : isText;
+    return this._tookCarefully(bytes, callback);
+  }
+
+  _tookCarefully(bytes, callback) {
     const took = this._took(bytes.byteLength);
     if (callback !== undefined) {
       (this._sent ??= []).push({ at: this._total, callback });
@@ -198,7 +220,7 @@ class WebSocket extends EventEmitter {
   /** Sends a message to all subscribers of a topic but this connection. */
   publish(topic, data, options) {
     data = sendable(data);
-    publish(topicOf(topic), data, textual(data, options), this._index);
+    publish(topicOf(topic), data, wholeTextual(data, options), this._index);
   }
 
   /** Sends a message to all other connections of the same server. */

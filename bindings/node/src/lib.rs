@@ -24,7 +24,7 @@ use std::rc::Rc;
 use napi::Env;
 use napi::bindgen_prelude::{Object, Uint8ArraySlice};
 use napi_derive::napi;
-use wsx_core::{Address, Connection, Error, Message, Options, Tls};
+use wsx_core::{Address, Connection, Error, Message, MessageKind, Options, Tls};
 
 use crate::engine::Engine;
 use crate::handler::Events;
@@ -42,6 +42,7 @@ fn error(error: Error) -> napi::Error<String> {
         Error::InvalidArgument(_) => "ERR_INVALID_ARG_VALUE".to_owned(),
         Error::WrongKind(_) => "WSX_ERR_WRONG_KIND".to_owned(),
         Error::BacklogFull { .. } => "WSX_ERR_BACKLOG_FULL".to_owned(),
+        Error::MessageInProgress => "WSX_ERR_MESSAGE_IN_PROGRESS".to_owned(),
         Error::Unsupported(_) => "WSX_ERR_UNSUPPORTED".to_owned(),
         Error::Io { source, .. } => format!("SYSTEM {}", source.raw_os_error().unwrap_or(0)),
         _ => "WSX_ERR_ENGINE".to_owned(),
@@ -163,6 +164,17 @@ impl Border {
     pub fn send(&self, index: i32, is_text: bool, payload: Uint8ArraySlice<'_>) -> Result<()> {
         let connection = self.at(index);
         connection.send(message(is_text, &payload)?).map_err(|refused| {
+            self.engine.may_be_closing(index, connection);
+            error(refused)
+        })
+    }
+
+    /// Sends a fragment of a message.
+    #[napi]
+    pub fn send_fragment(&self, index: i32, is_text: bool, payload: Uint8ArraySlice<'_>, is_last: bool) -> Result<()> {
+        let kind = if is_text { MessageKind::Text } else { MessageKind::Binary };
+        let connection = self.at(index);
+        connection.send_fragment(kind, &payload, is_last).map_err(|refused| {
             self.engine.may_be_closing(index, connection);
             error(refused)
         })

@@ -62,6 +62,23 @@ test("ws as client: what the server closes and fragments it sends", limit, async
   assert.deepEqual({ code, reason }, { code: 4000, reason: "one two" });
 });
 
+test("ws as server: fragments are one message, their callbacks tell when each has left, and one of them alone may be refused", limit, async (t) => {
+  const { url } = await serveWs(t);
+  const socket = inLine(new libwsx.WebSocket(url));
+  await once(socket, "open");
+  const told = [];
+  socket.send("one ", { fin: false }, (error) => told.push(error));
+  socket.ping("between");
+  socket.send(Buffer.from([0x74, 0xc3]), { fin: false });
+  assert.throws(() => socket.send(Buffer.from("x"), { fin: false }), { message: /not UTF-8/ });
+  socket.send(Buffer.from([0xa4]), { fin: true }, (error) => told.push(error));
+  assert.equal(await socket.receive(), "one tä");
+  assert.deepEqual(told, [undefined, undefined]);
+  socket.send("whole");
+  assert.equal(await socket.receive(), "whole");
+  await leave(socket);
+});
+
 test("undici as client: messages and closes", limit, async (t) => {
   const server = await serveEcho(t, { origins: "any" });
   const socket = new Undici(server.url, ["chat"]);

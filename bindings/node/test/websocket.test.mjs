@@ -72,7 +72,7 @@ test("what is not a string goes out as bytes, unless told otherwise", limit, asy
   socket.send("lone \ud800 surrogate");
   assert.equal(await socket.receive(), "lone \ufffd surrogate");
   assert.throws(() => socket.send({}), { code: "ERR_INVALID_ARG_TYPE" });
-  assert.throws(() => socket.send("part", { fin: false }), { code: "WSX_ERR_UNSUPPORTED" });
+  assert.throws(() => socket.publish("topic", "part", { fin: false }), { code: "WSX_ERR_UNSUPPORTED" });
   await leave(socket);
 });
 
@@ -138,7 +138,9 @@ test("pings are answered, and told with their payload", limit, async (t) => {
     socket.ping(payload);
     assert.equal((await pinged)[0].toString(), payload);
     assert.equal((await ponged)[0].toString(), payload);
+    assert.ok(socket.latency > 0 && socket.latency < 60_000, `${socket.latency} ms`);
   }
+  assert.equal(other.latency, undefined);
   const told = once(other, "pong");
   await new Promise((resolve, reject) => socket.pong("unasked", (error) => error ? reject(error) : resolve()));
   assert.equal((await told)[0].toString(), "unasked");

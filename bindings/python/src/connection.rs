@@ -6,6 +6,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::{PyTraverseError, PyVisit};
+use wsx_core::MessageKind;
 
 use crate::door::{Door, lock};
 use crate::errors::Raise;
@@ -61,6 +62,16 @@ impl Connection {
     fn send(&self, message: &Bound<'_, PyAny>) -> PyResult<()> {
         let result = with_message(message, |message| self.number.send(message))?;
         self.done(message.py(), result)
+    }
+
+    /// Sends a fragment of a message: str as text, bytes-like as binary unless `text` says otherwise. [any thread]
+    #[pyo3(signature = (payload, /, *, is_last, text = None))]
+    fn send_fragment(&self, payload: &Bound<'_, PyAny>, is_last: bool, text: Option<bool>) -> PyResult<()> {
+        let is_text = text.unwrap_or_else(|| payload.is_instance_of::<PyString>());
+        let kind = if is_text { MessageKind::Text } else { MessageKind::Binary };
+        let send = |bytes: &[u8]| self.number.send_fragment(kind, bytes, is_last);
+        let result = crate::payload::with_text_or_bytes(payload, send)?;
+        self.done(payload.py(), result)
     }
 
     /// Sends a ping of at most 125 bytes. [any thread]

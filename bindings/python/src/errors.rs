@@ -12,6 +12,7 @@ pub(crate) fn exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::Closed => defined(py, "ConnectionClosed", "gone", (text,)),
         Error::NotOpen | Error::WrongKind(_) => defined(py, "InvalidState", "", (text,)),
         Error::BacklogFull { backlog, limit } => defined(py, "BacklogFull", "", (text, *backlog, *limit)),
+        Error::MessageInProgress => defined(py, "ConcurrencyError", "", (text,)),
         Error::Full => defined(py, "QueueFull", "", (text,)),
         Error::LoopGone => defined(py, "LoopClosed", "", (text,)),
         Error::InvalidArgument(_) => PyValueError::new_err(text),

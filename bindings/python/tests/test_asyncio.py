@@ -8,6 +8,7 @@ import threading
 import weakref
 
 import pytest
+import websockets
 from conftest import DEADLINE, wake_ups
 
 import wsx
@@ -308,6 +309,104 @@ async def test_a_ping_is_answered_with_its_latency():
             await ws.ping("data")
         assert 0 < await second < DEADLINE and 0 < await first < DEADLINE and ws.latency > 0
         await ws.pong("unasked")
+
+
+async def test_latency_is_that_of_the_heartbeat_as_well_and_stays_known():
+    async with served() as (_, uri):
+        async with wsx.connect(uri, ping_interval=0.05) as ws:
+            assert ws.latency == 0
+            await until(lambda: ws.latency > 0)
+        assert ws.latency > 0
+
+
+async def test_64_pings_may_wait_for_their_pongs():
+    async with served() as (server, uri), wsx.connect(uri) as ws:
+        await until(lambda: server.connections)
+        for connection in server.connections:
+            connection._raw.pause()
+        for _ in range(64):
+            await ws.ping()
+        with pytest.raises(wsx.ConcurrencyError, match="64 pings"):
+            await ws.ping()
+        ws.terminate()
+
+
+@contextlib.asynccontextmanager
+async def in_pieces():
+    """A client of a server of the websockets package, and the messages that it gets, each as the list of its fragments."""
+    came = asyncio.Queue()
+
+    async def handler(ws):
+        with contextlib.suppress(websockets.ConnectionClosed):
+            while True:
+                came.put_nowait([piece async for piece in ws.recv_streaming()])
+
+    async with websockets.serve(handler, "127.0.0.1", 0, compression=None) as server:
+        async with wsx.connect("ws://%s:%d/" % server.sockets[0].getsockname()) as ws:
+            yield ws, came
+
+
+async def test_an_iterable_is_sent_in_fragments():
+    async def slowly(pieces):
+        for piece in pieces:
+            await asyncio.sleep(0.001)
+            yield piece
+
+    async with in_pieces() as (ws, came):
+        for pieces in (["one", "", "zwö"], [b"1", bytearray(b"2"), memoryview(b"3")]):
+            end = "" if isinstance(pieces[0], str) else b""
+            for message in (pieces, iter(pieces), slowly(pieces)):
+                await ws.send(message)
+                assert await came.get() == [*pieces, end]
+        await ws.send([])
+        await ws.send(slowly([]))
+        await ws.send("whole")
+        assert await came.get() == ["whole"]
+
+
+async def test_a_message_waits_for_the_end_of_another_ones_fragments():
+    async with in_pieces() as (ws, came):
+        goes_on = asyncio.Event()
+
+        async def slowly():
+            yield "one"
+            await goes_on.wait()
+            yield "two"
+
+        first = asyncio.create_task(ws.send(slowly()))
+        await until(lambda: ws._in_message is not None)
+        await asyncio.sleep(0.01)
+        others = [asyncio.create_task(ws.send("whole")), asyncio.create_task(ws.send(["in", "pieces"]))]
+        await asyncio.sleep(0.01)
+        assert not any(task.done() for task in [first, *others]) and came.empty()
+        goes_on.set()
+        await asyncio.gather(first, *others)
+        assert await came.get() == ["one", "two", ""]
+        rest = [await came.get(), await came.get()]
+        assert sorted(rest) == [["in", "pieces", ""], ["whole"]]
+
+
+async def test_a_message_that_can_never_be_whole_ends_the_connection():
+    def fails():
+        yield "one"
+        raise ZeroDivisionError
+
+    for message, error in ((fails(), ZeroDivisionError), (["one", b"two"], TypeError), (["one", 2], TypeError)):
+        async with in_pieces() as (ws, _):
+            with pytest.raises(error):
+                await ws.send(message)
+            with pytest.raises(wsx.ConnectionClosedError):
+                await ws.send("more")
+            assert ws.close_code == 1011
+
+
+@pytest.mark.parametrize("message", [{"a": 1}, 1, None, [1], [None]])
+async def test_what_is_no_message_is_refused_and_hurts_nobody(message):
+    async with in_pieces() as (ws, came):
+        with pytest.raises(TypeError):
+            await ws.send(message)
+        await ws.send("whole")
+        assert await came.get() == ["whole"]
 
 
 async def test_a_ping_that_is_never_answered_ends_with_the_connection():

@@ -424,6 +424,7 @@ impl State {
 
     /// Takes a connection out of what broadcasts and topics reach.
     fn leave_open(&mut self, slot: u32) {
+        self.abandon_message(slot);
         let Some(record) = self.connections.get_mut(slot) else { return };
         let (group, member) = (record.group, std::mem::replace(&mut record.member, NO_MEMBER));
         if member == NO_MEMBER {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::send::Room;
 use super::state::State;
-use super::topics::Batch;
 use crate::error::{Error, Result};
 use crate::event::{Connection, Message};
 use crate::protocol::connection::message_opcode;
@@ -21,7 +20,7 @@ pub(super) struct Variants(Vec<(Sending, Arc<Vec<u8>>)>);
 
 impl State {
     /// How messages to this connection are compressed, if they are.
-    fn sending(&self, slot: u32) -> Option<Sending> {
+    pub(super) fn sending(&self, slot: u32) -> Option<Sending> {
         let record = self.connections.get(slot)?;
         let agreement = record.protocol.compression?;
         let options = self.groups.get(record.group)?.options.compression.as_ref()?;
@@ -91,16 +90,19 @@ impl State {
     pub(super) fn give_in_its_way<const WRITES: bool>(
         &mut self,
         slot: u32,
-        batch: &Batch,
+        frames: &Arc<Vec<u8>>,
+        messages: u32,
         variants: &mut Variants,
     ) -> bool {
-        let Batch { frames, messages, .. } = batch;
+        if self.postpone(slot, frames, messages) {
+            return true;
+        }
         let variant = match self.sending(slot) {
             None => frames.clone(),
-            Some(sending) if sending.keeps_context => return self.push_in_context(slot, &sending, frames, *messages),
+            Some(sending) if sending.keeps_context => return self.push_in_context(slot, &sending, frames, messages),
             Some(sending) => self.variant(sending, frames, variants),
         };
-        if WRITES { self.write_shared(slot, &variant, *messages) } else { self.push_shared(slot, &variant, *messages) }
+        if WRITES { self.write_shared(slot, &variant, messages) } else { self.push_shared(slot, &variant, messages) }
     }
 
     fn variant(&mut self, sending: Sending, frames: &Arc<Vec<u8>>, variants: &mut Variants) -> Arc<Vec<u8>> {

@@ -17,7 +17,7 @@ use super::registry::loop_index;
 use super::state::State;
 use crate::event::{Connection, Message};
 use crate::protocol::connection::message_opcode;
-use crate::protocol::frame::{self, OpCode, Role};
+use crate::protocol::frame::{self, OpCode};
 
 /// How much a turn gathers before it writes: what is more would leave the processor's cache. Measured with 32 messages of
 /// 1 KiB in flight on 100 connections.
@@ -82,7 +82,7 @@ fn gather(connection: Connection, opcode: OpCode, payload: &[u8]) -> bool {
 /// reverse). No batch may be pending, which would have to go first.
 #[inline]
 pub(super) fn begin(id: u64, record: &Record, least_backlog_limit: usize, largest: usize) -> bool {
-    if record.protocol.role() == Role::Client || !record.outbox.is_empty() {
+    if !record.protocol.sends_plainly() || !record.outbox.is_empty() {
         return false;
     }
     let room = least_backlog_limit.min(MAX_WRITE);

@@ -18,7 +18,7 @@ use super::tls::ServerSetup;
 use super::topics::Target;
 use crate::config::{Options, Tls};
 use crate::error::{Error, Result};
-use crate::event::{Address, Connection, Handler, Listener, Message, ReadyState, Timer};
+use crate::event::{Address, Connection, Handler, Listener, Message, MessageKind, ReadyState, Timer};
 
 /// A message that waits.
 pub(super) enum OwnedMessage {
@@ -74,6 +74,33 @@ impl Connection {
         let message = OwnedMessage::new(message);
         let cost = message.borrow().payload().len();
         now_or_later(self.index(), Cost::Limited(cost), move |state| state.send(self, message.borrow()), Some(self))
+    }
+
+    /// Sends a fragment of a message (RFC 6455 section 5.4), copied before this returns: the first call begins one, that with
+    /// `is_last` ends it. Text may be cut inside a character; the whole is checked as it comes. [any thread]
+    ///
+    /// Until the last one, messages for this connection are refused with [`Error::MessageInProgress`]; pings, pongs and a
+    /// Close may come between, and a Close leaves the message unfinished. What is broadcast or published meanwhile follows
+    /// behind it, as far as the backlog's limit goes; beyond that, and where the connection ends first, it counts in
+    /// `lost_messages`. Where compression was agreed on, the size of the first fragment decides whether the message is
+    /// compressed, and without context its compressor lives as long as the message.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send), and [`Error::InvalidArgument`] for text that is not UTF-8, or another kind than that of
+    /// the message; then the fragment was not sent, and another may be. [`Error::BacklogFull`] under the policy `Drop` as
+    /// well: a part of a message cannot be left out. From another thread, where a call cannot tell, each of them ends the
+    /// connection: with 1013 where too much waits, else with 1011.
+    pub fn send_fragment(self, kind: MessageKind, payload: &[u8], is_last: bool) -> Result<()> {
+        if let Some(result) = with_state(self.index(), |state| state.send_fragment(self, kind, payload, is_last)) {
+            return result;
+        }
+        let payload = payload.to_vec();
+        now_or_later(
+            self.index(),
+            Cost::Limited(payload.len()),
+            move |state| state.take_fragment(self, kind, &payload, is_last),
+            Some(self),
+        )
     }
 
     /// Sends a ping of at most 125 bytes; the answer is told by `on_pong`, with its latency: a pong answers the first ping

@@ -6,6 +6,7 @@
 //! send         messages out: backlog, flush         current   the short way out of a callback
 //! topics       broadcast and publish             handover  a large message passed on without a copy
 //! compressing  messages out where that was agreed on     pings   how long they take
+//! fragments    messages out piece by piece
 //! closing      close, fail, end, reap               deadlines, timers   every timeout of the loop
 //! listener     accept                               connector, resolver   connect
 //! reconnecting a client that connects again
@@ -24,6 +25,7 @@ mod connector;
 mod current;
 mod deadlines;
 pub(crate) mod event_loop;
+mod fragments;
 mod group;
 pub(crate) mod handle;
 mod handover;

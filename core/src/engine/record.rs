@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
 use super::connector::Dial;
+use super::fragments::Fragments;
 use super::outbox::Outbox;
 use super::pings::{ANSWERED, Pings};
 use super::timers::Millis;
@@ -62,6 +63,8 @@ pub(super) struct Extra {
     pub(super) pong: Option<Vec<u8>>,
     /// The program's own pings that were not answered.
     pub(super) pings: Pings,
+    /// The message that is being sent in fragments.
+    pub(super) fragments: Option<Box<Fragments>>,
     pub(super) dial: Option<Box<Dial>>,
     pub(super) subprotocol: Option<Box<str>>,
     pub(super) unix_path: Option<PathBuf>,

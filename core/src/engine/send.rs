@@ -27,7 +27,7 @@ pub(super) enum Room {
 
 /// Why a message cannot be sent.
 #[cold]
-fn not_sendable(record: &Record) -> Error {
+pub(super) fn not_sendable(record: &Record) -> Error {
     match record.phase {
         Phase::Stream => Error::WrongKind("an HTTP stream takes bytes by write"),
         _ => record.protocol.check_open().err().unwrap_or(Error::Closed),
@@ -49,7 +49,7 @@ impl State {
         let waiting = record.outbox.len();
         if waiting + payload.len() + frame::MAX_HEADER <= self.least_backlog_limit.min(MAX_WRITE)
             && payload.len() < WRITE_AT_ONCE
-            && record.protocol.role() == Role::Server
+            && record.protocol.sends_plainly()
             && record.protocol.compression.is_none()
         {
             let protocol = &record.protocol;
@@ -65,6 +65,9 @@ impl State {
 
     /// A message of a client, a large one, one that joins a large backlog, or one that may be compressed.
     fn send_carefully(&mut self, connection: Connection, slot: u32, message: Message<'_>) -> Result<()> {
+        if self.connections.get(slot).is_some_and(|record| record.protocol.is_in_message()) {
+            return Err(Error::MessageInProgress);
+        }
         if self.send_compressed(connection, slot, message)? {
             return Ok(());
         }

@@ -64,6 +64,8 @@ pub(super) struct State {
     pub(super) compressors: Compressors,
     /// Some group has asked for compression.
     pub(super) may_compress: bool,
+    /// How many connections are in the middle of a message that is sent in fragments.
+    pub(super) in_message: usize,
     pub(super) touched: Vec<u32>,
     pub(super) ready: Vec<u32>,
     pub(super) accepting: Accepting,
@@ -107,6 +109,7 @@ impl State {
             spares: Spares::default(),
             compressors: Compressors::default(),
             may_compress: false,
+            in_message: 0,
             touched: Vec::new(),
             ready: Vec::new(),
             accepting: Accepting::default(),

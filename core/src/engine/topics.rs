@@ -304,7 +304,8 @@ impl State {
             self.pass_on(target.borrow(), &batch.frames, batch.messages, batch.except);
         }
         let except = batch.except.and_then(|connection| self.connections.slot(connection.0));
-        let mut variants = self.may_compress.then(Variants::default);
+        let has_ways = self.may_compress || self.in_message != 0;
+        let mut variants = has_ways.then(Variants::default);
         match batch.audience {
             None => {}
             Some(Audience::Loop) => {
@@ -331,7 +332,7 @@ impl State {
                 _ if Some(slot) == except => true,
                 None if WRITES => self.write_shared(slot, &batch.frames, batch.messages),
                 None => self.push_shared(slot, &batch.frames, batch.messages),
-                Some(variants) => self.give_in_its_way::<WRITES>(slot, batch, variants),
+                Some(variants) => self.give_in_its_way::<WRITES>(slot, &batch.frames, batch.messages, variants),
             };
             if is_written || self.receiver(audience, index) == Some(slot) {
                 index += 1;

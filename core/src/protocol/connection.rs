@@ -23,10 +23,20 @@ pub struct Protocol {
     pub receiver: Receiver,
     /// How messages may be compressed; none where that was not agreed on.
     pub compression: Option<Agreement>,
-    role: Role,
+    way: Way,
     state: ReadyState,
     sent_close: bool,
     received_close: bool,
+}
+
+/// Which end this is, and whether it has begun a message in fragments: one byte, so that whoever sends asks once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Way {
+    Server = 0,
+    Client = 1,
+    ServerInMessage = 2,
+    ClientInMessage = 3,
 }
 
 impl Protocol {
@@ -35,7 +45,7 @@ impl Protocol {
         Self {
             receiver: Receiver::default(),
             compression: None,
-            role,
+            way: if role == Role::Client { Way::Client } else { Way::Server },
             state: ReadyState::Connecting,
             sent_close: false,
             received_close: false,
@@ -45,7 +55,28 @@ impl Protocol {
     /// Which end this is.
     #[inline]
     pub fn role(&self) -> Role {
-        self.role
+        if matches!(self.way, Way::Client | Way::ClientInMessage) { Role::Client } else { Role::Server }
+    }
+
+    /// Whether a message needs no mask and finds no other in progress.
+    #[inline]
+    pub fn sends_plainly(&self) -> bool {
+        self.way == Way::Server
+    }
+
+    /// Whether a message was begun in fragments and is not whole.
+    pub fn is_in_message(&self) -> bool {
+        matches!(self.way, Way::ServerInMessage | Way::ClientInMessage)
+    }
+
+    /// The first fragment of a message is being sent.
+    pub fn begin_message(&mut self) {
+        self.way = if self.role() == Role::Client { Way::ClientInMessage } else { Way::ServerInMessage };
+    }
+
+    /// The last one was.
+    pub fn end_message(&mut self) {
+        self.way = if self.role() == Role::Client { Way::Client } else { Way::Server };
     }
 
     /// Where the connection stands.

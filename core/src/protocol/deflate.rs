@@ -218,6 +218,28 @@ impl Compressor {
     }
 }
 
+impl Compressor {
+    /// Compresses one of several fragments of a message into `out`, which is cleared before. False as of
+    /// [`compress_message`](Self::compress_message).
+    #[must_use]
+    pub fn compress_fragment(&mut self, payload: &[u8], is_last: bool, out: &mut Vec<u8>) -> bool {
+        if payload.is_empty() {
+            out.clear();
+            if is_last {
+                // What came before has ended with a block: an empty one, without its end (RFC 7692 section 7.2.3.6).
+                out.push(0);
+            }
+            return true;
+        }
+        let is_whole = self.compress_message(payload, out);
+        if !is_last {
+            // Only the end of the message is left away.
+            out.extend(TAIL);
+        }
+        is_whole
+    }
+}
+
 /// The compressors of a loop for messages without context, and what the last one made.
 #[derive(Debug, Default)]
 pub struct Compressors {

@@ -285,9 +285,23 @@ fn append_any(out: &mut Vec<u8>, opcode: OpCode, fin: bool, payload: &[u8], mask
 
 /// Appends a whole message whose payload is compressed.
 pub fn append_compressed(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], mask: Option<[u8; 4]>) {
+    append_fragment(out, opcode, true, true, payload, mask);
+}
+
+/// Appends a frame of a message; `compressed` is for the first one of a message that is compressed.
+pub fn append_fragment(
+    out: &mut Vec<u8>,
+    opcode: OpCode,
+    fin: bool,
+    compressed: bool,
+    payload: &[u8],
+    mask: Option<[u8; 4]>,
+) {
     let start = out.len();
-    append(out, opcode, true, payload, mask);
-    out[start] |= COMPRESSED;
+    append(out, opcode, fin, payload, mask);
+    if compressed {
+        out[start] |= COMPRESSED;
+    }
 }
 
 /// Frames of our own that are there whole: each one's header, how long that is, and the frame. `role` is that of their

@@ -18,6 +18,8 @@ mod assembly;
 mod inflating;
 mod utf8;
 
+pub(crate) use utf8::Utf8;
+
 use assembly::Assembly;
 
 /// Why a connection must be failed (RFC 6455 section 7.1.7).

@@ -162,6 +162,16 @@ class Connection:
     """Whatever the program wants to keep with the connection; None at first."""
     def send(self, message: str | ReadableBuffer, /) -> None:
         """Sends a message: str as text, bytes-like as binary. It leaves at the end of the turn. [any thread]"""
+    def send_fragment(self, payload: str | ReadableBuffer, /, *, is_last: bool, text: bool | None = None) -> None:
+        """Sends a fragment of a message: the first call begins one, that with `is_last` ends it. [any thread]
+
+        str is text, bytes-like is binary, unless `text` says otherwise: bytes of text may be cut inside a character. Until
+        the last one other messages raise `ConcurrencyError`; pings, pongs and a Close may come between, and a Close leaves
+        the message unfinished. What is broadcast or published meanwhile follows behind it, as far as `backlog_limit` goes;
+        beyond that, and where the connection ends first, it counts in `Close.lost_messages`. A fragment that is refused was
+        not sent, and another may be: ValueError for text that is not UTF-8 or another kind, `BacklogFull` also under the
+        policy "drop". From another thread, where a call cannot tell, each of these ends the connection.
+        """
     def ping(self, payload: ReadableBuffer | None = None) -> None:
         """Sends a ping of at most 125 bytes; the answer is told by `on_pong`, and `latency` then tells how long it took.
 

@@ -169,7 +169,7 @@ class InvalidState(WebSocketException):
 
 
 class ConcurrencyError(WebSocketException, RuntimeError):
-    """Two tasks receive from one connection at once."""
+    """Two do at once what only one can: receive from a connection, or send a message within another's fragments."""
 
 
 class BacklogFull(WebSocketException):

@@ -3,8 +3,8 @@
 use super::{Violation, not_utf8};
 
 /// UTF-8 as it comes: what can no longer become valid is refused at its first byte.
-#[derive(Debug, Default)]
-pub(super) struct Utf8 {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Utf8 {
     /// The begin of a character that is cut at the end of what has come: `held` bytes of it.
     cut: [u8; 4],
     held: usize,
@@ -12,7 +12,7 @@ pub(super) struct Utf8 {
 
 impl Utf8 {
     /// The character that the first of `bytes` complete, and the whole characters after it. A cut one is held.
-    pub(super) fn check<'b>(&mut self, mut bytes: &'b [u8]) -> Result<(Option<char>, &'b str), Violation> {
+    pub(crate) fn check<'b>(&mut self, mut bytes: &'b [u8]) -> Result<(Option<char>, &'b str), Violation> {
         let mut completed = None;
         while self.held > 0 {
             let Some((&byte, rest)) = bytes.split_first() else { return Ok((None, "")) };
@@ -46,7 +46,7 @@ impl Utf8 {
     }
 
     /// The end of the message, where no character may be cut.
-    pub(super) fn finish(&self) -> Result<(), Violation> {
+    pub(crate) fn finish(&self) -> Result<(), Violation> {
         if self.held == 0 { Ok(()) } else { Err(not_utf8()) }
     }
 }

@@ -5,7 +5,7 @@ import asyncio
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,6 +22,9 @@ from ..protocol import State
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+    _Pieces = Iterable[str] | Iterable[ReadableBuffer] | AsyncIterable[str] | AsyncIterable[ReadableBuffer]
+    _Sendable = str | ReadableBuffer | _Pieces
 
 __all__ = ["Connection", "broadcast"]
 
@@ -45,6 +48,7 @@ class Connection:
         self._send: Callable[[str | ReadableBuffer], None] = _not_open
         self._inbox = _wsx.Inbox(self._host, max_queue, 0 if max_queue is None else max_queue // 4)
         self._drained: asyncio.Future[None] | None = None
+        self._in_message: asyncio.Future[None] | None = None  # until a message of several pieces is whole
         self._pings: OrderedDict[bytes, asyncio.Future[float]] = OrderedDict()
         self._closed: asyncio.Future[None] = self._host.create_future()
         self._close: _wsx.Close | None = None
@@ -76,24 +80,28 @@ class Connection:
         """Receives until the connection ends: in order without a word, else with `ConnectionClosedError`."""
         return aiter(self._inbox)
 
-    async def send(self, message: str | ReadableBuffer) -> None:
+    async def send(self, message: _Sendable) -> None:
         """Sends a message: str as text, bytes-like as binary. It leaves with asyncio's next tick.
+
+        An iterable of these, or an asynchronous one, is a message whose pieces are sent as fragments, each as it comes. A
+        message that another task sends meanwhile waits for its end. Where iterating fails, or is cancelled, after the first
+        piece, the message can never be whole: the connection is closed with 1011. Without a piece nothing is sent.
 
         Where the peer does not read fast enough, it waits until there is room.
 
         Raises:
             ConnectionClosed: the connection is closing, or has ended.
-            TypeError: the message is neither str nor bytes-like.
+            TypeError: the message is none of these.
         """
         while True:
             try:
-                return self._send(message)
-            except BacklogFull:
-                if self._drained is None:
-                    self._drained = self._host.create_future()
-                await asyncio.shield(self._drained)
-            except ConnectionClosed:
-                await self._raise_closed()
+                return self._send(message)  # type: ignore[arg-type]
+            except TypeError:
+                if isinstance(message, Mapping) or not isinstance(message, (Iterable, AsyncIterable)):
+                    raise
+                return await self._send_pieces(message)
+            except (BacklogFull, ConcurrencyError, ConnectionClosed) as error:
+                await self._until_sendable(error)
 
     async def ping(self, data: str | ReadableBuffer | None = None) -> Awaitable[float]:
         """Sends a ping of at most 125 bytes. What it returns can be awaited for the latency: `await (await ws.ping())`.
@@ -163,8 +171,9 @@ class Connection:
     @property
     def latency(self) -> float:
         """Seconds from the newest ping that was answered to its pong, the heartbeat's as well; 0 before the first."""
-        is_known = self._raw is not None and not self._closed.done()
-        return (self._raw.latency if is_known else self._latency) or 0.0
+        if self._raw is None or self._closed.done():
+            return self._latency or 0.0
+        return self._raw.latency or 0.0
 
     @property
     def remote_address(self) -> Any:
@@ -242,6 +251,47 @@ class Connection:
 
     # --- Parts
 
+    async def _until_sendable(self, error: Exception) -> None:
+        """Waits for what a message needs that was refused with this error, or raises how the connection ended."""
+        if isinstance(error, BacklogFull):
+            if self._drained is None:
+                self._drained = self._host.create_future()
+            await asyncio.shield(self._drained)
+        elif isinstance(error, ConnectionClosed):
+            await self._raise_closed()
+        elif self._in_message is not None:
+            await asyncio.shield(self._in_message)
+        else:
+            raise error
+
+    async def _send_pieces(self, message: _Pieces) -> None:
+        while self._in_message is not None:
+            await asyncio.shield(self._in_message)
+        self._in_message = self._host.create_future()
+        first: str | ReadableBuffer | None = None
+        try:
+            async for piece in _each(message):
+                if first is not None and isinstance(piece, str) is not isinstance(first, str):
+                    raise TypeError("the pieces of a message are all str, or all bytes-like")
+                await self._send_piece(piece, is_last=False)
+                first = piece
+            if first is not None:
+                await self._send_piece("" if isinstance(first, str) else b"", is_last=True)
+        except BaseException:
+            if first is not None:
+                self._begin_close(1011, "error in fragmented message")
+            raise
+        finally:
+            self._in_message.set_result(None)
+            self._in_message = None
+
+    async def _send_piece(self, piece: str | ReadableBuffer, *, is_last: bool) -> None:
+        while True:
+            try:
+                return self._open_raw.send_fragment(piece, is_last=is_last)
+            except (BacklogFull, ConnectionClosed) as error:
+                await self._until_sendable(error)
+
     @property
     def _open_raw(self) -> _wsx.Connection:
         if self._raw is None:
@@ -264,6 +314,16 @@ class Connection:
 
     def _exception(self) -> ConnectionClosed:
         return _closed(self._close)
+
+
+async def _each(message: _Pieces) -> AsyncIterator[str | ReadableBuffer]:
+    """The pieces of a message."""
+    if isinstance(message, AsyncIterable):
+        async for piece in message:
+            yield piece
+    else:
+        for piece in message:
+            yield piece
 
 
 def _not_open(*_: object) -> NoReturn:
