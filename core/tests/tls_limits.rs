@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use rustls::{ClientConnection, StreamOwned};
 use support::tls::{Authority, TlsClient, VERSIONS, connect, secure};
-use support::{BINARY, CLOSE, DEADLINE, RawPeer, Recorder, Running, Script, Server, eventually};
-use wsx_core::{BacklogPolicy, Connection, Error, FailureKind, LoopOptions, Options, Pem, Response, Side, Stage};
+use support::{BINARY, CLOSE, DEADLINE, RawPeer, Recorder, Running, Script, Server, eventually, limit_of};
+use wsx_core::{
+    BacklogPolicy, Connection, Error, FailureKind, Figure, LoopOptions, Options, Pem, Response, Side, Stage,
+};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -138,6 +140,40 @@ fn a_message_of_the_handshake_that_never_ends_is_cut() {
     // An end, or a reset for what nobody has read.
     peer.read_to_end();
     authority.open(server.address());
+}
+
+#[test]
+fn a_message_of_the_handshake_that_never_ends_is_told_by_an_alert() {
+    let authority = Authority::new("A");
+    let server = Server::start(&authority.local().server(), Script::new());
+    let mut peer = RawPeer::connect(server.address());
+    // The same, and not a byte more than what is too much: all of it is read, so that no reset destroys the alert.
+    let mut begin = vec![22, 3, 1, 0, 4, 1, 0, 0xff, 0xff];
+    begin.extend((0..).flat_map(|_| [22, 3, 1, 0, 1, 7]).take(64 * 1024 + 1 - begin.len()));
+    peer.write(&begin);
+    let alert = peer.read_to_end();
+    assert!(matches!(alert[..], [21, 3, _, 0, 2, 2, _]), "{alert:?}");
+}
+
+#[test]
+fn a_server_whose_handshake_never_ends_hears_an_alert_and_the_client_its_limit() {
+    let authority = Authority::new("A");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let running = Running::idle();
+    let url = format!("wss://{}/", listener.local_addr().unwrap());
+    let (client, events) = running.connect(&url, &authority.client(), Script::new());
+    let mut peer = RawPeer::accept(&listener);
+    let header = peer.read_bytes(5);
+    peer.read_bytes(usize::from(header[3]) * 256 + usize::from(header[4]));
+    let mut begin = vec![22, 3, 3, 0, 4, 2, 0, 0xff, 0xff];
+    begin.extend((0..).flat_map(|_| [22, 3, 3, 0, 1, 7]).take(64 * 1024 + 1 - begin.len()));
+    peer.write(&begin);
+    let alert = peer.read_to_end();
+    assert!(matches!(alert[..], [21, 3, _, 0, 2, 2, _]), "{alert:?}");
+    let ended = events.closed_of(client);
+    let failure = ended.failure.unwrap();
+    assert_eq!((failure.stage, failure.kind, ended.by), (Stage::Tls, FailureKind::Limit, Side::Us));
+    assert_eq!(limit_of(&failure), Some(("tls_handshake_message", Figure::Bytes(64 * 1024), None)));
 }
 
 #[test]
@@ -481,6 +517,54 @@ fn after_a_failure_the_servers_side_stays_open_until_the_close_is_answered() {
     peer.send_close(Some(1009), "");
     peer.expect_end();
     assert_eq!(server.events.closed().code, 1009);
+}
+
+#[test]
+fn after_a_failure_a_close_that_comes_in_pieces_is_the_answer() {
+    let authority = Authority::new("A");
+    let mut options = authority.local().server();
+    options.close_timeout = DEADLINE;
+    let server = Server::start(&options, Script::new());
+    let close = support::frame(0x88, b"\x03\xeaI see", Some(support::MASK));
+    for cut in 1..close.len() {
+        for comes_with_the_failure in [true, false] {
+            let mut peer = authority.open(server.address());
+            let mut bytes = support::frame(0xF1, b"bad", Some(support::MASK));
+            if comes_with_the_failure {
+                bytes.extend(&close[..cut]);
+                peer.write(&bytes);
+                peer.expect_close(1002);
+            } else {
+                peer.write(&bytes);
+                peer.expect_close(1002);
+                peer.write(&close[..cut]);
+                // Each record is a receive of its own where the loop has turned between.
+                server.on_loop(|| ());
+            }
+            peer.write(&close[cut..]);
+            peer.expect_end();
+            assert_eq!(server.events.closed().code, 1002, "{cut} {comes_with_the_failure}");
+        }
+    }
+}
+
+#[test]
+fn after_a_failure_tls_ends_in_order_also_where_the_close_is_not_answered() {
+    let authority = Authority::new("A");
+    let mut options = authority.local().server();
+    for ends in [true, false] {
+        options.close_timeout = if ends { DEADLINE } else { SHORT };
+        let server = Server::start(&options, Script::new());
+        let mut peer = authority.open(server.address());
+        peer.write(&support::frame(0xF1, b"bad", Some(support::MASK)));
+        peer.expect_close(1002);
+        if ends {
+            peer.stream.sock.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        // An end without TLS saying so is an error.
+        assert_eq!(peer.stream.read(&mut [0]).unwrap(), 0, "{ends}");
+        assert_eq!(server.events.closed().code, 1002);
+    }
 }
 
 #[test]

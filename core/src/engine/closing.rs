@@ -11,7 +11,7 @@ use crate::close::{self, Side};
 use crate::error::{Error, Failure, FailureKind, Limit, Result, Stage};
 use crate::event::{Connection, ReadyState};
 use crate::protocol::connection::{check_close, fit_reason};
-use crate::protocol::frame::{Role, ends_with_close};
+use crate::protocol::frame::{Role, ends_with_close, last_of};
 use crate::protocol::http::LAST_CHUNK;
 
 impl Ending {
@@ -207,10 +207,12 @@ impl State {
 
     /// Something came for a connection that is ending: only an answer to our Close is of use, where we wait for it.
     pub(super) fn heard_while_ending(&mut self, slot: u32, bytes: &[u8]) {
-        if let Some(record) = self.connections.get(slot)
-            && record.holds_its_side()
-            && ends_with_close(bytes, record.protocol.role())
-        {
+        let Some(record) = self.connections.get_mut(slot).filter(|record| record.holds_its_side()) else { return };
+        let role = record.protocol.role();
+        let tail = &mut record.extra().tail;
+        tail.extend(last_of(bytes));
+        tail.drain(..tail.len() - last_of(tail).len());
+        if ends_with_close(tail, role) {
             self.close_heard(slot);
         }
     }
@@ -256,7 +258,7 @@ impl State {
             }
             // Answers may still be under way to a peer that has only shut its own side.
             Phase::Ending if !record.outbox.is_empty() => {}
-            Phase::Ending => self.finish(slot),
+            Phase::Ending => self.finish_in_order(slot),
             Phase::WebSocket if record.protocol.is_close_complete() => {
                 // Output may still be under way here as well, our Close behind it.
                 record.phase = Phase::Ending;
@@ -361,7 +363,7 @@ impl State {
                     };
                     **ending = Ending::failed(close::ABNORMAL, ending.by, failure);
                 }
-                self.finish(slot);
+                self.finish_in_order(slot);
             }
         }
     }
@@ -402,6 +404,19 @@ impl State {
         {
             record.extra().ending = Some(Box::new(ending));
         }
+    }
+
+    /// The same where the peer has kept us waiting. TLS says that nothing more comes where all else is written: who still
+    /// reads would take it for a cut.
+    fn finish_in_order(&mut self, slot: u32) {
+        if let Some(record) = self.connections.get_mut(slot)
+            && record.outbox.is_empty()
+            && let Some(transport) = &mut record.transport
+        {
+            // The kernel may not take it, and then nothing can be done.
+            let _ = transport.flush(true);
+        }
+        self.finish(slot);
     }
 
     /// The transport is given up now; what is left is to tell the program, later in the turn.

@@ -16,7 +16,7 @@ use super::transport::Transport;
 use crate::close::Side;
 use crate::event::{Connection, Fragment, Handler, Message, ReadyState};
 use crate::protocol::deflate::{Agreement, Inflation};
-use crate::protocol::frame::{Role, begins_with_close, ends_with_close};
+use crate::protocol::frame::{MAX_CLOSE, Role, begins_with_close, last_of};
 use crate::protocol::message::{Assembled, Limits, Received, Receiver, Violation};
 
 /// Receives for one connection, once, and tells the program what came.
@@ -119,12 +119,33 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
     }
 }
 
+/// The last bytes of a receive.
+struct Tail {
+    bytes: [u8; MAX_CLOSE],
+    len: usize,
+}
+
+impl Tail {
+    fn of(received: &[u8]) -> Self {
+        let last = last_of(received);
+        let mut bytes = [0; MAX_CLOSE];
+        bytes[..last.len()].copy_from_slice(last);
+        Self { bytes, len: last.len() }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 /// Parses and tells what is not a short message; returns the bytes behind it.
 #[inline(never)]
 fn one_event<'b>(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &'b mut [u8], flow: Flow) -> &'b mut [u8] {
     let (compression, is_plain) = cell.state_while_gathering().ways(slot);
-    // A violation is answered with a Close, over TLS with our side kept open: the peer's may be among these bytes.
-    let has_close = !is_plain && (begins_with_close(bytes) || ends_with_close(bytes, lent.role));
+    // A violation is answered with a Close, over TLS with our side kept open: the peer's, or its beginning, may be among
+    // these bytes.
+    let has_close = !is_plain && begins_with_close(bytes);
+    let tail = (!is_plain).then(|| Tail::of(bytes));
     let received = match compression {
         None => lent.receiver.receive(bytes, lent.role, &lent.limits, None),
         Some(agreement) => {
@@ -144,6 +165,8 @@ fn one_event<'b>(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &'b mut [u8
             violated(cell, slot, lent, violation);
             if has_close {
                 cell.state().close_heard(slot);
+            } else if let Some(tail) = tail {
+                cell.state().heard_while_ending(slot, tail.bytes());
             }
             &mut []
         }

@@ -59,6 +59,8 @@ pub(super) struct Extra {
     pub(super) scanned: usize,
     /// Bytes that were received and not parsed, because the program paused or closed.
     pub(super) carry: Vec<u8>,
+    /// The last bytes of what came while the connection was ending: a Close may come in pieces.
+    pub(super) tail: Vec<u8>,
     /// The newest ping that waits for the backlog to be drained (RFC 6455 section 5.5.3).
     pub(super) pong: Option<Vec<u8>>,
     /// The program's own pings that were not answered.

@@ -45,6 +45,15 @@ struct Scratch {
     outgoing: Outgoing,
 }
 
+impl Scratch {
+    /// Sees to it that so many bytes can come in.
+    fn make_room(&mut self, size: usize) {
+        if self.incoming.len() < size {
+            self.incoming.resize(size, 0);
+        }
+    }
+}
+
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
@@ -188,9 +197,7 @@ impl Session {
     fn receive(&mut self, wire: &Wire, buffer: &mut [u8], scratch: &mut Scratch) -> io::Result<Decrypted> {
         // With a small buffer little is received, so that little overflows.
         let (kept, room) = (self.rest.len(), buffer.len().clamp(MAX_RECORD, MAX_PIECE));
-        if scratch.incoming.len() < kept + room {
-            scratch.incoming.resize(kept + room, 0);
-        }
+        scratch.make_room(kept + room);
         scratch.incoming[..kept].copy_from_slice(&self.rest);
         let received = wire.read(&mut scratch.incoming[kept..kept + room])?;
         let mut read = Decrypted { count: 0, more: received == room, ended: received == 0, is_blocked: false };
@@ -201,7 +208,11 @@ impl Session {
         }
         let incoming = &mut scratch.incoming[..kept + received];
         let worked = self.work(incoming, Next::Nothing, buffer, &mut scratch.outgoing);
-        let rest = &incoming[worked.used..];
+        let is_too_large = worked.result.is_ok() && incoming.len() - worked.used > MAX_REST;
+        if is_too_large && scratch.outgoing.records().is_empty() {
+            self.refuse_rest(worked.used, kept + received, scratch);
+        }
+        let rest = &scratch.incoming[worked.used..kept + received];
         self.rest.clear();
         if rest.is_empty() || self.peer_closed {
             self.rest = Vec::new();
@@ -209,7 +220,7 @@ impl Session {
             self.rest.extend_from_slice(&rest[..rest.len().min(MAX_REST)]);
         }
         let failed = match worked.result {
-            Ok(()) if rest.len() > MAX_REST => Some(failure::too_large()),
+            Ok(()) if is_too_large => Some(failure::too_large()),
             Ok(()) => None,
             Err(error) => Some(self.explain(&error)),
         };
@@ -234,6 +245,16 @@ impl Session {
             Some(failure) => Err(failure),
             None => Ok(read),
         }
+    }
+
+    /// Has rustls fail, with an alert, where it would wait for more than may be kept: behind what came it finds what can
+    /// be neither the rest of a record nor the next one.
+    #[cold]
+    fn refuse_rest(&mut self, begin: usize, end: usize, scratch: &mut Scratch) {
+        scratch.make_room(end + MAX_RECORD);
+        let incoming = &mut scratch.incoming[begin..end + MAX_RECORD];
+        incoming[end - begin..].fill(0);
+        self.work(incoming, Next::Nothing, &mut [], &mut scratch.outgoing);
     }
 
     fn explain(&mut self, error: &rustls::Error) -> io::Error {

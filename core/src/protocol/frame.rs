@@ -224,6 +224,14 @@ pub fn ends_with_close(bytes: &[u8], role: Role) -> bool {
     })
 }
 
+/// Most bytes of a Close.
+pub const MAX_CLOSE: usize = SHORT_HEADER + MAX_CONTROL_PAYLOAD;
+
+/// The last of these bytes, as many as a Close has at most.
+pub fn last_of(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.len().saturating_sub(MAX_CLOSE)..]
+}
+
 /// Whether these bytes, of which the first begins a frame, begin with a Close, be it malformed.
 pub fn begins_with_close(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| first & 0x0f == OpCode::Close as u8)
