@@ -326,3 +326,61 @@ fn what_a_thread_cannot_take_in_is_refused_before_anybody_gets_it() {
     eventually("it is taken again", || publish(taken).is_ok());
     peers.iter_mut().for_each(|peer| peer.expect_text(&format!("{taken} {}", "x".repeat(1000))));
 }
+
+/// Publishes from a thread without a loop as soon as a connection of a thread that ends is told its close.
+#[derive(Clone)]
+struct Leaves {
+    opened: mpsc::Sender<ThreadId>,
+    handle: Arc<Mutex<Option<Handle>>>,
+    published: mpsc::Sender<wsx_core::Result<()>>,
+    closed: mpsc::Sender<(ThreadId, u64)>,
+}
+
+impl Handler for Leaves {
+    fn on_open(&mut self, _: Connection, _: &Opening<'_>) {
+        self.opened.send(std::thread::current().id()).unwrap();
+    }
+
+    fn on_close(&mut self, _: Connection, close: &Close<'_>) {
+        if let Some(handle) = self.handle.lock().unwrap().take() {
+            let answer = std::thread::spawn(move || handle.broadcast("late", None)).join().unwrap();
+            self.published.send(answer).unwrap();
+        }
+        self.closed.send((std::thread::current().id(), close.undelivered_messages)).unwrap();
+    }
+
+    fn for_another_thread(&self) -> Option<Box<dyn Handler>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+#[test]
+fn what_is_published_from_elsewhere_while_a_thread_is_gone_reaches_the_others() {
+    let (opened, opens) = mpsc::channel();
+    let (published, answers) = mpsc::channel();
+    let (closed, closes) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
+    let handler = Leaves { opened, handle: Arc::default(), published, closed };
+    let kept = handler.handle.clone();
+    let thread = std::thread::spawn(move || {
+        let mut event_loop = EventLoop::with_options(&options(2)).unwrap();
+        let listener = event_loop.listen("127.0.0.1:0", &Options::default(), handler).unwrap();
+        tell.send((event_loop.handle(), listener.local_address().unwrap())).unwrap();
+        event_loop.run().unwrap();
+    });
+    let (first, (handle, address)) = (thread.thread().id(), told.recv_timeout(DEADLINE).unwrap());
+    let Address::Tcp(address) = address else { panic!("no TCP address") };
+    let (mut peers, mut threads) = (Vec::new(), HashSet::new());
+    while threads.len() < 2 {
+        peers.push(RawPeer::open(address));
+        threads.insert(opens.recv_timeout(DEADLINE).unwrap());
+    }
+    *kept.lock().unwrap() = Some(handle.clone());
+    // The further thread ends first; the first one takes what is published meanwhile, and tells that it was in vain.
+    handle.stop().unwrap();
+    answers.recv_timeout(DEADLINE).unwrap().unwrap();
+    thread.join().unwrap();
+    for (thread, undelivered) in closes.try_iter() {
+        assert_eq!(undelivered, u64::from(thread == first));
+    }
+}

@@ -256,12 +256,18 @@ impl State {
             self.news.push_back(News::IdleGroup(slot));
             return Err(error);
         }
-        let here = self.add_listener(socket, options, &mut Some(handler), everywhere)?;
-        let slot = self.listener_slot(here)?;
+        let slot = self.add_group(options, &mut Some(handler), everywhere)?;
         if let Some(group) = self.groups.get_mut(slot) {
             group.listener = listener;
-            self.shared_listeners.insert(listener, slot);
         }
+        if let Err(source) = self.begin_accepting(slot, socket) {
+            // Nobody waits for an answer, and the other threads serve the listener.
+            let doing = "a thread cannot watch its listening socket, and serves none of the listener's connections";
+            let failure = Failure::transport(Stage::Connect, doing, &source);
+            self.news.extend([News::ListenerError(slot, failure), News::IdleGroup(slot)]);
+            return Err(Error::io("watch the listening socket", source));
+        }
+        self.shared_listeners.insert(listener, slot);
         Ok(())
     }
 
@@ -272,23 +278,36 @@ impl State {
         handler: &mut OwnedHandler,
         everywhere: Arc<Everywhere>,
     ) -> Result<Listener> {
+        let slot = self.add_group(options, handler, everywhere)?;
+        if let Err(source) = self.begin_accepting(slot, socket) {
+            self.news.push_back(News::IdleGroup(slot));
+            return Err(Error::io("watch the listening socket", source));
+        }
+        let listener = Listener(self.groups.id(slot));
+        if let Some(group) = self.groups.get_mut(slot) {
+            group.listener = listener;
+        }
+        Ok(listener)
+    }
+
+    /// The group of a listener, which does not accept yet.
+    fn add_group(&mut self, options: &Options, handler: &mut OwnedHandler, everywhere: Arc<Everywhere>) -> Result<u32> {
         let mut group = Group::new(options, handler.take());
         group.everywhere = everywhere;
         group.max_connections = match options.max_connections {
             0 => descriptor_limit().saturating_sub(RESERVE).max(1),
             limit => limit,
         };
-        let slot = self.insert_group(group)?;
+        self.insert_group(group)
+    }
+
+    fn begin_accepting(&mut self, slot: u32, socket: AcceptorSocket) -> io::Result<()> {
         let acceptor = Acceptor { socket, resting: false, exhausted: false };
-        if let Err(source) = acceptor.watch(&self.poll, slot) {
-            self.news.push_back(News::IdleGroup(slot));
-            return Err(Error::io("watch the listening socket", source));
-        }
-        let listener = Listener(self.groups.id(slot));
+        acceptor.watch(&self.poll, slot)?;
         if let Some(group) = self.groups.get_mut(slot) {
-            (group.acceptor, group.listener) = (Some(acceptor), listener);
+            group.acceptor = Some(acceptor);
         }
-        Ok(listener)
+        Ok(())
     }
 
     /// Has new connections begin TLS with this.
@@ -522,4 +541,41 @@ fn listen_unix(path: &Path, options: &Options) -> io::Result<Socket> {
 fn is_abandoned(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::super::event_loop::EventLoop;
+    use super::super::shared::now;
+    use super::*;
+
+    struct Hears(mpsc::Sender<(Listener, Failure)>);
+
+    impl Handler for Hears {
+        fn on_listener_error(&mut self, listener: Listener, failure: &Failure) {
+            self.0.send((listener, failure.clone())).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_thread_that_cannot_watch_its_socket_says_so_by_the_number_that_the_program_knows() {
+        let (told, hears) = mpsc::channel();
+        let mut event_loop = EventLoop::new().unwrap();
+        // A file cannot be watched, whatever it is taken for.
+        let file = OwnedFd::from(std::fs::File::open("/proc/self/exe").unwrap());
+        let socket = AcceptorSocket::Tcp(mio::net::TcpListener::from_std(file.into()));
+        let joined = now(event_loop.handle().shared.index, |state| {
+            state.join_listener(Listener(7), socket, &Options::default(), Box::new(Hears(told)), Arc::default())
+        });
+        assert!(matches!(joined, Err(Error::Io { .. })), "{joined:?}");
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        let (listener, failure) = hears.recv().unwrap();
+        assert_eq!((listener, failure.stage, failure.os_error), (Listener(7), Stage::Connect, Some(libc::EPERM)));
+        assert!(failure.message.starts_with("a thread cannot watch its listening socket"), "{failure}");
+        // The handler is gone, and nothing is left of the listener.
+        assert!(hears.recv().is_err());
+    }
 }
