@@ -202,6 +202,7 @@ impl State {
     }
 
     /// The socket that was dialed is writable: TCP is there, or has failed. Then TLS begins, or the request is sent.
+    #[inline(never)]
     pub(super) fn dialed(&mut self, slot: u32) {
         let Some(record) = self.connections.get_mut(slot) else { return };
         let Some(transport) = &mut record.transport else { return };

@@ -24,6 +24,8 @@ use crate::protocol::frame::{self, OpCode};
 const GATHERED_AT_MOST: usize = 256 * 1024;
 /// A buffer that has grown beyond this is not kept.
 const MAX_KEPT: usize = 1024 * 1024;
+/// Of a frame of less than 126 bytes from a server.
+const SHORT_HEADER: usize = 2;
 
 /// Who gathers, and for whom.
 struct Current {
@@ -41,10 +43,41 @@ const NOBODY: u32 = u32::MAX;
 
 #[derive(Default)]
 struct Gathered {
-    /// Whole frames.
-    bytes: Vec<u8>,
+    /// Room for whole frames, of which there are `len` bytes: so a message costs one look at the room, and no other.
+    room: Vec<u8>,
+    len: usize,
     /// Whose they are, and where each one's part ends.
     parts: Vec<(u64, usize)>,
+}
+
+impl Gathered {
+    /// Appends the frame of a whole message.
+    #[inline(always)]
+    fn append(&mut self, opcode: OpCode, payload: &[u8]) {
+        let end = self.len + SHORT_HEADER + payload.len();
+        match self.room.get_mut(self.len..end) {
+            Some([first, second, rest @ ..]) if payload.len() < 126 => {
+                (*first, *second) = (0x80 | opcode as u8, payload.len() as u8);
+                rest.copy_from_slice(payload);
+                self.len = end;
+            }
+            _ => self.append_any(opcode, payload),
+        }
+    }
+
+    /// The same for one that is longer, or where there is no room yet.
+    #[inline(never)]
+    fn append_any(&mut self, opcode: OpCode, payload: &[u8]) {
+        let (header, size) = frame::encode_header(opcode, true, payload.len(), None);
+        let end = self.len + size + payload.len();
+        if end > self.room.len() {
+            self.room.resize(end.next_power_of_two(), 0);
+        }
+        let (head, body) = self.room[self.len..end].split_at_mut(size);
+        head.copy_from_slice(&header[..size]);
+        body.copy_from_slice(payload);
+        self.len = end;
+    }
 }
 
 thread_local! {
@@ -53,7 +86,7 @@ thread_local! {
     };
     /// Without a drop of its own, which every access would have to look after: a loop that ends frees it.
     static GATHERED: RefCell<ManuallyDrop<Gathered>> =
-        const { RefCell::new(ManuallyDrop::new(Gathered { bytes: Vec::new(), parts: Vec::new() })) };
+        const { RefCell::new(ManuallyDrop::new(Gathered { room: Vec::new(), len: 0, parts: Vec::new() })) };
 }
 
 /// Sends a small message to the current connection. False for any other: it goes by the state.
@@ -71,10 +104,17 @@ fn gather(connection: Connection, opcode: OpCode, payload: &[u8]) -> bool {
         let fits = current.id.get() == connection.0 && payload.len() < current.largest.get() && size <= room;
         if fits {
             current.room.set(room - size);
-            GATHERED.with(|gathered| frame::append(&mut gathered.borrow_mut().bytes, opcode, true, payload, None));
+            GATHERED.with(|gathered| gathered.borrow_mut().append(opcode, payload));
         }
         fits
     })
+}
+
+/// Whether a connection is still the current one. From when it became so, its answers are gathered, and nobody has used the
+/// state for anything that concerns output.
+#[inline(always)]
+pub(super) fn is(connection: Connection) -> bool {
+    CURRENT.with(|current| current.id.get() == connection.0)
 }
 
 /// Makes a server's connection that is open and read the current one, for messages below `largest` bytes, unless
@@ -117,7 +157,7 @@ fn end_part(gathered: &mut Gathered) -> bool {
         current.room.set(0);
         current.id.take()
     });
-    let end = gathered.bytes.len();
+    let end = gathered.len;
     if current != 0 && end > gathered.parts.last().map_or(0, |(_, end)| *end) {
         gathered.parts.push((current, end));
     }
@@ -145,15 +185,15 @@ impl State {
             let mut begin = 0;
             for &(id, end) in &gathered.parts {
                 if let Some(slot) = self.connections.slot(id) {
-                    with(self, slot, &gathered.bytes[begin..end]);
+                    with(self, slot, &gathered.room[begin..end]);
                 }
                 begin = end;
             }
             CURRENT.with(|current| current.owner.set(NOBODY));
             gathered.parts.clear();
-            gathered.bytes.clear();
-            if gathered.bytes.capacity() > MAX_KEPT {
-                gathered.bytes = Vec::new();
+            gathered.len = 0;
+            if gathered.room.len() > MAX_KEPT {
+                gathered.room = Vec::new();
             }
         });
     }

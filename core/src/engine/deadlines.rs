@@ -72,6 +72,14 @@ impl State {
     /// When the loop must turn next, in milliseconds of its clock, and whether that is for a timer of the program.
     #[inline]
     pub(super) fn next_timer(&mut self) -> Option<(Millis, bool)> {
+        match self.timers.known_next() {
+            Some(next) => next,
+            None => self.find_next_timer(),
+        }
+    }
+
+    #[inline(never)]
+    fn find_next_timer(&mut self) -> Option<(Millis, bool)> {
         let (connections, groups, shutting_down) = (&self.connections, &self.groups, self.shutting_down);
         self.timers.next(|at, key| is_live(connections, groups, shutting_down, at, key))
     }

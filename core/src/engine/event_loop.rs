@@ -202,9 +202,8 @@ fn exclusively<R>(cell: &LoopCell, turn: impl FnOnce() -> Result<R>) -> Result<R
 #[inline]
 fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
     let scratch = &mut *cell.scratch.try_borrow_mut().map_err(|_| Error::Reentrant)?;
-    let mut state = cell.state();
-    state.flush();
-    let wait = state.wait(timeout);
+    let mut state = cell.state_while_gathering();
+    let wait = state.flush_before_wait(timeout);
     let State { poll, waiting, .. } = &mut *state;
     match waiting.wait(poll, &mut scratch.events, wait) {
         Ok(()) => {}
@@ -255,6 +254,7 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
     Ok(state.goes_on())
 }
 
+#[inline(never)]
 fn run_commands(cell: &LoopCell) {
     let shared = cell.state().shared.clone();
     let (commands, requests) = shared.drain();
@@ -315,6 +315,7 @@ fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
 }
 
 /// Tells what waits to be told, up to what these callbacks cause themselves.
+#[inline(never)]
 fn tell_news(cell: &LoopCell) {
     let count = cell.state().news.len();
     for _ in 0..count {
@@ -383,13 +384,16 @@ struct Undelivered {
 }
 
 impl State {
-    /// How long the poll may wait.
+    /// Writes what was sent since the last turn, and tells how long the poll may wait.
     #[inline]
-    fn wait(&mut self, timeout: Option<Duration>) -> Option<Duration> {
+    fn flush_before_wait(&mut self, timeout: Option<Duration>) -> Option<Duration> {
         /// What is further away than this is a timeout, which may be late by as much as the callbacks of one turn take.
         const NEAR: Millis = 1000;
         if self.has_work() {
-            return Some(Duration::ZERO);
+            self.flush();
+            if self.has_work() {
+                return Some(Duration::ZERO);
+            }
         }
         let Some((next, is_exact)) = self.next_timer() else { return timeout };
         if is_exact || next < self.now + NEAR {

@@ -347,6 +347,7 @@ impl State {
     }
 
     /// Accepts what waits, up to a turn's share.
+    #[inline(never)]
     pub(super) fn accept(&mut self, slot: u32) {
         for _ in 0..self.accepting.share {
             let Some(group) = self.groups.get_mut(slot) else { return };

@@ -36,6 +36,7 @@ enum Head {
 }
 
 /// A request is coming.
+#[inline(never)]
 pub(super) fn receive_request(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
     let found = cell.state().find_head(slot, bytes);
     match found {
@@ -82,6 +83,7 @@ fn serve(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
 }
 
 /// An answer to our request is coming.
+#[inline(never)]
 pub(super) fn receive_response(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
     let found = cell.state().find_head(slot, bytes);
     match found {

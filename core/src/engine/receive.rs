@@ -17,7 +17,7 @@ use crate::close::Side;
 use crate::event::{Connection, Fragment, Handler, Message, ReadyState};
 use crate::protocol::deflate::{Agreement, Inflation};
 use crate::protocol::frame::{MAX_CLOSE, Role, begins_with_close, last_of};
-use crate::protocol::message::{Assembled, Limits, Received, Receiver, Violation};
+use crate::protocol::message::{Assembled, Limits, Received, Receiver, Violation, receive_short};
 
 /// Receives for one connection, once, and tells the program what came.
 #[inline]
@@ -73,27 +73,15 @@ struct Lent {
 pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, mut bytes: &mut [u8]) {
     let Some((mut lent, mut flow)) = state.lend(slot) else { return };
     drop(state);
-    while matches!(flow, Flow::Deliver | Flow::Swallow) && (!bytes.is_empty() || lent.receiver.is_ready()) {
-        match lent.receiver.receive_short(&mut bytes, lent.role, &lent.limits) {
-            Some(Ok(message)) if flow == Flow::Deliver => {
-                if let Err(panicked) = guarded(|| lent.handler.on_message(lent.connection, message)) {
-                    cell.state().callback_failed(slot, panicked);
-                }
-            }
-            Some(Ok(_)) => {}
-            Some(Err(violation)) => violated(cell, slot, &mut lent, violation),
-            None => {
-                bytes = one_event(cell, slot, &mut lent, bytes, flow);
-                if lent.inflated >= INFLATED_AT_ONCE {
-                    flow = cell.state_while_gathering().flow(slot);
-                    break;
-                }
-            }
-        }
-        if !(lent.is_current && cell.gathers()) {
+    if lent.is_current && !lent.receiver.is_partial() {
+        short_messages(cell, slot, &mut lent, &mut bytes);
+        if !current::is(lent.connection) {
             lent.is_current = false;
             flow = cell.state_while_gathering().flow(slot);
         }
+    }
+    if !bytes.is_empty() || lent.receiver.is_ready() {
+        bytes = any_messages(cell, slot, &mut lent, &mut flow, bytes);
     }
     let writes_early = lent.is_current && current::end();
     let mut state = cell.state_while_gathering();
@@ -117,6 +105,60 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
     if writes_early {
         state.write_gathered();
     }
+}
+
+/// Tells the short messages that the bytes begin with, as long as their answers are only gathered: what nearly all of
+/// them are, one behind the other, with nothing else to look at.
+#[inline(always)]
+fn short_messages(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &mut &mut [u8]) {
+    let (connection, limits) = (lent.connection, lent.limits);
+    while let Some(message) = receive_short(bytes, &limits) {
+        match message {
+            Ok(message) => {
+                if let Err(panicked) = guarded(|| lent.handler.on_message(connection, message)) {
+                    cell.state().callback_failed(slot, panicked);
+                }
+            }
+            Err(violation) => violated(cell, slot, lent, violation),
+        }
+        if !current::is(connection) {
+            return;
+        }
+    }
+}
+
+/// Tells what comes behind, whatever it is; returns what may not be told, or not now.
+#[inline(never)]
+fn any_messages<'b>(
+    cell: &LoopCell,
+    slot: u32,
+    lent: &mut Lent,
+    flow: &mut Flow,
+    mut bytes: &'b mut [u8],
+) -> &'b mut [u8] {
+    while matches!(*flow, Flow::Deliver | Flow::Swallow) && (!bytes.is_empty() || lent.receiver.is_ready()) {
+        match lent.receiver.receive_short(&mut bytes, lent.role, &lent.limits) {
+            Some(Ok(message)) if *flow == Flow::Deliver => {
+                if let Err(panicked) = guarded(|| lent.handler.on_message(lent.connection, message)) {
+                    cell.state().callback_failed(slot, panicked);
+                }
+            }
+            Some(Ok(_)) => {}
+            Some(Err(violation)) => violated(cell, slot, lent, violation),
+            None => {
+                bytes = one_event(cell, slot, lent, bytes, *flow);
+                if lent.inflated >= INFLATED_AT_ONCE {
+                    *flow = cell.state_while_gathering().flow(slot);
+                    break;
+                }
+            }
+        }
+        if !(lent.is_current && current::is(lent.connection)) {
+            lent.is_current = false;
+            *flow = cell.state_while_gathering().flow(slot);
+        }
+    }
+    bytes
 }
 
 /// The last bytes of a receive.

@@ -56,12 +56,6 @@ impl LoopCell {
         self.state.borrow_mut()
     }
 
-    /// Whether answers are being gathered: nobody has used the state for anything that concerns output.
-    #[inline]
-    pub(super) fn gathers(&self) -> bool {
-        self.state.borrow().gathers
-    }
-
     /// As [`state`](Self::state), where the caller may be inside of a call that has the state.
     pub(super) fn try_state(&self) -> Result<RefMut<'_, State>> {
         let mut state = self.state.try_borrow_mut().map_err(|_| Error::Reentrant)?;

@@ -71,8 +71,13 @@ impl Timers {
         self.next = None;
     }
 
-    /// When the next live entry is due, and whether the program's own clockwork hangs on it.
+    /// The answer of [`next`](Self::next), where it is known.
     #[inline]
+    pub(super) fn known_next(&self) -> Option<Option<(Millis, bool)>> {
+        self.next
+    }
+
+    /// When the next live entry is due, and whether the program's own clockwork hangs on it.
     pub(super) fn next(&mut self, is_live: impl FnMut(Millis, TimerKey) -> bool) -> Option<(Millis, bool)> {
         match self.next {
             Some(next) => next,

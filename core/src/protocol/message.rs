@@ -178,15 +178,7 @@ impl Receiver {
         if self.partial.is_some() || role == Role::Client {
             return None;
         }
-        let frame = frame::parse_short_message(input)?;
-        if (frame.end - SHORT_HEADER) as u64 > limits.max_message {
-            return None;
-        }
-        let (bytes, rest) = mem::take(input).split_at_mut(frame.end);
-        *input = rest;
-        let payload = &mut bytes[SHORT_HEADER..];
-        unmask(payload, frame.mask);
-        Some(if frame.is_text { text(payload) } else { Ok(Message::Binary(payload)) })
+        receive_short(input, limits)
     }
 
     /// The buffer that the payload of the frame in progress may be received into, with room at its end: so that a large
@@ -323,6 +315,20 @@ impl Receiver {
             self.partial = Some(partial);
         }
     }
+}
+
+/// [`Receiver::receive_short`] at a server whose receiver is not in the middle of anything.
+#[inline(always)]
+pub fn receive_short<'b>(input: &mut &'b mut [u8], limits: &Limits) -> Option<Result<Message<'b>, Violation>> {
+    let frame = frame::parse_short_message(input)?;
+    if (frame.end - SHORT_HEADER) as u64 > limits.max_message {
+        return None;
+    }
+    let (bytes, rest) = mem::take(input).split_at_mut(frame.end);
+    *input = rest;
+    let payload = &mut bytes[SHORT_HEADER..];
+    unmask(payload, frame.mask);
+    Some(if frame.is_text { text(payload) } else { Ok(Message::Binary(payload)) })
 }
 
 #[inline]
