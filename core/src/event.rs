@@ -178,6 +178,11 @@ pub trait Handler: Send + 'static {
         Response::accept()
     }
 
+    /// A request whose answer was deferred ([`Response::later`]) waits no more: its answer takes effect now, or it will
+    /// have none, for the client left, the timeout ran out or the loop ends. Told exactly once for each, before its
+    /// `on_open`. For a door that keeps something for the request meanwhile, and for a lookup that can be given up.
+    fn after_deferral(&mut self, connection: Connection) {}
+
     /// The connection is open. Exactly one `on_close` will follow.
     fn on_open(&mut self, connection: Connection, opening: &Opening<'_>) {}
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Failure, FailureKind, Limit, Result, Stage};
 use crate::event::{Connection, ReadyState};
 use crate::protocol::connection::{check_close, fit_reason};
 use crate::protocol::frame::{Role, ends_with_close, last_of};
-use crate::protocol::http::LAST_CHUNK;
+use crate::protocol::http::{HttpError, LAST_CHUNK};
 
 impl Ending {
     /// An end that is in order as far as this side is concerned.
@@ -35,7 +35,7 @@ impl Phase {
             Self::Resolving => Stage::Resolve,
             Self::Dialing => Stage::Connect,
             Self::Securing => Stage::Tls,
-            Self::Request | Self::Response | Self::Stream => Stage::Http,
+            Self::Request | Self::Deferred | Self::Response | Self::Stream => Stage::Http,
             Self::WebSocket | Self::Ending | Self::Dead => Stage::WebSocket,
         }
     }
@@ -67,8 +67,13 @@ impl State {
                 self.end(slot, Ending::orderly(code, reason, Side::Us, true));
             }
             // Of a server's only the request hook sees such a number, and its answer decides.
-            Phase::Request | Phase::Securing if !record.announced => return Err(Error::NotOpen),
-            Phase::Request | Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Response => {
+            Phase::Request | Phase::Deferred | Phase::Securing if !record.announced => return Err(Error::NotOpen),
+            Phase::Request
+            | Phase::Deferred
+            | Phase::Resolving
+            | Phase::Dialing
+            | Phase::Securing
+            | Phase::Response => {
                 self.set_ending(slot, Ending::orderly(close::ABNORMAL, "", Side::Us, false));
                 self.finish(slot);
             }
@@ -83,7 +88,7 @@ impl State {
         self.settle();
         match self.connections.get(slot).map(|record| (record.phase, record.announced)) {
             None | Some((Phase::Dead, _)) => return Err(Error::Closed),
-            Some((Phase::Request | Phase::Securing, false)) => return Err(Error::NotOpen),
+            Some((Phase::Request | Phase::Deferred | Phase::Securing, false)) => return Err(Error::NotOpen),
             Some(_) => {}
         }
         // What has failed, or was closed by the peer, is told as such.
@@ -321,6 +326,7 @@ impl State {
                 self.dial_failed(slot, error);
             }
             Phase::Request => self.request_timed_out(slot, handshake),
+            Phase::Deferred => self.answer_timed_out(slot, handshake),
             Phase::Securing if record.protocol.role() == Role::Server => self.finish(slot),
             Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Response => {
                 let what = match record.phase {
@@ -430,10 +436,14 @@ impl State {
             let messages = record.outbox.count_unwritten(record.protocol.role());
             record.extra().unwritten_messages = messages;
         }
+        let was_deferred = record.phase == Phase::Deferred;
         record.phase = Phase::Dead;
         record.timer_at = 0;
         record.protocol.end();
         record.transport = None;
+        if was_deferred {
+            self.waits_no_more(slot);
+        }
         self.news.push_back(News::Closed(slot));
     }
 
@@ -470,6 +480,9 @@ impl State {
             let Some(record) = self.connections.get(slot) else { continue };
             match record.phase {
                 Phase::Request => self.finish(slot),
+                Phase::Deferred => {
+                    self.give_up_answer(slot, &HttpError::new(503, "the server shuts down: try again later"));
+                }
                 Phase::Securing if !record.announced => self.finish(slot),
                 Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Response => {
                     let failure =

@@ -14,7 +14,7 @@ impl State {
         let times = &self.groups.get(record.group)?.times;
         let after = |since: Millis, timeout: Millis| (timeout != 0).then_some(since + timeout);
         match record.phase {
-            Phase::Resolving | Phase::Securing | Phase::Request | Phase::Response => {
+            Phase::Resolving | Phase::Securing | Phase::Request | Phase::Deferred | Phase::Response => {
                 after(record.since, times.handshake)
             }
             Phase::Dialing => {
@@ -90,7 +90,7 @@ impl State {
             Phase::Securing | Phase::Request | Phase::Response | Phase::Ending => true,
             Phase::WebSocket if record.protocol.state() == ReadyState::Open => record.heard_at < record.since,
             Phase::WebSocket => true,
-            Phase::Resolving | Phase::Dialing | Phase::Stream | Phase::Dead => false,
+            Phase::Resolving | Phase::Dialing | Phase::Deferred | Phase::Stream | Phase::Dead => false,
         })
     }
 

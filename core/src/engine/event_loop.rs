@@ -14,6 +14,7 @@ use super::callback::{guarded, with_handler};
 use super::group::Group;
 use super::handle::Handle;
 use super::listener;
+use super::opening::serve_deferred;
 use super::receive::receive;
 use super::reconnecting;
 use super::record::{Ending, Phase};
@@ -329,6 +330,10 @@ fn tell_news(cell: &LoopCell) {
                 let Some(listener) = cell.state().groups.get(group).map(|group| group.listener) else { continue };
                 with_handler(cell, group, |handler| handler.on_listener_error(listener, &failure));
             }
+            Some(News::Answered(id, response)) => serve_deferred(cell, id, *response),
+            Some(News::Unanswered(group, id)) => {
+                with_handler(cell, group, |handler| handler.after_deferral(Connection(id)));
+            }
             Some(News::IdleGroup(group)) => {
                 let idle = cell.state().take_idle_group(group);
                 // The handler's own drop may call anything.
@@ -418,6 +423,10 @@ impl State {
             }
         }
         record.peer_ended |= event.is_read_closed() || event.is_error();
+        if record.phase == Phase::Deferred && record.peer_ended {
+            self.finish(slot);
+            return false;
+        }
         if event.is_error() && !record.is_reading() {
             // Paused or not, the connection is gone.
             let error = record.transport.as_ref().and_then(|transport| transport.take_error().ok().flatten());

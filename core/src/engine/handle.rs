@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::current;
+use super::deferring;
 use super::group::OwnedHandler;
 use super::listener::check_free;
 use super::registry;
@@ -18,7 +19,7 @@ use super::tls::ServerSetup;
 use super::topics::Target;
 use crate::config::{Options, Tls};
 use crate::error::{Error, Result};
-use crate::event::{Address, Connection, Handler, Listener, Message, MessageKind, ReadyState, Timer};
+use crate::event::{Address, Connection, Handler, Listener, Message, MessageKind, ReadyState, Response, Timer};
 
 /// A message that waits.
 pub(super) enum OwnedMessage {
@@ -135,6 +136,22 @@ impl Connection {
     /// Ends the transport at once, without a Close; what waits is lost. `on_close` tells 1006. [any thread]
     pub fn terminate(self) -> Result<()> {
         now_or_later(self.index(), Cost::Limited(0), move |state| state.terminate(self), None)
+    }
+
+    /// Answers a request that was deferred by [`Response::later`], under the number of
+    /// [`Request::connection`](crate::Request::connection). [any thread]
+    ///
+    /// `Ok` means that this is the answer, and no other can be: it takes effect in this turn of the loop or its next one,
+    /// unless the client leaves or a shutdown begins before. One that cannot be sent (a subprotocol that was not offered) makes the answer a 500,
+    /// and `on_listener_error` says why.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] where it is too late: the client has left, the timeout has run out, the loop ends; from another
+    /// thread also where the request was answered before, or was not deferred, which on the loop's thread is
+    /// [`Error::WrongKind`]. [`Error::InvalidArgument`] for an answer that [`check`](Response::check) refuses, or that is
+    /// itself `later`, and [`Error::Full`]: then the request still waits.
+    pub fn respond(self, response: Response) -> Result<()> {
+        deferring::respond(self, response)
     }
 
     /// Writes to the body of an HTTP stream. Limits are those of `send`. [any thread]

@@ -3,6 +3,7 @@
 //! ```text
 //! event_loop   one turn: poll, dispatch, commands, deadlines, flush, reap     handle, shared   the thread-safe door
 //! receive      bytes in: frames to callbacks        opening   bytes in: HTTP heads to callbacks
+//! deferring    requests that the program answers later
 //! send         messages out: backlog, flush         current   the short way out of a callback
 //! topics       broadcast and publish             handover  a large message passed on without a copy
 //! compressing  messages out where that was agreed on     pings   how long they take
@@ -24,6 +25,7 @@ mod compressing;
 mod connector;
 mod current;
 mod deadlines;
+mod deferring;
 pub(crate) mod event_loop;
 mod fragments;
 mod group;

@@ -54,32 +54,42 @@ pub(super) fn receive_request(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
 fn serve(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
     let mut storage: Storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let examined = cell.state().examine(slot, head, &mut storage);
-    let (connection, group, peer, parsed, key, secured) = match examined {
+    let examined = match examined {
         Ok(Some(examined)) => examined,
         Ok(None) => return,
         Err(error) => return cell.state().refuse(slot, &error),
     };
-    let request = Request {
-        connection,
-        peer: &peer,
-        method: parsed.method,
-        target: parsed.target,
-        headers: Headers(parsed.headers),
-        is_upgrade: key.is_some(),
-        secured: secured.as_ref(),
-    };
-    let response = match with_handler(cell, group, |handler| handler.on_request(&request)) {
+    let response = match with_handler(cell, examined.group, |handler| handler.on_request(&examined.request())) {
+        Some(Ok(response)) if response.kind == ResponseKind::Later => return cell.state().defer(slot, head, rest),
         Some(Ok(response)) => response,
         Some(Err(panicked)) => return cell.state().request_failed(slot, panicked),
         None => return,
     };
-    let answered = cell.state().answer(slot, &request, key, parsed.version, response);
-    if let Some(subprotocol) = answered {
-        let opening =
-            Opening { request: Some(&request), headers: request.headers, subprotocol: subprotocol.as_deref() };
-        opened(cell, slot, group, |handler| handler.on_open(connection, &opening));
+    if answer(cell, slot, &examined, response) {
         frames(cell, cell.state(), slot, rest);
     }
+}
+
+/// Answers a request that was deferred. What came behind it is received again, as is whatever the peer has sent since.
+pub(super) fn serve_deferred(cell: &LoopCell, id: u64, response: Response) {
+    let Some((slot, head)) = cell.state().take_deferred(id) else { return };
+    let mut storage: Storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let parsed = cell.state().parse(slot, &head, &mut storage);
+    // It was good when it came.
+    let Ok(Some(examined)) = parsed else { return cell.state().finish(slot) };
+    with_handler(cell, examined.group, |handler| handler.after_deferral(examined.connection));
+    answer(cell, slot, &examined, response);
+    cell.state().read_again(slot);
+}
+
+/// Sends what the program answers, and tells `on_open` where that opens a WebSocket. False where it does not.
+fn answer(cell: &LoopCell, slot: u32, examined: &Examined<'_, '_>, response: Response) -> bool {
+    let request = examined.request();
+    let answered = cell.state().answer(slot, &request, examined.key, examined.parsed.version, response);
+    let Some(subprotocol) = answered else { return false };
+    let opening = Opening { request: Some(&request), headers: request.headers, subprotocol: subprotocol.as_deref() };
+    opened(cell, slot, examined.group, |handler| handler.on_open(request.connection, &opening));
+    true
 }
 
 /// An answer to our request is coming.
@@ -120,10 +130,32 @@ fn bad_answer(error: HttpError) -> Failure {
     }
 }
 
-/// What a request is served with: its number and group, the peer, the head, the key of a WebSocket's, and what TLS told.
-type Examined<'h, 'b> = (Connection, u32, Address, http::RequestHead<'h, 'b>, Option<&'b str>, Option<Secured>);
+/// What a request is served with.
+struct Examined<'h, 'b> {
+    connection: Connection,
+    group: u32,
+    peer: Address,
+    parsed: http::RequestHead<'h, 'b>,
+    /// That of a request for a WebSocket.
+    key: Option<&'b str>,
+    secured: Option<Secured>,
+}
 
-fn or_default(value: usize, default: usize) -> usize {
+impl Examined<'_, '_> {
+    fn request(&self) -> Request<'_> {
+        Request {
+            connection: self.connection,
+            peer: &self.peer,
+            method: self.parsed.method,
+            target: self.parsed.target,
+            headers: Headers(self.parsed.headers),
+            is_upgrade: self.key.is_some(),
+            secured: self.secured.as_ref(),
+        }
+    }
+}
+
+pub(super) fn or_default(value: usize, default: usize) -> usize {
     if value == 0 { default } else { value }
 }
 
@@ -165,8 +197,8 @@ impl State {
         }
     }
 
-    /// Parses a request and checks what needs no program: `None` where the connection is gone.
-    fn examine<'h, 'b>(
+    /// Parses a request; `None` where the connection is gone.
+    fn parse<'h, 'b>(
         &self,
         slot: u32,
         head: &'b [u8],
@@ -177,22 +209,35 @@ impl State {
         let parsed = http::parse_request(head, &mut storage[..max_headers(&group.options)])?;
         let key = check_request(&parsed)?;
         let secured = record.transport.as_ref().and_then(|transport| transport.secured());
-        if record.is_surplus {
+        let connection = Connection(self.connections.id(slot));
+        Ok(Some(Examined { connection, group: record.group, peer: record.peer_address(), parsed, key, secured }))
+    }
+
+    /// Parses a request and checks what needs no program.
+    fn examine<'h, 'b>(
+        &self,
+        slot: u32,
+        head: &'b [u8],
+        storage: &'h mut Storage<'b>,
+    ) -> Result<Option<Examined<'h, 'b>>, HttpError> {
+        let Some(examined) = self.parse(slot, head, storage)? else { return Ok(None) };
+        let Some(group) = self.groups.get(examined.group) else { return Ok(None) };
+        if self.connections.get(slot).is_some_and(|record| record.is_surplus) {
             let message = "your address has too many connections (max_connections_per_address): close one of them";
             return Err(HttpError::new(503, message));
         }
         if group.everywhere.records.load(Ordering::Relaxed) > group.max_connections {
             return Err(HttpError::new(503, "the server is full (max_connections): try again later"));
         }
-        if key.is_some() {
-            let path = parsed.target.split('?').next();
+        if examined.key.is_some() {
+            let path = examined.parsed.target.split('?').next();
             if group.options.path.as_deref().is_some_and(|only| path != Some(only)) {
                 return Err(HttpError::new(404, "no WebSocket is served at this path"));
             }
-            check_origin(Headers(parsed.headers), &group.options.origins, secured.is_some())?;
+            check_origin(Headers(examined.parsed.headers), &group.options.origins, examined.secured.is_some())?;
         }
-        let connection = Connection(self.connections.id(slot));
-        Ok(Some((connection, record.group, record.peer_address(), parsed, key, secured)))
+        self.shared.waiting_requests.begin_asking(examined.connection.0);
+        Ok(Some(examined))
     }
 
     /// Sends what the request hook answered. `Some` where a WebSocket is open now, with its subprotocol.
@@ -204,6 +249,7 @@ impl State {
         version: u8,
         response: Response,
     ) -> Option<Option<String>> {
+        self.shared.waiting_requests.end_asking();
         let record = self.connections.get_mut(slot).filter(|record| record.phase == Phase::Request)?;
         let group = self.groups.get(record.group)?;
         if let Some(error) = response.error {
@@ -211,6 +257,8 @@ impl State {
             return None;
         }
         match (response.kind, key) {
+            // It was deferred already, and what answers it then is no such one.
+            (ResponseKind::Later, _) => None,
             (ResponseKind::Accept, None) => {
                 let only = group.options.path.as_deref();
                 let error = if only.is_some_and(|only| only != request.path()) {
@@ -289,11 +337,12 @@ impl State {
         let connection = Connection(self.connections.id(slot));
         let record = self.connections.get_mut(slot)?;
         // What the handshake needed is freed: an open connection keeps only what it uses.
-        let unix_path = record.extra.take().and_then(|extra| extra.unix_path);
-        if subprotocol.is_some() || unix_path.is_some() {
+        let (unix_path, carry) = record.extra.take().map(|extra| (extra.unix_path, extra.carry)).unwrap_or_default();
+        if subprotocol.is_some() || unix_path.is_some() || !carry.is_empty() {
             let extra = record.extra();
             extra.subprotocol = subprotocol.map(Into::into);
             extra.unix_path = unix_path;
+            extra.carry = carry;
         }
         record.announced = true;
         record.phase = Phase::WebSocket;
@@ -334,18 +383,23 @@ impl State {
         }
     }
 
+    /// Tells the listener of a connection that something failed in the answer to its request.
+    pub(super) fn answer_failed(&mut self, slot: u32, failure: Failure) {
+        if let Some(group) = self.connections.get(slot).map(|record| record.group) {
+            self.news.push_back(News::ListenerError(group, failure));
+        }
+    }
+
     /// The program's request hook erred: the client gets a 500, and the listener hears why.
     #[cold]
     fn hook_erred(&mut self, slot: u32, message: String) {
-        if let Some(group) = self.connections.get(slot).map(|record| record.group) {
-            let failure = Failure::new(Stage::Http, FailureKind::Callback, message);
-            self.news.push_back(News::ListenerError(group, failure));
-        }
+        self.answer_failed(slot, Failure::new(Stage::Http, FailureKind::Callback, message));
         self.refuse(slot, &HttpError::new(500, "internal server error"));
     }
 
     #[cold]
     fn request_failed(&mut self, slot: u32, panicked: super::callback::Panicked) {
+        self.shared.waiting_requests.end_asking();
         self.hook_erred(slot, format!("the request hook panicked: {}", panicked.message()));
     }
 

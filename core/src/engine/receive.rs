@@ -36,7 +36,7 @@ pub(super) fn receive(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, 
         }
         Phase::Ending => state.heard_while_ending(slot, bytes),
         // Nothing a peer may still send is of use.
-        Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Stream | Phase::Dead => {}
+        Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Deferred | Phase::Stream | Phase::Dead => {}
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) enum Phase {
     Securing,
     /// Server: the request has not come, or not all of it.
     Request,
+    /// Server: the program will answer the request later; the peer is not read.
+    Deferred,
     /// Client: the answer has not come, or not all of it.
     Response,
     /// Open, or in the closing handshake.
@@ -54,10 +56,11 @@ pub(super) struct Ending {
 /// What only few connections need, or for a short while.
 #[derive(Debug, Default)]
 pub(super) struct Extra {
-    /// The part of an HTTP head that has come, and how much of it was searched for its end.
+    /// The part of an HTTP head that has come, and how much of it was searched for its end; all of it while its answer is
+    /// deferred.
     pub(super) head: Vec<u8>,
     pub(super) scanned: usize,
-    /// Bytes that were received and not parsed, because the program paused or closed.
+    /// Bytes that were received and not parsed, because the program paused, closed, or has yet to answer.
     pub(super) carry: Vec<u8>,
     /// The last bytes of what came while the connection was ending: a Close may come in pieces.
     pub(super) tail: Vec<u8>,
@@ -170,9 +173,12 @@ impl Record {
         self.extra.get_or_insert_default()
     }
 
-    /// Whether the peer is read: only an open WebSocket can be paused, for handshakes must go on.
+    /// Whether the peer is read: only an open WebSocket can be paused, for handshakes must go on, as far as they can.
     pub(super) fn is_reading(&self) -> bool {
-        !(self.paused || self.held) || self.phase != Phase::WebSocket || self.protocol.state() != ReadyState::Open
+        match self.phase {
+            Phase::WebSocket => !(self.paused || self.held) || self.protocol.state() != ReadyState::Open,
+            phase => phase != Phase::Deferred,
+        }
     }
 
     /// Whether our side is kept open though all is written: over TLS, after a Close that tells of a failure. Programs whose

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use super::deferring;
 use super::registry;
 use super::state::State;
 use crate::config::LoopOptions;
@@ -169,6 +170,7 @@ pub(super) struct Shared {
     family: OnceLock<Arc<[Weak<Self>]>>,
     /// A shutdown has begun.
     pub(super) is_ending: AtomicBool,
+    pub(super) waiting_requests: deferring::Waiting,
     parked: Mutex<Option<Box<State>>>,
     started: AtomicBool,
     commands: Mutex<Commands>,
@@ -199,6 +201,7 @@ impl Shared {
             first: first.unwrap_or(index),
             family: OnceLock::new(),
             is_ending: AtomicBool::new(false),
+            waiting_requests: deferring::Waiting::default(),
             waiting_bytes: AtomicUsize::new(0),
             waiting_commands: AtomicUsize::new(0),
             parked: Mutex::new(None),

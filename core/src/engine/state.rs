@@ -27,7 +27,7 @@ use super::topics::{Batch, Topics};
 use super::wait::Waiting;
 use crate::config::LoopOptions;
 use crate::error::{Error, Failure, Result};
-use crate::event::{Address, Client, Connection, Listener, ReadyState, Timer};
+use crate::event::{Address, Client, Connection, Listener, ReadyState, Response, Timer};
 use crate::protocol::deflate::Compressors;
 use crate::protocol::frame::Role;
 
@@ -39,6 +39,10 @@ pub(super) enum News {
     /// The client of this group waits for no further attempt.
     GaveUp(u32),
     ListenerError(u32, Failure),
+    /// The answer to a deferred request has come.
+    Answered(u64, Box<Response>),
+    /// A deferred request of this group, with this number, will have none.
+    Unanswered(u32, u64),
     /// A group may have nothing left to do.
     IdleGroup(u32),
 }
@@ -278,9 +282,8 @@ impl State {
         match self.record(connection) {
             Err(_) => ReadyState::Closed,
             Ok(record) => match record.phase {
-                Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Request | Phase::Response => {
-                    ReadyState::Connecting
-                }
+                Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Request => ReadyState::Connecting,
+                Phase::Deferred | Phase::Response => ReadyState::Connecting,
                 Phase::WebSocket => record.protocol.state(),
                 Phase::Stream => ReadyState::Open,
                 Phase::Ending => ReadyState::Closing,

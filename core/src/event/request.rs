@@ -191,6 +191,7 @@ pub struct Response {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseKind {
     Accept,
+    Later,
     Whole,
     Stream,
 }
@@ -203,6 +204,18 @@ impl Response {
     /// Open the WebSocket. A plain HTTP request that is answered so gets 426.
     pub fn accept() -> Self {
         Self::new(ResponseKind::Accept, 101, Vec::new())
+    }
+
+    /// Answer later, from any thread, with [`Connection::respond`] under the number of [`Request::connection`]: who the
+    /// client is has to be looked up somewhere.
+    ///
+    /// The client is not read meanwhile; what came behind its request is kept, up to
+    /// [`max_head`](crate::Options::max_head), and delivered after `on_open`, which sees the request as the hook did. Where
+    /// no answer comes within [`handshake_timeout`](crate::Options::handshake_timeout) the client gets 503, and
+    /// `on_listener_error` says so. A client that ends its side of TCP meanwhile has left: what was kept is freed, and
+    /// nothing more is told.
+    pub fn later() -> Self {
+        Self::new(ResponseKind::Later, 0, Vec::new())
     }
 
     /// Refuse, or answer, with this status (200 to 599) and a body of plain text.

@@ -133,6 +133,7 @@ pub struct Script {
     drain: Option<OnConnection>,
     pong: Option<OnConnection>,
     before_reply: Option<OnConnection>,
+    after_deferral: Option<OnConnection>,
     close: Option<OnClose>,
     reconnecting: Option<OnClient>,
     give_up: Option<OnClient>,
@@ -178,6 +179,11 @@ impl Script {
 
     pub fn before_reply(mut self, call: impl FnMut(Connection) + Send + 'static) -> Self {
         self.before_reply = Some(Box::new(call));
+        self
+    }
+
+    pub fn after_deferral(mut self, call: impl FnMut(Connection) + Send + 'static) -> Self {
+        self.after_deferral = Some(Box::new(call));
         self
     }
 
@@ -262,6 +268,12 @@ impl Handler for Recorder {
 
     fn before_reply(&mut self, connection: Connection) {
         if let Some(call) = &mut self.script.before_reply {
+            call(connection);
+        }
+    }
+
+    fn after_deferral(&mut self, connection: Connection) {
+        if let Some(call) = &mut self.script.after_deferral {
             call(connection);
         }
     }
