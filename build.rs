@@ -4,13 +4,14 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of `ffi/` in the order of the header, each with the title of its functions there.
-const NOUNS: [(&str, &str); 8] = [
+const NOUNS: [(&str, &str); 9] = [
     ("status", "Version and errors"),
     ("options", "Options"),
     ("event_loop", "The loop, and everybody on it"),
     ("callbacks", ""),
     ("listener", "Listening and connecting"),
     ("request", "The opening handshake: inside on_request and on_open"),
+    ("response", "The answer to a request, in on_request and later"),
     ("tls", "TLS"),
     ("connection", "A connection"),
 ];

@@ -11,7 +11,8 @@ use wsx_core::{
 };
 
 use crate::boundary::{User, c_text, invalid};
-use crate::request::{wsx_opening, wsx_request, wsx_response};
+use crate::request::{wsx_opening, wsx_request};
+use crate::response::wsx_response;
 use crate::status::{WSX_BINARY, WSX_TEXT};
 
 /// A connection's number. It is never reused for another connection and needs no freeing: once the connection is gone,

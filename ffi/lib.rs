@@ -20,6 +20,7 @@ mod event_loop;
 mod listener;
 mod options;
 mod request;
+mod response;
 mod status;
 mod tls;
 
@@ -29,5 +30,6 @@ pub use event_loop::*;
 pub use listener::*;
 pub use options::*;
 pub use request::*;
+pub use response::*;
 pub use status::*;
 pub use tls::*;

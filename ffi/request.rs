@@ -1,13 +1,13 @@
-//! What the opening handshake tells a program, and what its request hook answers.
+//! What the opening handshake tells a program.
 
 use std::cell::{OnceCell, RefCell};
 use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
 use std::ptr::null;
 
-use wsx_core::{Headers, Opening, Request, Response, check_header};
+use wsx_core::{Headers, Opening, Request};
 
-use crate::boundary::{answer, bytes, c_text, enter, invalid, needed, optional_text, text};
+use crate::boundary::{answer, c_text, enter, invalid, needed, text};
 use crate::callbacks::wsx_connection;
 
 /// Texts handed to the program, each with a NUL, for as long as what they belong to is lent.
@@ -73,20 +73,6 @@ fn write_pair(
     name.write(pair.0.as_ptr());
     value.write(pair.1.as_ptr());
     Ok(())
-}
-
-/// The answer to a request: "accept" until a function below makes it another. Borrowed until on_request returns.
-#[derive(Default)]
-pub struct wsx_response {
-    answer: Option<Response>,
-    headers: Vec<(String, String)>,
-}
-
-impl wsx_response {
-    pub(crate) fn finish(self) -> Response {
-        let answer = self.answer.unwrap_or_else(Response::accept);
-        self.headers.iter().fold(answer, |answer, (name, value)| answer.header(name, value))
-    }
 }
 
 /// The opening handshake that made a connection open, as on_open sees it; borrowed until the callback returns, and so
@@ -260,92 +246,6 @@ pub extern "C" fn wsx_request_subprotocol_at(request: Option<&wsx_request<'_>>, 
     ask(request, |request| Ok(request.subprotocols().nth(index)))
 }
 
-/// Accept the WebSocket with this subprotocol, which the client must have offered; NULL: as the options choose.
-/// [loop thread, in on_request]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsx_response_accept(response: Option<&mut wsx_response>, subprotocol: *const c_char) -> i32 {
-    enter(|| {
-        let response = needed(response, "response")?;
-        // SAFETY: the contract of the crate.
-        let subprotocol = unsafe { optional_text(subprotocol, "subprotocol") }?;
-        let accept = Response::accept();
-        response.answer = Some(match subprotocol {
-            Some(name) => accept.subprotocol(name),
-            None => accept,
-        });
-        Ok(())
-    })
-}
-
-/// Refuse, or answer a plain request, with an HTTP status (200 to 599) and a text, which may be NULL.
-/// [loop thread, in on_request]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsx_response_reject(
-    response: Option<&mut wsx_response>,
-    status: i32,
-    body: *const c_char,
-) -> i32 {
-    enter(|| {
-        let response = needed(response, "response")?;
-        // SAFETY: the contract of the crate.
-        let body = unsafe { optional_text(body, "body") }?.unwrap_or_default();
-        response.answer = Some(Response::reject(final_status(status)?, body));
-        Ok(())
-    })
-}
-
-/// Answer with an HTTP status (200 to 599) and a body of this kind of content, as "text/html; charset=utf-8": a page, a
-/// health check. The body is copied. [loop thread, in on_request]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsx_response_page(
-    response: Option<&mut wsx_response>,
-    status: i32,
-    content_type: *const c_char,
-    body: *const std::ffi::c_void,
-    length: usize,
-) -> i32 {
-    enter(|| {
-        let response = needed(response, "response")?;
-        // SAFETY: the contract of the crate.
-        let (content_type, body) = unsafe { (text(content_type, "content_type")?, bytes(body, length, "body")?) };
-        check_header("Content-Type", content_type)?;
-        response.answer = Some(Response::whole(final_status(status)?, content_type, body));
-        Ok(())
-    })
-}
-
-/// Answer with 200 and a body that stays open: the program writes to it with wsx_write() under the number of
-/// wsx_request_connection(), ends it with wsx_close(), and hears one on_close. [loop thread, in on_request]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsx_response_stream(response: Option<&mut wsx_response>, content_type: *const c_char) -> i32 {
-    enter(|| {
-        let response = needed(response, "response")?;
-        // SAFETY: the contract of the crate.
-        let content_type = unsafe { text(content_type, "content_type") }?;
-        check_header("Content-Type", content_type)?;
-        response.answer = Some(Response::stream(content_type));
-        Ok(())
-    })
-}
-
-/// Add a header to the answer, whatever it is. One that the library writes itself, or that cannot stand in an HTTP
-/// head, is WSX_ERR_INVALID. [loop thread, in on_request]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn wsx_response_header(
-    response: Option<&mut wsx_response>,
-    name: *const c_char,
-    value: *const c_char,
-) -> i32 {
-    enter(|| {
-        let response = needed(response, "response")?;
-        // SAFETY: the contract of the crate.
-        let (name, value) = unsafe { (text(name, "name")?, text(value, "value")?) };
-        check_header(name, value)?;
-        response.headers.push((name.into(), value.into()));
-        Ok(())
-    })
-}
-
 /// The request that was accepted; NULL on a client connection. [loop thread, in on_open]
 #[unsafe(no_mangle)]
 pub extern "C" fn wsx_opening_request<'a>(opening: Option<&'a wsx_opening<'a>>) -> *const wsx_request<'a> {
@@ -371,11 +271,4 @@ pub unsafe extern "C" fn wsx_opening_header(opening: Option<&wsx_opening<'_>>, n
         let name = unsafe { text(name, "name") }?;
         Ok(opening.headers.header(name).map_or(null(), |value| opening.texts.keep(value)))
     })
-}
-
-fn final_status(status: i32) -> wsx_core::Result<u16> {
-    u16::try_from(status)
-        .ok()
-        .filter(|status| (200..=599).contains(status))
-        .ok_or_else(|| invalid(format!("{status} is not a final HTTP status (200 to 599)")))
 }

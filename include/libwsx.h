@@ -947,6 +947,20 @@ int32_t wsx_request_query_parameter_at(const wsx_request *request,
  */
 const char *wsx_request_subprotocol_at(const wsx_request *request, size_t index);
 
+/** The request that was accepted; NULL on a client connection. [loop thread, in on_open] */
+const wsx_request *wsx_opening_request(const wsx_opening *opening);
+
+/** The subprotocol agreed on; NULL where there is none. [loop thread, in on_open] */
+const char *wsx_opening_subprotocol(const wsx_opening *opening);
+
+/**
+ * The value of the first header of this name, without regard to case, in what the peer sent: a client sees the
+ * server's answer, a server the request. NULL where there is none. [loop thread, in on_open]
+ */
+const char *wsx_opening_header(const wsx_opening *opening, const char *name);
+
+/* ---- The answer to a request, in on_request and later ---- */
+
 /**
  * Accept the WebSocket with this subprotocol, which the client must have offered; NULL: as the options choose.
  * [loop thread, in on_request]
@@ -980,18 +994,6 @@ int32_t wsx_response_stream(wsx_response *response, const char *content_type);
  * head, is WSX_ERR_INVALID. [loop thread, in on_request]
  */
 int32_t wsx_response_header(wsx_response *response, const char *name, const char *value);
-
-/** The request that was accepted; NULL on a client connection. [loop thread, in on_open] */
-const wsx_request *wsx_opening_request(const wsx_opening *opening);
-
-/** The subprotocol agreed on; NULL where there is none. [loop thread, in on_open] */
-const char *wsx_opening_subprotocol(const wsx_opening *opening);
-
-/**
- * The value of the first header of this name, without regard to case, in what the peer sent: a client sees the
- * server's answer, a server the request. NULL where there is none. [loop thread, in on_open]
- */
-const char *wsx_opening_header(const wsx_opening *opening, const char *name);
 
 /* ---- TLS ---- */
 
