@@ -233,6 +233,10 @@ pub struct wsx_callbacks {
     /// The user pointer is no longer needed: called exactly once, after the last callback, or before the registering
     /// call returns with an error. It must not call the library.
     pub drop: wsx_function,
+    /// A request that was deferred waits no more: its answer takes effect now, or it will have none, for the client left,
+    /// the timeout ran out or the loop ends. Told once for each, before its on_open. For what is kept for the request
+    /// meanwhile, as a lookup that can be given up.
+    pub after_deferral: Option<unsafe extern "C" fn(connection: wsx_connection, is_answered: bool, user: *mut c_void)>,
 }
 
 impl wsx_callbacks {
@@ -302,6 +306,12 @@ impl Handler for Callbacks {
         let Some(call) = self.table.on_open else { return };
         // SAFETY: see the impl.
         unsafe { call(connection.id(), &wsx_opening::new(opening), self.user.pointer) };
+    }
+
+    fn after_deferral(&mut self, connection: Connection, is_answered: bool) {
+        let Some(call) = self.table.after_deferral else { return };
+        // SAFETY: see the impl.
+        unsafe { call(connection.id(), is_answered, self.user.pointer) };
     }
 
     #[inline]

@@ -278,7 +278,10 @@ typedef struct wsx_options wsx_options;
  */
 typedef struct wsx_request wsx_request;
 
-/** The answer to a request: "accept" until a function below makes it another. Borrowed until on_request returns. */
+/**
+ * The answer to a request: "accept" until a function below makes it another. The one of on_request is borrowed until
+ * that returns; one of the program's own, for wsx_respond(), comes from wsx_response_new().
+ */
 typedef struct wsx_response wsx_response;
 
 /** A function of the program with its own pointer. */
@@ -430,6 +433,12 @@ typedef struct wsx_callbacks {
      * call returns with an error. It must not call the library.
      */
     wsx_function drop;
+    /**
+     * A request that was deferred waits no more: its answer takes effect now, or it will have none, for the client left,
+     * the timeout ran out or the loop ends. Told once for each, before its on_open. For what is kept for the request
+     * meanwhile, as a lookup that can be given up.
+     */
+    void (*after_deferral)(wsx_connection connection, bool is_answered, void *user);
 } wsx_callbacks;
 
 #ifdef __cplusplus
@@ -962,20 +971,47 @@ const char *wsx_opening_header(const wsx_opening *opening, const char *name);
 /* ---- The answer to a request, in on_request and later ---- */
 
 /**
+ * Makes an answer for wsx_respond(), which accepts until it is made another. To be freed with wsx_response_free().
+ * [any thread]
+ */
+wsx_response *wsx_response_new(void);
+
+/** Frees an answer of wsx_response_new(), sent or not. NULL is fine. [any thread] */
+void wsx_response_free(wsx_response *response);
+
+/**
+ * Answer later, from any thread, with wsx_respond() under the number of wsx_request_connection(): who the client is has to
+ * be looked up somewhere. The client is not read meanwhile. Where no answer comes within the handshake timeout it gets 503,
+ * and on_listener_error says so. Headers that were added are not kept. [loop thread, in on_request]
+ */
+int32_t wsx_response_defer(wsx_response *response);
+
+/**
+ * Answers a request that was deferred with wsx_response_defer(). The answer is copied, and may be sent again and again.
+ *
+ * Success means that this is the answer, and no other can be: it takes effect in this turn of the loop or its next one,
+ * unless the client leaves or a shutdown begins before. WSX_ERR_CLOSED: it is too late, for the client has left, the
+ * timeout has run out or the loop has ended; from another thread also where the request was answered already, or was not
+ * deferred, which on the loop's thread is WSX_ERR_WRONG_KIND. WSX_ERR_FULL: the request still waits. [any thread]
+ */
+int32_t wsx_respond(wsx_connection connection,
+                    const wsx_response *response);
+
+/**
  * Accept the WebSocket with this subprotocol, which the client must have offered; NULL: as the options choose.
- * [loop thread, in on_request]
+ * [loop thread, in on_request; any thread for one of the program's own]
  */
 int32_t wsx_response_accept(wsx_response *response, const char *subprotocol);
 
 /**
  * Refuse, or answer a plain request, with an HTTP status (200 to 599) and a text, which may be NULL.
- * [loop thread, in on_request]
+ * [loop thread, in on_request; any thread for one of the program's own]
  */
 int32_t wsx_response_reject(wsx_response *response, int32_t status, const char *body);
 
 /**
  * Answer with an HTTP status (200 to 599) and a body of this kind of content, as "text/html; charset=utf-8": a page, a
- * health check. The body is copied. [loop thread, in on_request]
+ * health check. The body is copied. [loop thread, in on_request; any thread for one of the program's own]
  */
 int32_t wsx_response_page(wsx_response *response,
                           int32_t status,
@@ -985,13 +1021,14 @@ int32_t wsx_response_page(wsx_response *response,
 
 /**
  * Answer with 200 and a body that stays open: the program writes to it with wsx_write() under the number of
- * wsx_request_connection(), ends it with wsx_close(), and hears one on_close. [loop thread, in on_request]
+ * wsx_request_connection(), ends it with wsx_close(), and hears one on_close. [loop thread, in on_request; any thread for one of the program's own]
  */
-int32_t wsx_response_stream(wsx_response *response, const char *content_type);
+int32_t wsx_response_stream(wsx_response *response,
+                            const char *content_type);
 
 /**
  * Add a header to the answer, whatever it is. One that the library writes itself, or that cannot stand in an HTTP
- * head, is WSX_ERR_INVALID. [loop thread, in on_request]
+ * head, is WSX_ERR_INVALID. [loop thread, in on_request; any thread for one of the program's own]
  */
 int32_t wsx_response_header(wsx_response *response, const char *name, const char *value);
 

@@ -257,22 +257,26 @@ declare namespace WebSocket {
     clientTracking?: boolean;
     /** Functions for all connections, called with the connection first, before listeners: cheaper than a listener for each. */
     handlers?: Handlers;
-    /** Chooses a subprotocol among those offered; false for none. */
-    handleProtocols?: (protocols: Set<string>, request: Request) => string | false | undefined;
     /**
-     * Says whether an opening handshake is accepted; false is answered with 401. With two parameters it calls back, at
-     * once: waiting is not supported yet, and is answered with 500 and an uncaught error.
+     * Chooses a subprotocol among those offered; false for none. Each of these hooks may answer with a promise as well: the
+     * client is not read until it is kept, and gets 503 where that takes longer than `handshakeTimeout`; `request.signal`
+     * tells the hook where the client left before. A promise that is not kept is answered with 500.
      */
+    handleProtocols?: (protocols: Set<string>, request: Request) => Later<string | false | undefined>;
+    /** Says whether an opening handshake is accepted; false is answered with 401. With two parameters it calls back. */
     verifyClient?: (
       info: VerifyInfo,
       callback: (verified: boolean, status?: number, message?: string, headers?: Record<string, string>) => void,
-    ) => boolean | void;
+    ) => Later<boolean> | void;
     /**
      * Sees every HTTP request, and answers it: a status, a page, or nothing (or true) for the engine to go on with. It is
      * called after the checks of `path` and `origins`.
      */
-    handleRequest?: (this: WebSocketServer, request: Request) => number | true | Page | null | undefined;
+    handleRequest?: (this: WebSocketServer, request: Request) => Later<number | true | Page | null | undefined>;
   }
+
+  /** Now, or later. */
+  type Later<T> = T | PromiseLike<T>;
 
   export interface Page {
     /** 200 to 599. Default 200. */
@@ -326,6 +330,8 @@ declare namespace WebSocket {
     readonly headers: Record<string, string> & { "set-cookie"?: string[] };
     /** Names and values, in the order they came. */
     readonly rawHeaders: string[];
+    /** Aborted where the client leaves, or its time is over, before a hook that answers by a promise has answered. */
+    readonly signal: AbortSignal;
     /** Whether this is an opening handshake, rather than a plain request. */
     readonly isUpgrade: boolean;
     /** Whether it came over TLS that ends here, rather than at a proxy. */

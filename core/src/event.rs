@@ -180,8 +180,8 @@ pub trait Handler: Send + 'static {
 
     /// A request whose answer was deferred ([`Response::later`]) waits no more: its answer takes effect now, or it will
     /// have none, for the client left, the timeout ran out or the loop ends. Told exactly once for each, before its
-    /// `on_open`. For a door that keeps something for the request meanwhile, and for a lookup that can be given up.
-    fn after_deferral(&mut self, connection: Connection) {}
+    /// `on_open`. For what is kept for the request meanwhile, as a lookup that can be given up.
+    fn after_deferral(&mut self, connection: Connection, is_answered: bool) {}
 
     /// The connection is open. Exactly one `on_close` will follow.
     fn on_open(&mut self, connection: Connection, opening: &Opening<'_>) {}

@@ -12,8 +12,9 @@ use std::time::Duration;
 use support::{DEADLINE, Event, MASK, RawPeer, Script, Server, TEXT, eventually, frame, status, upgrade};
 use wsx_core::{Connection, Error, FailureKind, LoopOptions, Options, ReadyState, Response, Stage};
 
-/// A server whose hook defers every answer, and tells the numbers; the second receiver gets those that wait no more.
-fn deferring(options: &Options) -> (Server, mpsc::Receiver<Connection>, mpsc::Receiver<Connection>) {
+/// A server whose hook defers every answer, and tells the numbers; the second receiver gets those that wait no more, and whether
+/// they were answered.
+fn deferring(options: &Options) -> (Server, mpsc::Receiver<Connection>, mpsc::Receiver<(Connection, bool)>) {
     let (asks, asked) = mpsc::channel();
     let (ends, ended) = mpsc::channel();
     let script = Script::echo()
@@ -21,8 +22,8 @@ fn deferring(options: &Options) -> (Server, mpsc::Receiver<Connection>, mpsc::Re
             asks.send(request.connection()).unwrap();
             Response::later()
         })
-        .after_deferral(move |connection| {
-            let _ = ends.send(connection);
+        .after_deferral(move |connection, is_answered| {
+            let _ = ends.send((connection, is_answered));
         });
     (Server::start(options, script), asked, ended)
 }
@@ -93,7 +94,7 @@ fn frames_that_came_behind_the_request_are_heard_after_open() {
     peer.expect_upgrade();
     peer.expect_text("one");
     peer.expect_text("two");
-    assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), connection);
+    assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), (connection, true));
     assert!(matches!(server.events.next(), Event::Opened(opened, None) if opened == connection));
     assert_eq!((server.events.text(), server.events.text()), ("one".into(), "two".into()));
     peer.send_close(Some(1000), "");
@@ -181,24 +182,32 @@ fn a_request_is_answered_once() {
 }
 
 #[test]
-fn a_thread_may_be_faster_than_the_hook_and_the_hook_itself_may_not() {
+fn an_answer_may_come_before_the_hook_has_deferred_it() {
     let script = Script::new().on_request(|request| {
         let connection = request.connection();
-        assert!(matches!(connection.respond(Response::accept()), Err(Error::WrongKind(_))));
-        thread::spawn(move || {
-            connection.respond(Response::reject(403, "fast")).unwrap();
-            assert!(matches!(connection.respond(Response::accept()), Err(Error::Closed)));
-        })
-        .join()
-        .unwrap();
+        let answer = move |body: &str| connection.respond(Response::reject(403, body));
+        if request.query() == Some("thread") {
+            thread::spawn(move || {
+                answer("fast").unwrap();
+                assert!(matches!(answer("again"), Err(Error::Closed)));
+            })
+            .join()
+            .unwrap();
+        } else {
+            answer("fast").unwrap();
+            assert!(matches!(answer("again"), Err(Error::WrongKind(_))));
+        }
         if request.path() == "/later" { Response::later() } else { Response::accept() }
     });
     let server = Server::start(&Options::default(), script);
-    let answer = server.ask(&upgrade("a", "/later", ""));
-    assert_eq!((answer.status, answer.body.as_str()), (403, "fast"));
-    // A hook that has not deferred its answer means what it says.
-    assert_eq!(server.status_of(&upgrade("a", "/now", "")), 101);
-    assert_eq!(server.status_of(&upgrade("a", "/later", "")), 403);
+    for by in ["thread", "hook"] {
+        let later = upgrade("a", &format!("/later?{by}"), "");
+        let answer = server.ask(&later);
+        assert_eq!((answer.status, answer.body.as_str()), (403, "fast"), "{by}");
+        // A hook that has not deferred its answer means what it says.
+        assert_eq!(server.status_of(&upgrade("a", &format!("/now?{by}"), "")), 101, "{by}");
+        assert_eq!(server.status_of(&later), 403, "{by}");
+    }
 }
 
 #[test]
@@ -210,7 +219,7 @@ fn an_answer_that_does_not_come_in_time_is_a_503_and_the_listener_hears_why() {
     let failure = server.events.listener_error();
     assert_eq!((failure.stage, failure.kind), (Stage::Http, FailureKind::Timeout));
     assert!(failure.message.contains("did not come within 100ms (handshake_timeout)"), "{failure}");
-    assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), connection);
+    assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), (connection, false));
     assert!(matches!(connection.respond(Response::accept()), Err(Error::Closed)));
     assert!(matches!(server.on_loop(move || connection.respond(Response::accept())), Err(Error::Closed)));
     peer.expect_end();
@@ -248,7 +257,7 @@ fn a_client_that_leaves_or_resets_frees_everything() {
                 drop(peer);
             }
         }
-        assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), connection, "{how}");
+        assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), (connection, false), "{how}");
         assert!(matches!(connection.respond(Response::accept()), Err(Error::Closed)));
     }
     // It may have left before the hook was asked.
@@ -263,7 +272,7 @@ fn a_client_that_leaves_or_resets_frees_everything() {
         peer.finish();
     });
     let connection = asked.recv_timeout(DEADLINE).unwrap();
-    assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), connection);
+    assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), (connection, false));
     peer.expect_end();
     assert!(server.events.try_next().is_none(), "nothing was announced");
 }
@@ -314,7 +323,7 @@ fn more_behind_a_request_than_a_head_may_have_is_refused() {
         let answered = connection.respond(Response::accept());
         assert_eq!(support::status(&peer.read_head()), status, "{behind}");
         assert_eq!(answered.is_ok(), status == 101);
-        assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), connection);
+        assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), (connection, status == 101));
     }
 }
 
@@ -410,7 +419,7 @@ fn at_a_shutdown_who_waits_for_an_answer_gets_503() {
     server.running.join();
     let mut waited = [ended.recv_timeout(DEADLINE).unwrap(), ended.recv_timeout(DEADLINE).unwrap()];
     waited.sort();
-    assert_eq!(waited, [connection.min(answered), connection.max(answered)]);
+    assert_eq!(waited, [(connection.min(answered), false), (connection.max(answered), false)]);
     assert!(matches!(connection.respond(Response::accept()), Err(Error::Closed)));
 }
 
@@ -420,7 +429,7 @@ fn a_loop_that_is_dropped_gives_up_what_waits() {
     let (mut peer, connection) = ask(&server, &asked);
     drop(server);
     peer.expect_end();
-    assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), connection);
+    assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), (connection, false));
     assert!(matches!(connection.respond(Response::accept()), Err(Error::Closed)));
 }
 
@@ -442,19 +451,19 @@ fn an_answer_can_come_later_over_tls() {
         peer.expect_upgrade();
         peer.expect_text("one");
         peer.expect_text("two");
-        assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), connection);
+        assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), (connection, true));
 
         let mut peer = connect(server.address(), authority.raw_client(&[version], None), "localhost");
         peer.write(upgrade("a", "/", "").as_bytes());
         let connection = asked.recv_timeout(DEADLINE).unwrap();
         connection.respond(Response::reject(403, "no")).unwrap();
         assert_eq!(peer.read_answer().status, 403);
-        assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), connection);
+        assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), (connection, true));
 
         let mut peer = connect(server.address(), authority.raw_client(&[version], None), "localhost");
         peer.write(upgrade("a", "/", "").as_bytes());
         let connection = asked.recv_timeout(DEADLINE).unwrap();
         drop(peer);
-        assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), connection);
+        assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), (connection, false));
     }
 }

@@ -17,7 +17,7 @@ enum { MOST = 1024, MOST_WORDS = 128 };
 typedef struct {
     char on_message[64], on_open[64], request[16];
     int32_t status;
-    int tells_requests;
+    int tells_requests, tells_deferrals;
     Bytes body, content_type, accept, show, header_name, header_value, show_cookie, show_parameter;
     size_t number; /* of the listener */
 } Does;
@@ -146,18 +146,34 @@ static void say_request(const Does *does, const wsx_request *request)
     putchar('\n');
 }
 
+/* An answer to a request, in the hook or later. */
+static int32_t set_answer(wsx_response *response, const char *kind, const Does *does)
+{
+    int32_t status = WSX_OK;
+    if (strcmp(kind, "later") == 0) return wsx_response_defer(response);
+    if (strcmp(kind, "reject") == 0) status = wsx_response_reject(response, does->status, text(does->body));
+    else if (strcmp(kind, "page") == 0)
+        status = wsx_response_page(response, does->status, text(does->content_type), does->body.bytes, does->body.length);
+    else if (strcmp(kind, "stream") == 0) status = wsx_response_stream(response, text(does->content_type));
+    else if (does->accept.bytes) status = wsx_response_accept(response, text(does->accept));
+    if (status == WSX_OK && does->header_name.bytes)
+        status = wsx_response_header(response, text(does->header_name), text(does->header_value));
+    return status;
+}
+
 static void on_request(const wsx_request *request, wsx_response *response, void *user)
 {
     Does *does = user;
     if (does->tells_requests) say_request(does, request);
-    if (strcmp(does->request, "reject") == 0) wsx_response_reject(response, does->status, text(does->body));
-    else if (strcmp(does->request, "page") == 0)
-        wsx_response_page(response, does->status, text(does->content_type), does->body.bytes, does->body.length);
-    else if (strcmp(does->request, "stream") == 0) {
-        wsx_response_stream(response, text(does->content_type));
+    set_answer(response, does->request, does);
+    if (strcmp(does->request, "stream") == 0 || strcmp(does->request, "later") == 0)
         number_of(wsx_request_connection(request));
-    } else if (does->accept.bytes) wsx_response_accept(response, text(does->accept));
-    if (does->header_name.bytes) wsx_response_header(response, text(does->header_name), text(does->header_value));
+}
+
+static void after_deferral(wsx_connection connection, bool is_answered, void *user)
+{
+    if (((Does *)user)->tells_deferrals)
+        printf("waited %zu answered=%s\n", number_of(connection), is_answered ? "yes" : "no");
 }
 
 static void on_open(wsx_connection connection, const wsx_opening *opening, void *user)
@@ -253,7 +269,7 @@ static void drop(void *user)
 static const wsx_callbacks callbacks = {
     .size = sizeof callbacks, .on_request = on_request, .on_open = on_open, .on_message = on_message,
     .on_fragment = on_fragment, .on_ping = on_ping, .on_pong = on_pong, .on_drain = on_drain, .on_error = on_error,
-    .on_close = on_close, .on_listener_error = on_listener_error, .drop = drop};
+    .on_close = on_close, .on_listener_error = on_listener_error, .drop = drop, .after_deferral = after_deferral};
 
 /* --- Options: KEY=VALUE; those of the engine are in options.h */
 
@@ -263,6 +279,7 @@ static int set_does(Does *does, const char *key, char *value)
     else if (strcmp(key, "on_open") == 0) snprintf(does->on_open, sizeof does->on_open, "%s", value);
     else if (strcmp(key, "request") == 0) snprintf(does->request, sizeof does->request, "%s", value);
     else if (strcmp(key, "tell") == 0) does->tells_requests = 1;
+    else if (strcmp(key, "tell_deferral") == 0) does->tells_deferrals = 1;
     else if (strcmp(key, "status") == 0) does->status = (int32_t)strtol(value, NULL, 10);
     else if (strcmp(key, "body") == 0) does->body = unhex(value);
     else if (strcmp(key, "content_type") == 0) does->content_type = unhex(value);
@@ -358,6 +375,17 @@ static void listen_or_connect(char **words, size_t total)
     wsx_options_free(options);
 }
 
+static void respond(char **words, size_t total)
+{
+    Does *does = calloc(1, sizeof *does);
+    if (!does || set_all(NULL, does, words + 3, total - 3) < 0) abort();
+    wsx_response *response = wsx_response_new();
+    int32_t status = set_answer(response, words[2], does);
+    answer(status < 0 ? status : wsx_respond(connection_at(words[1]), response));
+    wsx_response_free(response);
+    drop(does);
+}
+
 static void reload(char **words, size_t total)
 {
     wsx_options *options = wsx_options_new();
@@ -433,6 +461,10 @@ static void perform(char **words, size_t total)
     }
     if (is(command, "listen") || is(command, "connect")) {
         listen_or_connect(words, total);
+        return;
+    }
+    if (is(command, "respond")) {
+        respond(words, total);
         return;
     }
     if (is(command, "reload")) {

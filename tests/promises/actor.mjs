@@ -59,7 +59,7 @@ const exceptOf = (word) => (word === '0' ? undefined : { except: socketAt(word) 
 /** Once asked to shut down, tells when all is over. */
 let stopping = false;
 function maybeStopped() {
-  if (!stopping || sockets.some((socket) => socket.readyState !== WebSocket.CLOSED) || servers.some((server) => !server.hasClosed)) return;
+  if (!stopping || sockets.some((socket) => !socket.request && socket.readyState !== WebSocket.CLOSED) || servers.some((server) => !server.hasClosed)) return;
   stopping = false;
   say('stopped', 0);
 }
@@ -68,7 +68,7 @@ function maybeStopped() {
 function shutdown(grace) {
   stopping = true;
   for (const server of servers) server.close({ code: 1001, reason: 'shutting down', timeout: grace });
-  const clients = sockets.filter((socket) => socket.url !== '');
+  const clients = sockets.filter((socket) => socket.url);
   for (const socket of clients) socket.close(1001, 'shutting down');
   if (clients.length !== 0) setTimeout(() => clients.forEach((socket) => socket.terminate()), grace).unref();
   maybeStopped();
@@ -196,6 +196,27 @@ function parsed(words, { cookies, query }) {
   ];
 }
 
+function pageOf(words) {
+  const headers = words.answer_header ? [pairOf(words.answer_header)] : [];
+  if (words.content_type) headers.push(['Content-Type', textOf(words.content_type)]);
+  return { status: Number(words.status), headers, body: textOf(words.body) };
+}
+
+/** A request that is answered later has its number before it has a WebSocket; the answer is a promise that is kept. */
+function defer(request, words) {
+  const waiting = { request };
+  const at = number(waiting);
+  if (words.tell_deferral) request.signal.addEventListener('abort', () => say('waited', at, 'answered=no'));
+  return new Promise((resolve) => { waiting.respond = resolve; });
+}
+
+/** Of ws's hooks each has its part of an answer that accepts. */
+function respond(waiting, kind, given) {
+  if (waiting.respond === undefined) throw Object.assign(new Error('it was answered'), { code: 'WSX_ERR_WRONG_KIND' });
+  waiting.given = given;
+  waiting.respond(kind === 'accept' ? undefined : pageOf(given));
+}
+
 /** The hooks of ws, and handleRequest for what ws has none. */
 function hooks(words, about) {
   const options = {};
@@ -208,13 +229,12 @@ function hooks(words, about) {
           `query=${hexed(query)}`, `offered=${offered}`, `secure=${yes(request.isSecure)}`, `server_name=${hexed(request.serverName)}`,
           `certificate=${hexed(request.peerCertificates[0])}`, ...parsed(words, request), ...(words.show ? [`header=${hexed(request.headers[textOf(words.show).toLowerCase()])}`] : []));
       }
-      if (!words.request) return undefined;
-      const headers = words.answer_header ? [pairOf(words.answer_header)] : [];
-      if (words.content_type) headers.push(['Content-Type', textOf(words.content_type)]);
-      return { status: Number(words.status), headers, body: textOf(words.body) };
+      if (words.request === 'later') return defer(request, words);
+      return words.request && pageOf(words);
     };
   }
-  if (words.accept) options.handleProtocols = () => textOf(words.accept);
+  const accepted = (request) => (words.request === 'later' ? sockets.find((waiting) => waiting.request === request).given : words).accept;
+  if (words.accept || words.request === 'later') options.handleProtocols = (_, request) => textOf(accepted(request) ?? '.') || false;
   return options;
 }
 
@@ -238,7 +258,15 @@ async function serve(address, ...list) {
     maybeStopped();
   });
   if (words.answer_header) server.on('headers', (lines) => lines.push(pairOf(words.answer_header).join(': ')));
+  if (words.request === 'later') {
+    server.on('headers', (lines, request) => {
+      const { given } = sockets.find((waiting) => waiting.request === request);
+      if (given.answer_header) lines.push(pairOf(given.answer_header).join(': '));
+    });
+  }
   server.on('connection', (socket, request) => {
+    const waited = sockets.findIndex((waiting) => waiting.request === request);
+    if (waited !== -1) sockets[waited] = socket;
     peers[number(socket) - 1] = request.socket;
     listen(socket, words);
     announce(socket, 'server', request, request.headers, words);
@@ -292,6 +320,7 @@ const COMMANDS = {
   pong: (at, word) => outcome((callback) => socketAt(at).pong(bytesOf(word), undefined, callback)),
   // A close without a code is one with undefined here.
   close: (at, code, reason) => void socketAt(at).close(code === '1005' ? undefined : Number(code), textOf(reason)),
+  respond: (at, kind, ...list) => void respond(socketAt(at), kind, split(list)[0]),
   terminate: (at) => void socketAt(at).terminate(),
   flood: (at, size, total) => flood(socketAt(at), Number(size), Number(total)),
   broadcast: (at, kind, word, except) => void everybody(at).forEach((server) => server.broadcast(messageOf(kind, word), exceptOf(except))),
@@ -332,7 +361,7 @@ async function perform(line) {
 /** Nothing holds the process then: it ends by itself. */
 function end() {
   for (const server of servers) server.close();
-  for (const socket of sockets) socket.terminate();
+  for (const socket of sockets) socket.terminate?.();
 }
 
 if (process.argv[2] === 'hello') {

@@ -93,6 +93,21 @@ def failure_fields(failure, key):
             f"http_status={failure.http_status or 0} limit={limit} {key}={hexed(failure.message)}")
 
 
+def answer_of(kind, words):
+    """An answer to a request, in the hook or later."""
+    name, _, value = words.get("answer_header", "").partition(":")
+    headers = {text_of(name): text_of(value)} if name else None
+    status, body = int(words.get("status", 200)), bytes_of(words.get("body", "-"))
+    match kind:
+        case "later": return wsx.LATER
+        case "reject": return wsx.Response.reject(status, body, headers=headers)
+        case "page": return wsx.Response.page(body, text_of(words["content_type"]), status, headers=headers)
+        case "stream": return wsx.Response.stream(text_of(words["content_type"]), headers=headers)
+    if "accept" in words or headers:
+        return wsx.Response.accept(text_of(words["accept"]) if "accept" in words else None, headers)
+    return None
+
+
 class Does(wsx.Handler):
     """What the program does in its callbacks, for one listener or client."""
 
@@ -145,19 +160,14 @@ class Does(wsx.Handler):
                 f"server_name={hexed(request.server_name)}",
                 f"certificate={hexed(next(iter(request.peer_certificates), None))}", *self.shown(request.headers),
                 *self.parsed(request))
-        name, _, value = words.get("answer_header", "").partition(":")
-        headers = {text_of(name): text_of(value)} if name else None
-        status, body = int(words.get("status", 200)), bytes_of(words.get("body", "-"))
         match words.get("request"):
-            case "reject": return wsx.Response.reject(status, body, headers=headers)
-            case "page": return wsx.Response.page(body, text_of(words["content_type"]), status, headers=headers)
-            case "stream":
-                self.program.number(request.connection)
-                return wsx.Response.stream(text_of(words["content_type"]), headers=headers)
+            case "stream" | "later": self.program.number(request.connection)
             case "fail": raise ZeroDivisionError("a secret of the program")
-        if "accept" in words or headers:
-            return wsx.Response.accept(text_of(words["accept"]) if "accept" in words else None, headers)
-        return None
+        return answer_of(words.get("request"), words)
+
+    def after_deferral(self, connection, is_answered):
+        if "tell_deferral" in self.words:
+            say("waited", self.program.number(connection), f"answered={yes(is_answered)}")
 
     def on_open(self, connection, opening):
         self.program.untold.add(connection)
@@ -241,6 +251,9 @@ class Program:
             case "pong": self.connection(words[0]).pong(bytes_of(words[1]))
             case "close": self.connection(words[0]).close(int(words[1]), text_of(words[2]))
             case "terminate": self.connection(words[0]).terminate()
+            case "respond":
+                given = dict(word.split("=", 1) for word in words[2:])
+                self.connection(words[0]).respond(answer_of(words[1], given))
             case "write": self.connection(words[0]).write(bytes_of(words[1]))
             case "flood": return self.flood(self.connection(words[0]), int(words[1]), int(words[2]))
             case "broadcast": self.everybody(words[0]).broadcast(message_of(*words[1:3]), exclude=exclude)

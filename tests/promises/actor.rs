@@ -224,6 +224,27 @@ fn parsed(does: &Does, request: &Request<'_>) -> String {
     shown
 }
 
+/// An answer to a request, in the hook or later.
+fn answer_of(kind: &str, words: &HashMap<String, String>) -> Response {
+    let word = |key: &str| words.get(key).map_or("", String::as_str);
+    let (status, body) = (word("status").parse().unwrap_or(200), bytes(word("body")));
+    let mut response = match kind {
+        "later" => Response::later(),
+        "reject" => Response::reject(status, body),
+        "page" => Response::whole(status, &text(word("content_type")), body),
+        "stream" => Response::stream(&text(word("content_type"))),
+        _ => Response::accept(),
+    };
+    if words.contains_key("accept") {
+        response = response.subprotocol(text(word("accept")));
+    }
+    if let Some(header) = words.get("answer_header") {
+        let (name, value) = pair(header);
+        response = response.header(&name, &value);
+    }
+    response
+}
+
 impl Handler for Does {
     fn on_request(&mut self, request: &Request<'_>) -> Response {
         if self.words.contains_key("tell") {
@@ -243,27 +264,18 @@ impl Handler for Does {
                 parsed(self, request)
             ));
         }
-        let status = self.word("status").parse().unwrap_or(200);
-        let body = bytes(self.word("body"));
-        let content_type = self.text("content_type").unwrap_or_default();
-        let mut response = match self.word("request") {
-            "reject" => Response::reject(status, body),
-            "page" => Response::whole(status, &content_type, body),
-            "stream" => {
-                self.program.number(request.connection());
-                Response::stream(&content_type)
-            }
+        match self.word("request") {
+            "stream" | "later" => drop(self.program.number(request.connection())),
             "fail" => std::panic::resume_unwind(Box::new("a secret of the program")),
-            _ => Response::accept(),
-        };
-        if let Some(subprotocol) = self.text("accept") {
-            response = response.subprotocol(subprotocol);
+            _ => {}
         }
-        if let Some(header) = self.words.get("answer_header") {
-            let (name, value) = pair(header);
-            response = response.header(&name, &value);
+        answer_of(self.word("request"), &self.words)
+    }
+
+    fn after_deferral(&mut self, connection: Connection, is_answered: bool) {
+        if self.words.contains_key("tell_deferral") {
+            say(&format!("waited {} answered={}", self.program.number(connection), yes(is_answered)));
         }
-        response
     }
 
     fn on_open(&mut self, connection: Connection, opening: &Opening<'_>) {
@@ -382,6 +394,11 @@ impl Program {
             "close" => connection().close(words[2].parse().unwrap(), &text(words[3]))?,
             "terminate" => connection().terminate()?,
             "write" => connection().write(&bytes(words[2]))?,
+            "respond" => {
+                let given = words[3..].iter().map(|word| key_and_value(word));
+                let given = given.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+                connection().respond(answer_of(words[2], &given))?;
+            }
             "flood" => return Ok(flood(connection(), words[2].parse().unwrap(), words[3].parse().unwrap())),
             "broadcast" => match self.listener(words[1]) {
                 Some(listener) => listener.broadcast(message, self.except(words[4]))?,

@@ -168,7 +168,7 @@ def check_history(history):
     tells a failure, directly before it, and the same one."""
     by_connection = collections.defaultdict(list)
     for event in history:
-        if event.word not in ("request", "listener_error", "stopped"):
+        if event.word not in ("request", "listener_error", "stopped", "waited"):
             by_connection[event.about].append(event)
     for about, events in by_connection.items():
         words = [event.word for event in events]

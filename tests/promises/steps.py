@@ -9,7 +9,7 @@ import secure
 import sockets
 from peer import DEADLINE, Listener, Peer
 from program import decode, to_hex
-from table import DIALECT, option_tokens
+from table import DIALECT, HEADERS, option_tokens
 
 # What the arguments of each command are: w a word as it stands, p a payload, t a text, o options.
 COMMANDS = {
@@ -17,7 +17,7 @@ COMMANDS = {
     "broadcast": "wwpw", "publish": "twpw", "subscribe": "wt", "unsubscribe": "wt", "subscribers": "t",
     "count": "w", "connections": "w", "pause": "w", "resume": "w", "state": "w", "buffered": "w", "latency": "w", "subprotocol": "w",
     "extensions": "w", "peer": "w", "listen": "to", "connect": "to", "reload": "wo", "close_listener": "w", "stop": "",
-    "shutdown": "w", "free": "",
+    "shutdown": "w", "free": "", "respond": "wwo",
 }
 SUGAR = {"message": ["kind", "payload"], "ping": ["payload"], "pong": ["payload"]}
 # Where send() tells by false that much waits, drain follows each time: also where the engine itself would tell none.
@@ -177,6 +177,8 @@ class Run:
                 yield from self.options
             elif kind == "o":
                 key, _, option = argument.partition("=")
+                if key in HEADERS:
+                    option = dict([option.split(":", 1)])
                 yield from option_tokens({key: option}, to_hex)
             else:
                 yield argument

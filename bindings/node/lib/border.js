@@ -22,7 +22,7 @@ const TEXT = 0x100, SEND = 1, PUBLISH = 2, BROADCAST = 3;
 
 const EVENT = {
   OPEN: 1, CONNECTED: 2, TEXT: 3, BINARY: 4, FRAGMENT: 5, PING: 6, PONG: 7, DRAIN: 8, CLOSE: 9, LISTENER_ERROR: 10,
-  BUFFERED: 11, NOT_UTF8: 12, CLOSING: 13,
+  BUFFERED: 11, NOT_UTF8: 12, CLOSING: 13, DEFERRAL_ENDED: 14,
 };
 const LARGE_FLAG = 0x80;
 
@@ -119,6 +119,8 @@ function dispatch() {
       servers[flags >> 16]?._open(index, latin1(at), (flags & 0x100) !== 0);
     } else if (kind === EVENT.LISTENER_ERROR) {
       servers[index]._failed(payload(at));
+    } else if (kind === EVENT.DEFERRAL_ENDED) {
+      servers[index]?._deferralEnded(latin1(at), (flags & 0x100) !== 0);
     } else if (kind === EVENT.BUFFERED) {
       sockets[index]?._told(inIndex[at + 2]);
     } else {

@@ -47,10 +47,10 @@ function socketOf(request, peer) {
   };
 }
 
-const FIRST_HEADER = 7;
+const NUMBER = 7, FIRST_HEADER = 8;
 
 class Request {
-  #lines; #headers; #socket; #cookies;
+  #lines; #headers; #socket; #cookies; #leaving; #hasLeft = false;
 
   constructor(text) {
     this.#lines = text.split('\n');
@@ -69,6 +69,22 @@ class Request {
   get cookies() { return this.#cookies ??= cookiesOf(this.headers.cookie ?? ''); }
   get socket() { return this.#socket ??= socketOf(this, this.#lines[5]); }
   get connection() { return this.socket; }
+
+  /** Aborted where the client leaves, or its time is over, before it was answered. */
+  get signal() {
+    this.#leaving ??= new AbortController();
+    if (this.#hasLeft) this.#leaving.abort();
+    return this.#leaving.signal;
+  }
+
+  /** The number of the connection, as the engine spells it. */
+  get _number() { return this.#lines[NUMBER]; }
+
+  /** Nobody waits for an answer any more. */
+  _leave() {
+    this.#hasLeft = true;
+    this.#leaving?.abort();
+  }
 
   /** Whether it came over TLS that ends here, rather than at a proxy. */
   get isSecure() { return this.#tls.length !== 0; }

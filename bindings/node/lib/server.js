@@ -31,9 +31,12 @@ function answer(status, headers, body) {
   return { status, subprotocol: undefined, headers: rest, contentType, body: bytesOf(sendable(body ?? `${STATUS_CODES[status] ?? status}\n`)) };
 }
 
-function synchronous(name, value) {
-  if (typeof value?.then !== 'function') return value;
-  throw coded(TypeError, 'WSX_ERR_UNSUPPORTED', `${name} must answer at once: libwsx does not wait for a promise yet`);
+/** What answers a request later. */
+const LATER = { status: 0, subprotocol: undefined, headers: [], contentType: '', body: NO_BODY };
+
+/** Goes on with what a hook has answered: at once, or when its promise is kept. */
+function when(value, next) {
+  return typeof value?.then === 'function' ? value.then(next) : next(value);
 }
 
 /** `listening`, `connection`, `headers`, `error` and `close` are its events. */
@@ -62,6 +65,7 @@ class WebSocketServer extends EventEmitter {
     this._state = 'listening';
     this._keeps = false;
     this._asked = null;                // the request that was shown to the program last
+    this._deferred = new Map();        // by the numbers of their connections: those that wait for an answer
     if (callback !== undefined) this.once('listening', callback);
     this._listen(given, native);
   }
@@ -157,6 +161,10 @@ class WebSocketServer extends EventEmitter {
     if (options) this._closeAll(options);
     if (this._state !== 'listening' && this._state !== 'failed') return;
     this._state = 'closing';
+    for (const request of this._deferred.values()) {
+      request._leave();
+      this._respond(request, null);
+    }
     // The listener's number goes on meaning its connections, so a broadcast still reaches them.
     if (this._listener !== NOBODY) attempt('closeListener', this._listener);
     this._letGo();
@@ -212,40 +220,76 @@ class WebSocketServer extends EventEmitter {
   /** A request that the program wants to see: what to answer. */
   _request(lines) {
     const request = this._asked = new Request(lines);
-    const { handleRequest, verifyClient } = this.options;
-    const page = handleRequest && synchronous('handleRequest', handleRequest.call(this, request));
-    if (typeof page === 'number') return answer(page);
-    if (page) return page === true ? this._accept(request) : answer(page.status ?? 200, page.headers, page.body);
-    if (!request.isUpgrade) return accept(undefined, []);          // the engine says what it serves
-    const refusal = verifyClient && this._verify(request, verifyClient);
-    return refusal || this._accept(request);
+    const decided = this._decide(request);
+    if (typeof decided?.then !== 'function') return decided;
+    this._deferred.set(request._number, request);
+    Promise.resolve(decided).then((decision) => this._respond(request, decision), (error) => {
+      this._respond(request, answer(500, undefined, 'internal server error\n'));
+      throw error;                     // unhandled, as what a listener throws is uncaught
+    });
+    return LATER;
   }
 
-  /** Asks verifyClient; the answer where it refuses. */
+  /** Asks the hooks: the answer, or a promise of it. */
+  _decide(request) {
+    const { handleRequest, verifyClient } = this.options;
+    return when(handleRequest && handleRequest.call(this, request), (page) => {
+      if (typeof page === 'number') return answer(page);
+      if (page) return page === true ? this._accept(request) : answer(page.status ?? 200, page.headers, page.body);
+      if (!request.isUpgrade) return accept(undefined, []);        // the engine says what it serves
+      return when(verifyClient && this._verify(request, verifyClient), (refusal) => refusal || this._accept(request));
+    });
+  }
+
+  /** Asks verifyClient: the answer where it refuses, or a promise. */
   _verify(request, verifyClient) {
     const info = { origin: request.headers.origin, secure: request.isSecure, req: request };
-    if (verifyClient.length < 2) return synchronous('verifyClient', verifyClient.call(this, info)) ? null : answer(401);
-    let result;
+    if (verifyClient.length < 2) return when(verifyClient.call(this, info), (verified) => (verified ? null : answer(401)));
+    let settled = false, refusal = null, tell = null;
     verifyClient.call(this, info, (verified, status = 401, message = undefined, headers = undefined) => {
-      result ??= verified ? { refusal: null } : { refusal: answer(status, headers, message) };
+      if (settled) return;
+      settled = true;
+      refusal = verified ? null : answer(status, headers, message);
+      tell?.(refusal);
     });
-    if (result) return result.refusal;
-    throw coded(TypeError, 'WSX_ERR_UNSUPPORTED', 'verifyClient must call back at once: libwsx does not wait for an answer yet');
+    return settled ? refusal : new Promise((resolve) => { tell = resolve; });
   }
 
   _accept(request) {
     const { handleProtocols, subprotocols } = this.options;
     const offered = new Set((request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim()).filter(Boolean));
-    let chosen;
-    if (handleProtocols) chosen = offered.size === 0 ? undefined : synchronous('handleProtocols', handleProtocols.call(this, offered, request));
-    else if (subprotocols === undefined) [chosen] = offered;
-    const lines = [];
-    if (this.listenerCount('headers') !== 0) this.emit('headers', lines, request);
-    const headers = lines.flatMap((line) => {
-      const colon = line.indexOf(':');
-      return [line.slice(0, colon).trim(), line.slice(colon + 1).trim()];
+    const chooses = handleProtocols && offered.size !== 0;
+    return when(chooses ? handleProtocols.call(this, offered, request) : undefined, (chosen) => {
+      if (!handleProtocols && subprotocols === undefined) [chosen] = offered;
+      const lines = [];
+      if (this.listenerCount('headers') !== 0) this.emit('headers', lines, request);
+      const headers = lines.flatMap((line) => {
+        const colon = line.indexOf(':');
+        return [line.slice(0, colon).trim(), line.slice(colon + 1).trim()];
+      });
+      return accept(chosen, headers);
     });
-    return accept(chosen, headers);
+  }
+
+  /** Answers a request that was deferred, if anybody still waits for it. */
+  _respond(request, decision) {
+    if (!this._deferred.has(request._number)) return;
+    if (this._state !== 'listening') decision = answer(503, undefined, 'the server is closed\n');
+    try {
+      attempt('respond', request._number, decision);
+    } catch (error) {
+      if (error.code === 'WSX_ERR_CLOSED' || error.code === 'WSX_ERR_WRONG_KIND') return;
+      if (this.listenerCount('error') !== 0) this.emit('error', error);
+      attempt('respond', request._number, answer(500, undefined, 'internal server error\n'));
+    }
+  }
+
+  /** A request that was deferred is answered now, or never. */
+  _deferralEnded(number, isAnswered) {
+    const request = this._deferred.get(number);
+    this._deferred.delete(number);
+    if (isAnswered) this._asked = request;
+    else request?._leave();
   }
 
   /** A connection is open. */

@@ -29,6 +29,12 @@ pub const NOT_UTF8: i32 = 12;
 /// The engine closes a connection, because of its peer or of a limit; its Close is yet to come.
 pub const CLOSING: i32 = 13;
 
+/// The program's answer to a deferred request takes effect, with [`ANSWERED`], or it will have none. The listener's number
+/// stands for the connection. Payload: the connection's number.
+pub const DEFERRAL_ENDED: i32 = 14;
+
+/// An answer takes effect.
+pub const ANSWERED: i32 = 0x100;
 /// The request was shown to JavaScript before.
 pub const HOOKED: i32 = 0x100;
 /// The message is text.

@@ -93,6 +93,13 @@ impl Handler for Events {
         }
     }
 
+    fn after_deferral(&mut self, connection: Connection, is_answered: bool) {
+        if let Some((number, _)) = &self.listening {
+            let kind = event::DEFERRAL_ENDED | if is_answered { event::ANSWERED } else { 0 };
+            self.engine.append(kind, *number as i32, connection.id().to_string().as_bytes());
+        }
+    }
+
     fn on_open(&mut self, connection: Connection, opening: &Opening<'_>) {
         let extensions = connection.extensions().unwrap_or_default();
         let agreed = agreed(opening.subprotocol.unwrap_or_default(), &extensions);

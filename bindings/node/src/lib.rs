@@ -30,6 +30,7 @@ use crate::engine::Engine;
 use crate::handler::Events;
 use crate::listeners::Listening;
 use crate::options::{DoorOptions, DoorTls};
+use crate::request::Answer;
 
 /// What a call answers: errors have a code.
 type Result<T> = std::result::Result<T, napi::Error<String>>;
@@ -124,6 +125,15 @@ impl Border {
             Address::Tcp(address) => vec![address.ip().to_string(), address.port().to_string()],
             Address::Unix(path) => vec![path.unwrap_or_default().display().to_string()],
         })
+    }
+
+    /// Answers a request that was deferred, by the connection's number.
+    #[napi]
+    pub fn respond(&self, number: String, answer: Answer) -> Result<()> {
+        self.engine.commit();
+        self.engine.is_touched.set(true);
+        let connection = Connection::from_id(number.parse().unwrap_or(0));
+        connection.respond(answer.into()).map_err(error)
     }
 
     /// Begins TLS anew with other choices.

@@ -1,7 +1,7 @@
 //! Requests as JavaScript gets them, and its answers.
 //!
 //! A request is lines of bytes: subprotocol and extensions (where they are known), `1` or `0` for an opening handshake,
-//! method, target, peer, TLS, then name and value of each header. None of them can contain a line break. TLS is words: none
+//! method, target, peer, TLS, the connection's number, then name and value of each header. None of them can contain a line break. TLS is words: none
 //! for a plain request, else `tls`, the name that was asked for, and each certificate in hexadecimal digits.
 
 use napi_derive::napi;
@@ -38,6 +38,8 @@ pub fn lines(request: &Request<'_>, agreed: Vec<u8>) -> Vec<u8> {
     out.extend(request.peer().to_string().as_bytes());
     out.push(b'\n');
     write_tls(&mut out, request);
+    out.push(b'\n');
+    out.extend(request.connection().id().to_string().as_bytes());
     write_headers(&mut out, request.headers());
     out
 }
@@ -58,7 +60,7 @@ fn write_tls(out: &mut Vec<u8>, request: &Request<'_>) {
 /// What JavaScript answers to a request.
 #[napi(object, object_to_js = false)]
 pub struct Answer {
-    /// 101 accepts.
+    /// 101 accepts; 0 answers later.
     pub status: u32,
     /// The subprotocol to speak.
     pub subprotocol: Option<String>,
@@ -73,6 +75,7 @@ pub struct Answer {
 impl From<Answer> for Response {
     fn from(answer: Answer) -> Self {
         let mut response = match answer.status {
+            0 => Self::later(),
             101 => Self::accept(),
             status => Self::whole(u16::try_from(status).unwrap_or(0), &answer.content_type, answer.body.to_vec()),
         };

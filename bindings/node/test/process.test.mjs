@@ -113,9 +113,9 @@ test("exceptions in hooks are answered with 500, and the server goes on", limit,
   const { stdout } = await run(`
     import { WebSocket, WebSocketServer } from LIBWSX;
     let thrown = 0;
-    process.on("uncaughtException", () => thrown++);
+    process.on("uncaughtException", () => thrown++);      // also of a promise that nobody handles
     const server = new WebSocketServer({ host: "127.0.0.1", port: 0,
-      verifyClient({ req }) { if (req.path === "/throw") throw new Error("hook"); if (req.path === "/later") return Promise.resolve(true); return true; },
+      verifyClient({ req }) { if (req.path === "/throw") throw new Error("hook"); if (req.path === "/later") return Promise.reject(new Error("hook")); return true; },
     }, async () => {
       for (const path of ["throw", "later", "in"]) {
         const socket = new WebSocket(\`ws://127.0.0.1:\${server.address().port}/\${path}\`);

@@ -12,6 +12,7 @@ use crate::door::{Door, lock};
 use crate::errors::Raise;
 use crate::inbox::Inbox;
 use crate::payload::{from_address, with_bytes, with_message};
+use crate::request::{Keeps, Response};
 
 /// A connection: the same object in every callback.
 #[pyclass(frozen, module = "wsx", weakref)]
@@ -103,6 +104,16 @@ impl Connection {
     /// Ends the transport at once, without a Close. [any thread]
     fn terminate(&self, py: Python<'_>) -> PyResult<()> {
         self.done(py, self.number.terminate())
+    }
+
+    /// Answers the request that was deferred under this number; None accepts it. [any thread]
+    #[pyo3(signature = (response = None, /))]
+    fn respond(&self, py: Python<'_>, response: Option<&Response>) -> PyResult<()> {
+        if response.is_some_and(|response| response.keeps == Keeps::Stream) {
+            self.door.becomes_stream(self.number);
+        }
+        let response = response.map_or_else(wsx_core::Response::accept, |response| response.response.clone());
+        self.done(py, self.number.respond(response))
     }
 
     /// Writes to the body of an HTTP stream: str as UTF-8, or bytes-like. [any thread]

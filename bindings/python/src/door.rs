@@ -36,6 +36,8 @@ struct Connections {
     last: Option<(u64, Py<Connection>)>,
     /// The connection of the last request, which may come to nothing.
     asked: Option<(u64, Py<Connection>)>,
+    /// Those whose requests wait for an answer, and whether that begins a stream.
+    deferred: HashMap<u64, (Py<Connection>, bool), BuildHasherDefault<NumberHasher>>,
 }
 
 /// What the objects of one event loop share. It holds nothing of the engine's, so that stale objects cost it nothing.
@@ -147,6 +149,41 @@ impl Door {
         Ok(connection)
     }
 
+    /// The request of the connection that has asked last is answered later.
+    pub(crate) fn defer(&self, number: wsx_core::Connection) {
+        let mut connections = lock(&self.connections);
+        if let Some((id, connection)) = connections.asked.take_if(|(asked, _)| *asked == number.id()) {
+            connections.deferred.insert(id, (connection, false));
+        }
+    }
+
+    /// What is about to answer this request, if it waits, is a stream.
+    pub(crate) fn becomes_stream(&self, number: wsx_core::Connection) {
+        if let Some((_, is_stream)) = lock(&self.connections).deferred.get_mut(&number.id()) {
+            *is_stream = true;
+        }
+    }
+
+    /// The request waits no more; an answer takes effect as if it had been given at once.
+    pub(crate) fn end_deferral(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        number: wsx_core::Connection,
+        is_answered: bool,
+    ) -> PyResult<Option<Py<Connection>>> {
+        let Some((connection, is_stream)) = lock(&self.connections).deferred.remove(&number.id()) else {
+            return Ok(None);
+        };
+        if is_answered {
+            let old = lock(&self.connections).asked.replace((number.id(), connection.clone_ref(py)));
+            drop(old);
+            if is_stream {
+                self.keep(py, number)?;
+            }
+        }
+        Ok(Some(connection))
+    }
+
     /// The object of a connection, kept until [`forget`](Self::forget).
     #[inline]
     pub(crate) fn keep(self: &Arc<Self>, py: Python<'_>, number: wsx_core::Connection) -> PyResult<Py<Connection>> {
@@ -233,7 +270,8 @@ impl Door {
             return Ok(());
         };
         let held = connections.last.iter().chain(&connections.asked).map(|(_, connection)| connection);
-        for connection in connections.known.values().chain(held) {
+        let deferred = connections.deferred.values().map(|(connection, _)| connection);
+        for connection in connections.known.values().chain(held).chain(deferred) {
             visit.call(connection)?;
         }
         for hooks in hooks.iter() {

@@ -165,7 +165,7 @@ impl EventLoop {
 
     /// Listens on `HOST:PORT` or `unix:PATH`. [loop thread]
     #[pyo3(signature = (
-        address, handler = None, *, on_request = None, on_open = None, on_message = None, on_fragment = None,
+        address, handler = None, *, on_request = None, after_deferral = None, on_open = None, on_message = None, on_fragment = None,
         on_ping = None, on_pong = None, on_drain = None, on_error = None, on_close = None, on_listener_error = None,
         **options
     ))]
@@ -176,6 +176,7 @@ impl EventLoop {
         address: &str,
         handler: Option<&Bound<'_, PyAny>>,
         on_request: Option<Py<PyAny>>,
+        after_deferral: Option<Py<PyAny>>,
         on_open: Option<Py<PyAny>>,
         on_message: Option<Py<PyAny>>,
         on_fragment: Option<Py<PyAny>>,
@@ -190,6 +191,7 @@ impl EventLoop {
         let options = options::options(options, "listen")?;
         let hooks = Hooks {
             on_request,
+            after_deferral,
             on_open,
             on_message,
             on_fragment,
@@ -210,7 +212,7 @@ impl EventLoop {
 
     /// Adopts a descriptor that is bound and listening; it belongs to the loop from now on. [loop thread]
     #[pyo3(signature = (
-        descriptor, handler = None, *, on_request = None, on_open = None, on_message = None, on_fragment = None,
+        descriptor, handler = None, *, on_request = None, after_deferral = None, on_open = None, on_message = None, on_fragment = None,
         on_ping = None, on_pong = None, on_drain = None, on_error = None, on_close = None, on_listener_error = None,
         **options
     ))]
@@ -221,6 +223,7 @@ impl EventLoop {
         descriptor: RawFd,
         handler: Option<&Bound<'_, PyAny>>,
         on_request: Option<Py<PyAny>>,
+        after_deferral: Option<Py<PyAny>>,
         on_open: Option<Py<PyAny>>,
         on_message: Option<Py<PyAny>>,
         on_fragment: Option<Py<PyAny>>,
@@ -235,6 +238,7 @@ impl EventLoop {
         let options = options::options(options, "adopt")?;
         let hooks = Hooks {
             on_request,
+            after_deferral,
             on_open,
             on_message,
             on_fragment,

@@ -17,7 +17,7 @@ use crate::door::Door;
 use crate::inbox::Inbox;
 use crate::listener::Listener;
 use crate::payload::from_message;
-use crate::request::{Fragment, Opening, Request, Response};
+use crate::request::{Fragment, Keeps, Opening, Request, Response};
 
 macro_rules! hooks {
     ($($name:ident),*) => {
@@ -46,7 +46,19 @@ macro_rules! hooks {
         }
     };
 }
-hooks!(on_request, on_open, on_message, on_fragment, on_ping, on_pong, on_drain, on_error, on_close, on_listener_error);
+hooks!(
+    on_request,
+    after_deferral,
+    on_open,
+    on_message,
+    on_fragment,
+    on_ping,
+    on_pong,
+    on_drain,
+    on_error,
+    on_close,
+    on_listener_error
+);
 
 fn method(handler: &Bound<'_, PyAny>, base: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Py<PyAny>>> {
     let Some(found) = handler.getattr_opt(name)? else { return Ok(None) };
@@ -190,8 +202,10 @@ impl Handler for Bridge {
                     let given = answer.get_type();
                     PyTypeError::new_err(format!("on_request answers a wsx.Response or None, not {given}"))
                 })?;
-                if answer.get().is_stream {
-                    self.door.keep(py, number)?;
+                match answer.get().keeps {
+                    Keeps::Nothing => {}
+                    Keeps::Stream => drop(self.door.keep(py, number)?),
+                    Keeps::Request => self.door.defer(number),
                 }
                 Ok(answer.get().response.clone())
             });
@@ -201,6 +215,24 @@ impl Handler for Bridge {
                 wsx_core::Response::reject(503, "the server is being stopped\n")
             })
         })
+    }
+
+    fn after_deferral(&mut self, connection: wsx_core::Connection, is_answered: bool) {
+        if self.door.is_muted() {
+            return;
+        }
+        let hooks = self.hooks.clone();
+        self.door.calls.fetch_add(1, Ordering::Relaxed);
+        Python::attach(|py| {
+            let told = self.door.end_deferral(py, connection, is_answered).and_then(|connection| {
+                let (Some(hook), Some(connection)) = (&hooks.after_deferral, connection) else { return Ok(()) };
+                let is_answered = is_answered.into_bound_py_any(py)?;
+                invoke(py, hook, connection.as_any(), Some(&is_answered)).map(drop)
+            });
+            if let Err(error) = told {
+                self.raised(py, "after_deferral", error);
+            }
+        });
     }
 
     fn on_open(&mut self, connection: wsx_core::Connection, opening: &wsx_core::Opening<'_>) {

@@ -187,21 +187,31 @@ impl Opening {
 #[pyclass(frozen, module = "wsx")]
 pub(crate) struct Response {
     pub(crate) response: wsx_core::Response,
-    pub(crate) is_stream: bool,
+    pub(crate) keeps: Keeps,
+}
+
+/// What the door has to keep a connection's object for, that the program may have forgotten.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    Nothing,
+    /// The stream that it begins, which hears an `on_close`.
+    Stream,
+    /// The request that waits for an answer.
+    Request,
 }
 
 impl Response {
     fn new(
         py: Python<'_>,
         mut response: wsx_core::Response,
-        is_stream: bool,
+        keeps: Keeps,
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         for (name, value) in headers.map(options::headers).transpose()?.unwrap_or_default() {
             wsx_core::check_header(&name, &value).raise(py)?;
             response = response.header(&name, &value);
         }
-        Ok(Self { response, is_stream })
+        Ok(Self { response, keeps })
     }
 }
 
@@ -216,7 +226,13 @@ impl Response {
             Some(name) => response.subprotocol(name),
             None => response,
         };
-        Self::new(py, response, false, headers)
+        Self::new(py, response, Keeps::Nothing, headers)
+    }
+
+    /// Answer later, with `request.connection.respond`.
+    #[staticmethod]
+    fn later() -> Self {
+        Self { response: wsx_core::Response::later(), keeps: Keeps::Request }
     }
 
     /// Refuse, or answer, with this status and a body of plain text.
@@ -229,7 +245,7 @@ impl Response {
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let body = body.map(|body| with_text_or_bytes(body, <[u8]>::to_vec)).transpose()?.unwrap_or_default();
-        Self::new(py, wsx_core::Response::reject(status, body), false, headers)
+        Self::new(py, wsx_core::Response::reject(status, body), Keeps::Nothing, headers)
     }
 
     /// Answer with a page, or anything else that is whole.
@@ -243,7 +259,7 @@ impl Response {
     ) -> PyResult<Self> {
         wsx_core::check_header("Content-Type", content_type).raise(body.py())?;
         let bytes = with_text_or_bytes(body, <[u8]>::to_vec)?;
-        Self::new(body.py(), wsx_core::Response::whole(status, content_type, bytes), false, headers)
+        Self::new(body.py(), wsx_core::Response::whole(status, content_type, bytes), Keeps::Nothing, headers)
     }
 
     /// Answer with a body that stays open: write to `request.connection`.
@@ -251,7 +267,7 @@ impl Response {
     #[pyo3(signature = (content_type, headers = None))]
     fn stream(py: Python<'_>, content_type: &str, headers: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         wsx_core::check_header("Content-Type", content_type).raise(py)?;
-        Self::new(py, wsx_core::Response::stream(content_type), true, headers)
+        Self::new(py, wsx_core::Response::stream(content_type), Keeps::Stream, headers)
     }
 }
 

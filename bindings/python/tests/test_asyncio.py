@@ -711,9 +711,76 @@ def test_a_loop_on_each_thread():
     assert all_results == [list(map(str, range(100)))] * 4
 
 
-def test_a_coroutine_cannot_answer_requests():
+async def test_a_coroutine_may_decide_on_requests(logged):
     async def process_request(connection, request):
-        pass
+        user = request.query_parameter("user")
+        await asyncio.sleep(0)
+        if user == "bug":
+            raise ZeroDivisionError("on purpose")
+        if user == "odd":
+            return 403
+        if user is None:
+            return connection.respond(401, "who are you?\n")
+        connection.user = user
 
-    with pytest.raises(TypeError, match="process_request is a function"):
-        wsx.serve(echo, "127.0.0.1", 0, process_request=process_request)
+    async def greet(ws):
+        await ws.send(f"hello {ws.user}, {ws.request.path}, {ws.subprotocol}")
+
+    async with served(greet, process_request=process_request, select_subprotocol=lambda _, offered: offered[-1]) as (_, uri):
+        async def greeting(user):
+            async with wsx.connect(uri + f"?user={user}", subprotocols=["a", "b"]) as ws:
+                return await ws.recv()
+
+        greetings = await asyncio.gather(*(greeting(f"u{number}") for number in range(20)))
+        assert greetings == [f"hello u{number}, /, b" for number in range(20)]
+        for query, status in (("", 401), ("?user=bug", 500), ("?user=odd", 500)):
+            with pytest.raises(wsx.InvalidStatus) as refused:
+                await wsx.connect(uri + query)
+            assert refused.value.response.status_code == status
+    assert [record.getMessage() for record in logged] == ["opening handshake failed"] * 2
+
+
+async def test_a_decision_is_given_up_where_the_client_left_or_its_time_is_over(logged):
+    given_up, begun = [], asyncio.Event()
+
+    async def process_request(connection, request):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.append(request.path)
+
+    async with served(process_request=process_request, open_timeout=0.2) as (server, uri):
+        _, writer = await asyncio.open_connection(*server.addresses[0][:2])
+        writer.write(b"GET /left HTTP/1.1\r\nHost: a\r\n\r\n")
+        await begun.wait()
+        writer.close()
+        await until(lambda: given_up == ["/left"])
+        with pytest.raises(wsx.InvalidStatus, match="503"):
+            await wsx.connect(uri + "slow")
+        await until(lambda: given_up == ["/left", "/slow"])
+        assert not server._deciding
+    assert "did not come within" in logged[0].getMessage()
+
+
+async def test_a_server_that_closes_answers_who_waits_for_a_decision():
+    begun, given_up = asyncio.Event(), []
+
+    async def process_request(connection, request):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.append(request.path)
+
+    async with served(process_request=process_request) as (server, uri):
+        async def connect():
+            with pytest.raises(wsx.InvalidStatus, match="503"):
+                await wsx.connect(uri)
+
+        client = asyncio.create_task(connect())
+        await begun.wait()
+        server.close()
+        await client
+        await server.wait_closed()
+    await until(lambda: given_up == ["/"])

@@ -1,6 +1,7 @@
 """The request hook: what it sees, and each of its answers."""
 import http.client
 import socket
+import weakref
 
 import pytest
 from conftest import DEADLINE
@@ -137,3 +138,57 @@ def test_a_listener_that_is_closed_frees_its_address(turns):
         socket.create_connection(address)
     with pytest.raises(wsx.ConnectionClosed):
         listener.local_address
+
+
+def test_an_answer_comes_later_and_the_connection_is_the_same(turns):
+    waiting = []
+
+    def hook(request):
+        request.connection.data = request.cookies
+        waiting.append(request.connection)
+        return wsx.LATER
+
+    def on_open(connection, opening):
+        turns.say(connection is waiting[0], connection.data, opening.request.path)
+
+    listener = turns.loop.listen("127.0.0.1:0", on_request=hook, on_open=on_open,
+                                 after_deferral=lambda connection, is_answered: turns.say(connection in waiting, is_answered))
+    port = listener.local_address[1]
+    turns.loop.connect(f"ws://127.0.0.1:{port}/first", headers={"Cookie": "a=b; c"})
+    turns.until(lambda: len(waiting) == 1)
+    # Others that ask meanwhile are others.
+    turns.loop.connect(f"ws://127.0.0.1:{port}/second", on_error=lambda _, failure: turns.say(failure.http_status))
+    turns.until(lambda: len(waiting) == 2)
+    assert turns.heard == [] and waiting[0].ready_state == wsx.State.CONNECTING
+    waiting[0].respond()
+    turns.until(lambda: len(turns.heard) == 2)
+    assert turns.heard == [(True, True), (True, {"a": "b"}, "/first")]
+    with pytest.raises(wsx.InvalidState, match="no answer is awaited"):
+        waiting[0].respond()
+    with pytest.raises(TypeError):
+        waiting[1].respond(403)
+    with pytest.raises(ValueError, match="cannot be deferred again"):
+        waiting[1].respond(wsx.LATER)
+    waiting[1].respond(wsx.Response.reject(403))
+    turns.until(lambda: len(turns.heard) == 4)
+    assert turns.heard[2:] == [(True, True), (403,)]
+    with pytest.raises(wsx.ConnectionClosed):
+        turns.loop.turn(0)
+        waiting[1].respond()
+
+
+def test_requests_that_come_to_nothing_are_forgotten(turns):
+    asked = []
+
+    def hook(request):
+        asked.append(weakref.ref(request.connection))
+        return wsx.LATER
+
+    listener = turns.loop.listen("127.0.0.1:0", on_request=hook)
+    for number in range(20):
+        with socket.create_connection(listener.local_address) as peer:
+            peer.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            turns.until(lambda: len(asked) == number + 1)
+            assert asked[number]() is not None
+    turns.until(lambda: asked[-1]() is None)
+    assert [reference() for reference in asked] == [None] * 20

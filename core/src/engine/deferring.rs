@@ -21,8 +21,7 @@ pub(super) struct Waiting {
     /// Their numbers. Whoever takes one out has the answer: a thread of the program's, the timeout, or the end of the
     /// connection.
     numbers: Mutex<HashSet<u64>>,
-    /// The request that the hook is looking at: another thread may answer before the hook has said that it will. 0 for
-    /// none, [`ANSWERED`] where that has happened. It changes from a number to another under the lock, or to 0.
+    /// The request that the hook is looking at: whoever it has told may answer before it has deferred its own. 0 for none, [`ANSWERED`] where that has happened. It changes from a number to another under the lock, or to 0.
     asking: AtomicU64,
 }
 
@@ -49,6 +48,23 @@ impl Waiting {
         self.asking.store(0, Ordering::Relaxed);
     }
 
+    /// Gives an answer to a request that waits, if `give` does; `None` where it does not wait.
+    fn answer(&self, id: u64, give: impl FnOnce() -> Result<()>) -> Option<Result<()>> {
+        let mut numbers = self.lock();
+        let is_early = ![0, ANSWERED].contains(&id) && self.asking.load(Ordering::Relaxed) == id;
+        if !is_early && !numbers.contains(&id) {
+            return None;
+        }
+        let given = give();
+        if given.is_ok() && is_early {
+            // The hook may have said something else meanwhile; then this answer finds nothing that waits.
+            let _ = self.asking.compare_exchange(id, ANSWERED, Ordering::Relaxed, Ordering::Relaxed);
+        } else if given.is_ok() {
+            numbers.remove(&id);
+        }
+        Some(given)
+    }
+
     /// The hook has deferred its answer.
     fn insert(&self, id: u64) {
         let mut numbers = self.lock();
@@ -70,26 +86,14 @@ pub(super) fn respond(connection: Connection, response: Response) -> Result<()> 
     }
     settle_here_first();
     let shared = shared(index).ok_or(Error::Closed)?;
-    let Waiting { asking, .. } = &shared.waiting_requests;
-    let mut numbers = shared.waiting_requests.lock();
-    let is_early = ![0, ANSWERED].contains(&connection.0) && asking.load(Ordering::Relaxed) == connection.0;
-    if !is_early && !numbers.contains(&connection.0) {
-        return Err(Error::Closed);
-    }
     let cost = Cost::Limited(response.body.len());
-    let answered = Box::new(move |state: &mut State| state.answered(connection, response));
-    match shared.command(Command::Engine(answered), cost) {
-        Ok(()) if is_early => {
-            // The hook may have said something else meanwhile; then this answer finds nothing that waits.
-            let _ = asking.compare_exchange(connection.0, ANSWERED, Ordering::Relaxed, Ordering::Relaxed);
-            Ok(())
-        }
-        Ok(()) => {
-            numbers.remove(&connection.0);
-            Ok(())
-        }
-        Err(Error::LoopGone) => Err(Error::Closed),
-        Err(error) => Err(error),
+    let give = || {
+        let answered = move |state: &mut State| state.answered(connection, response);
+        shared.command(Command::Engine(Box::new(answered)), cost)
+    };
+    match shared.waiting_requests.answer(connection.0, give) {
+        None | Some(Err(Error::LoopGone)) => Err(Error::Closed),
+        Some(given) => given,
     }
 }
 
@@ -123,9 +127,12 @@ impl State {
     }
 
     fn respond(&mut self, connection: Connection, response: Response) -> Result<()> {
-        if self.shared.waiting_requests.take(connection.0) {
-            self.answered(connection, response);
-            return Ok(());
+        let give = || {
+            self.news.push_back(News::Answered(connection.0, response.into()));
+            Ok(())
+        };
+        if let Some(given) = self.shared.waiting_requests.answer(connection.0, give) {
+            return given;
         }
         match self.record_mut(connection)?.phase {
             Phase::Ending | Phase::Dead => Err(Error::Closed),

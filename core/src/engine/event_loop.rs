@@ -332,7 +332,7 @@ fn tell_news(cell: &LoopCell) {
             }
             Some(News::Answered(id, response)) => serve_deferred(cell, id, *response),
             Some(News::Unanswered(group, id)) => {
-                with_handler(cell, group, |handler| handler.after_deferral(Connection(id)));
+                with_handler(cell, group, |handler| handler.after_deferral(Connection(id), false));
             }
             Some(News::IdleGroup(group)) => {
                 let idle = cell.state().take_idle_group(group);

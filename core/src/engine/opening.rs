@@ -77,7 +77,7 @@ pub(super) fn serve_deferred(cell: &LoopCell, id: u64, response: Response) {
     let parsed = cell.state().parse(slot, &head, &mut storage);
     // It was good when it came.
     let Ok(Some(examined)) = parsed else { return cell.state().finish(slot) };
-    with_handler(cell, examined.group, |handler| handler.after_deferral(examined.connection));
+    with_handler(cell, examined.group, |handler| handler.after_deferral(examined.connection, true));
     answer(cell, slot, &examined, response);
     cell.state().read_again(slot);
 }

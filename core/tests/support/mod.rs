@@ -120,6 +120,7 @@ pub fn limit_of(failure: &Failure) -> Option<(&'static str, Figure, Option<u64>)
 
 type OnRequest = Box<dyn FnMut(&Request<'_>) -> Response + Send>;
 type OnConnection = Box<dyn FnMut(Connection) + Send>;
+type OnDeferral = Box<dyn FnMut(Connection, bool) + Send>;
 type OnMessage = Box<dyn FnMut(Connection, Message<'_>) + Send>;
 type OnClient = Box<dyn FnMut(Client) + Send>;
 type OnClose = Box<dyn FnMut(Connection, &Ended) + Send>;
@@ -133,7 +134,7 @@ pub struct Script {
     drain: Option<OnConnection>,
     pong: Option<OnConnection>,
     before_reply: Option<OnConnection>,
-    after_deferral: Option<OnConnection>,
+    after_deferral: Option<OnDeferral>,
     close: Option<OnClose>,
     reconnecting: Option<OnClient>,
     give_up: Option<OnClient>,
@@ -182,7 +183,7 @@ impl Script {
         self
     }
 
-    pub fn after_deferral(mut self, call: impl FnMut(Connection) + Send + 'static) -> Self {
+    pub fn after_deferral(mut self, call: impl FnMut(Connection, bool) + Send + 'static) -> Self {
         self.after_deferral = Some(Box::new(call));
         self
     }
@@ -272,9 +273,9 @@ impl Handler for Recorder {
         }
     }
 
-    fn after_deferral(&mut self, connection: Connection) {
+    fn after_deferral(&mut self, connection: Connection, is_answered: bool) {
         if let Some(call) = &mut self.script.after_deferral {
-            call(connection);
+            call(connection, is_answered);
         }
     }
 

@@ -41,6 +41,12 @@ new WebSocketServer({
   handlers: { message: (socket, data, isBinary) => void socket.send(data as Buffer, { binary: isBinary }) },
 });
 new WebSocketServer({ port: 0, verifyClient: (_info, callback) => callback(false, 403, "no", { "X-Why": "no" }) });
+new WebSocketServer({
+  port: 0,
+  handleRequest: async ({ cookies, signal }) => (cookies.id === "1" && !signal.aborted ? 204 : undefined),
+  verifyClient: async ({ req }) => req.query.get("token") !== null,
+  handleProtocols: async (protocols) => [...protocols][0],
+});
 new WebSocketServer({ port: 0, perMessageDeflate: { threshold: 0, clientMaxWindowBits: 10, zlibDeflateOptions: { level: 1 } } });
 new WebSocketServer({ port: 0, cert: "", key: Buffer.alloc(0), ca: [new Uint8Array(0)], requestCert: true, rejectUnauthorized: false, ALPNProtocols: ["chat"] });
 server.setSecureContext({ cert: [""], key: [""] });

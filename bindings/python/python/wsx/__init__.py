@@ -42,7 +42,7 @@ from .exceptions import (
     QueueFull,
     WebSocketException,
 )
-from .handler import Handler
+from .handler import LATER, Handler
 from .options import TLS, Deflate
 from .protocol import CloseCode, Headers, State
 
@@ -61,6 +61,7 @@ else:
 
 
 __all__ = [
+    "LATER",
     "TLS",
     "BacklogFull",
     "Close",

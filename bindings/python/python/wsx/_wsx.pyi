@@ -42,6 +42,7 @@ class EventLoop:
         handler: Handler | object | None = None,
         *,
         on_request: Callable[[Request], Response | None] | None = None,
+        after_deferral: Callable[[Connection, bool], object] | None = None,
         on_open: Callable[[Connection, Opening], object] | None = None,
         on_message: Callable[[Connection, Any], object] | None = None,
         on_fragment: Callable[[Connection, Fragment], object] | None = None,
@@ -64,6 +65,7 @@ class EventLoop:
         handler: Handler | object | None = None,
         *,
         on_request: Callable[[Request], Response | None] | None = None,
+        after_deferral: Callable[[Connection, bool], object] | None = None,
         on_open: Callable[[Connection, Opening], object] | None = None,
         on_message: Callable[[Connection, Any], object] | None = None,
         on_fragment: Callable[[Connection, Fragment], object] | None = None,
@@ -188,6 +190,14 @@ class Connection:
         """
     def terminate(self) -> None:
         """Ends the transport at once, without a Close; what waits is lost. [any thread]"""
+    def respond(self, response: Response | None = None, /) -> None:
+        """Answers the request that was deferred by `wsx.LATER` under this number; None accepts it. [any thread]
+
+        Once it returns, this is the answer, and no other can be: it takes effect in this turn of the loop or its next one,
+        unless the client leaves or a shutdown begins before. Too late, for the client has left or the timeout has run out,
+        raises `ConnectionClosed`; a request that was answered, or not deferred, `InvalidState`, and from another thread
+        `ConnectionClosed` as well. After `QueueFull` the request still waits.
+        """
     def write(self, body: str | ReadableBuffer, /) -> None:
         """Writes to the body of an HTTP stream (`Response.stream`), a str as UTF-8. [any thread]"""
     def subscribe(self, topic: str, /) -> None:
@@ -347,6 +357,9 @@ class Response:
     @staticmethod
     def accept(subprotocol: str | None = None, headers: HeadersLike | None = None) -> Response:
         """Open the WebSocket, with a subprotocol that the client has offered. A plain HTTP request gets 426."""
+    @staticmethod
+    def later() -> Response:
+        """Answer later: this is `wsx.LATER`."""
     @staticmethod
     def reject(status: int, body: str | ReadableBuffer | None = None, headers: HeadersLike | None = None) -> Response:
         """Refuse, or answer, with this status (200 to 599) and a body of plain text."""

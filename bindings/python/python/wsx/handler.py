@@ -1,12 +1,23 @@
 """What a program hears: the callbacks of a listener or of a client connection."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from ._wsx import Response
 
 if TYPE_CHECKING:
-    from ._wsx import Close, Connection, Failure, Fragment, Listener, Opening, Request, Response
+    from ._wsx import Close, Connection, Failure, Fragment, Listener, Opening, Request
 
-__all__ = ["Handler"]
+__all__ = ["LATER", "Handler"]
+
+LATER: Final = Response.later()
+"""What `on_request` answers where the answer comes later, by `request.connection.respond(response)`, from any thread: who
+the client is has to be looked up somewhere.
+
+The client is not read meanwhile; what came behind its request is kept, up to `max_head`, and delivered after `on_open`. Where
+no answer comes within `handshake_timeout` the client gets 503, and `on_listener_error` says so. A client that ends its side of
+TCP meanwhile has left.
+"""
 
 
 class Handler:
@@ -18,7 +29,14 @@ class Handler:
     """
 
     def on_request(self, request: Request) -> Response | None:
-        """Server: an HTTP request has come, after the checks of `origins` and `path`. None accepts it."""
+        """Server: an HTTP request has come, after the checks of `origins` and `path`. None accepts it; see also `LATER`."""
+
+    def after_deferral(self, connection: Connection, is_answered: bool) -> object:
+        """A request that was deferred by `LATER` waits no more: its answer takes effect now, or it will have none.
+
+        It has none where the client left, the timeout ran out or the loop ends. Told once for each, before its `on_open`: for
+        a lookup that can be given up.
+        """
 
     def on_open(self, connection: Connection, opening: Opening) -> object:
         """The connection is open. Exactly one `on_close` will follow."""

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
@@ -11,7 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from .. import _wsx
-from ..exceptions import ConnectionClosed
+from ..exceptions import ConnectionClosed, InvalidState
+from ..handler import LATER
 from ..options import TLS, MoreOptions, Options
 from .client import _Hooks
 from .connection import Connection
@@ -58,7 +58,9 @@ class ServerConnection(Connection):
 EVERYWHERE = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
 
 HandlerFunction: TypeAlias = Callable[[ServerConnection], Awaitable[object]]
-ProcessRequest: TypeAlias = Callable[[ServerConnection, _wsx.Request], _wsx.Response | None]
+ProcessRequest: TypeAlias = Callable[
+    [ServerConnection, _wsx.Request], _wsx.Response | None | Awaitable[_wsx.Response | None]
+]
 SelectSubprotocol: TypeAlias = Callable[[ServerConnection, Sequence[str]], str | None]
 
 
@@ -79,13 +81,14 @@ class _AskingHooks(_ServerHooks):
         server = self.server
         connection = request.connection.data = server._connection()
         connection._remote_address = request.remote_address
-        if server._process_request is not None:
-            answer = server._process_request(connection, request)
-            if answer is not None:
-                return answer
-        if server._select_subprotocol is not None and request.is_upgrade:
-            return _wsx.Response.accept(server._select_subprotocol(connection, request.subprotocols))
-        return None
+        answer = None if server._process_request is None else server._process_request(connection, request)
+        if isinstance(answer, Awaitable):
+            server._decide_later(connection, request, answer)
+            return LATER
+        return server._answer(connection, request, answer)
+
+    def after_deferral(self, raw: _wsx.Connection, is_answered: bool) -> None:
+        self.server._decided(raw, is_answered)
 
 
 class Server:
@@ -110,6 +113,7 @@ class Server:
         self._listeners: list[_wsx.Listener] = []
         self._connections: set[ServerConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._deciding: dict[_wsx.Connection, asyncio.Task[None]] = {}
         self._is_closing = False
         self._closed: asyncio.Future[None] = self._host.create_future()
 
@@ -161,6 +165,9 @@ class Server:
             self._is_closing = True
             for listener in self._listeners:
                 listener.close()
+            for raw, task in list(self._deciding.items()):
+                _respond(raw, _wsx.Response.reject(503, "the server is closed\n"))
+                task.cancel()
         if close_connections:
             for connection in self.connections:
                 connection._begin_close(code, reason)
@@ -199,6 +206,39 @@ class Server:
         if self._is_closing:
             connection._begin_close(1001, "")
 
+    def _decide_later(
+        self, connection: ServerConnection, request: _wsx.Request, decision: Awaitable[_wsx.Response | None]
+    ) -> None:
+        task = self._host.create_task(self._decide(connection, request, decision))
+        self._deciding[request.connection] = task
+
+    async def _decide(
+        self, connection: ServerConnection, request: _wsx.Request, decision: Awaitable[_wsx.Response | None]
+    ) -> None:
+        try:
+            answer = self._answer(connection, request, await decision)
+            if not isinstance(answer, _wsx.Response | None):
+                raise TypeError(f"process_request answers a wsx.Response or None, not {type(answer)}")
+        except Exception:
+            connection.logger.error("opening handshake failed", exc_info=True)
+            answer = _wsx.Response.reject(500, "internal server error\n")
+        _respond(request.connection, answer)
+
+    def _answer(
+        self, connection: ServerConnection, request: _wsx.Request, answer: _wsx.Response | None
+    ) -> _wsx.Response | None:
+        """What is answered where `process_request` has answered so."""
+        if answer is None and self._select_subprotocol is not None and request.is_upgrade:
+            return _wsx.Response.accept(self._select_subprotocol(connection, request.subprotocols))
+        return answer
+
+    def _decided(self, raw: _wsx.Connection, is_answered: bool) -> None:
+        task = self._deciding.pop(raw, None)
+        if task is not None and not is_answered:
+            # The client has left, or its time is over.
+            task.cancel()
+        self._look()
+
     async def _serve(self, connection: ServerConnection) -> None:
         try:
             await self.handler(connection)
@@ -218,8 +258,15 @@ class Server:
 
     def _look(self) -> None:
         """Looks whether this was the last."""
-        if self._is_closing and not self._connections and not self._tasks and not self._closed.done():
+        if self._is_closing and not (self._connections or self._tasks or self._deciding or self._closed.done()):
             self._closed.set_result(None)
+
+
+def _respond(raw: _wsx.Connection, answer: _wsx.Response | None) -> None:
+    try:
+        raw.respond(answer)
+    except (ConnectionClosed, InvalidState):
+        pass  # the client has left, or was answered that the server is closed
 
 
 class serve:
@@ -232,7 +279,8 @@ class serve:
     (`wsx.options.MoreOptions`) is a keyword as well, and goes before. They differ in `origins`: a web page may connect only
     to the host it came from, unless it is listed, or `origins="any"`; in `compression`, which is off unless it is asked
     for; and in `ssl`, a `wsx.TLS`. `process_request(connection, request)` may answer with a `wsx.Response`, as
-    `connection.respond(status, text)` makes one; None goes on. It is a function, not a coroutine.
+    `connection.respond(status, text)` makes one; None goes on. It may be a coroutine, which has until `open_timeout`, and is
+    cancelled where the client leaves before.
 
     `host` may be a list; None is every interface.
     """
@@ -255,8 +303,6 @@ class serve:
         logger: logging.Logger | None = None,
         **options: Unpack[MoreOptions],
     ) -> None:
-        if inspect.iscoroutinefunction(process_request):
-            raise TypeError("process_request is a function: the engine waits for its answer")
         self._make = partial(
             Server,
             handler,
