@@ -161,7 +161,8 @@ pub struct Options {
     /// Most headers in an HTTP head, at most 256. Beyond it: 431. Default 100; 0 is the default.
     pub max_headers: usize,
     /// From the accepted (or begun) TCP connection to Open, the lookup of a client's host name included. Beyond it: the
-    /// connection is closed, after 408 where a request was begun. Default 10 s; zero: no limit, and then nothing bounds a
+    /// connection is closed, after 408 where a request was begun, and 503 where its answer was
+    /// [deferred](crate::Response::later). Default 10 s; zero: no limit, and then nothing bounds a
     /// peer that never finishes its request.
     pub handshake_timeout: Duration,
     /// Ping after so long without a byte from the peer (RFC 6455 section 5.5.2). Default 25 s; zero: no heartbeat.
