@@ -171,6 +171,23 @@ pub unsafe fn write_text(
     Ok(())
 }
 
+/// A call that writes the text it answers with into a buffer.
+///
+/// # Safety
+/// That of [`write_text`].
+pub unsafe fn enter_with_text(
+    buffer: *mut c_char,
+    capacity: usize,
+    length: Option<&mut MaybeUninit<usize>>,
+    call: impl FnOnce() -> Result<String>,
+) -> i32 {
+    enter(|| {
+        let text = call()?;
+        // SAFETY: the caller's.
+        unsafe { write_text(&text, buffer, capacity, length) }
+    })
+}
+
 /// Text for C with a NUL at its end; a NUL inside (no text of ours has one) ends it early.
 pub fn c_text(text: impl Into<Vec<u8>>) -> CString {
     CString::new(text).unwrap_or_else(|error| {

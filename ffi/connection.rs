@@ -7,7 +7,7 @@ use std::ptr::null_mut;
 use wsx_core::{Connection, Message, ReadyState};
 
 use crate::boundary::{
-    answer, bytes, count, enter, message, message_kind, needed, optional_text, switch, text, write_text,
+    answer, bytes, count, enter, enter_with_text, message, message_kind, needed, optional_text, switch, text,
 };
 use crate::callbacks::wsx_connection;
 
@@ -194,11 +194,9 @@ pub unsafe extern "C" fn wsx_subprotocol(
     capacity: usize,
     length: Option<&mut MaybeUninit<usize>>,
 ) -> i32 {
-    enter(|| {
-        let subprotocol = Connection::from_id(connection).subprotocol()?.unwrap_or_default();
-        // SAFETY: the contract of the crate.
-        unsafe { write_text(&subprotocol, buffer, capacity, length) }
-    })
+    let call = || Connection::from_id(connection).subprotocol().map(Option::unwrap_or_default);
+    // SAFETY: the contract of the crate.
+    unsafe { enter_with_text(buffer, capacity, length, call) }
 }
 
 /// Writes the extensions agreed on, as the header of the answer says it ("permessage-deflate;
@@ -211,11 +209,9 @@ pub unsafe extern "C" fn wsx_connection_extensions(
     capacity: usize,
     length: Option<&mut MaybeUninit<usize>>,
 ) -> i32 {
-    enter(|| {
-        let extensions = Connection::from_id(connection).extensions()?;
-        // SAFETY: the contract of the crate.
-        unsafe { write_text(&extensions, buffer, capacity, length) }
-    })
+    let call = || Connection::from_id(connection).extensions();
+    // SAFETY: the contract of the crate.
+    unsafe { enter_with_text(buffer, capacity, length, call) }
 }
 
 /// Writes where the peer is, as "192.0.2.1:50000", "[2001:db8::1]:50000" or "unix:", into a buffer: cut to what fits,
@@ -227,11 +223,9 @@ pub unsafe extern "C" fn wsx_peer_address(
     capacity: usize,
     length: Option<&mut MaybeUninit<usize>>,
 ) -> i32 {
-    enter(|| {
-        let address = Connection::from_id(connection).peer_address()?.to_string();
-        // SAFETY: the contract of the crate.
-        unsafe { write_text(&address, buffer, capacity, length) }
-    })
+    let call = || Connection::from_id(connection).peer_address().map(|address| address.to_string());
+    // SAFETY: the contract of the crate.
+    unsafe { enter_with_text(buffer, capacity, length, call) }
 }
 
 /// The program's own pointer for this connection: NULL until it is set, and where the number is stale or the thread

@@ -6,7 +6,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use wsx_core::{Address, Listener, Options, Result};
 
-use crate::boundary::{count, enter, invalid, needed, text, write_text};
+use crate::boundary::{count, enter, enter_with_text, invalid, needed, text};
 use crate::callbacks::{Callbacks, wsx_callbacks, wsx_connection, wsx_listener};
 use crate::event_loop::wsx_loop;
 use crate::options::wsx_options;
@@ -109,11 +109,9 @@ pub unsafe extern "C" fn wsx_listener_address(
     capacity: usize,
     length: Option<&mut MaybeUninit<usize>>,
 ) -> i32 {
-    enter(|| {
-        let address = Listener::from_id(listener).local_address()?.to_string();
-        // SAFETY: the contract of the crate.
-        unsafe { write_text(&address, buffer, capacity, length) }
-    })
+    let call = || Listener::from_id(listener).local_address().map(|address| address.to_string());
+    // SAFETY: the contract of the crate.
+    unsafe { enter_with_text(buffer, capacity, length, call) }
 }
 
 /// A listener's port; 0 for a Unix socket. A negative number is an error. [loop thread]

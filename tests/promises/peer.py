@@ -60,6 +60,14 @@ class Listener:
         self.socket.listen(64)
         self.port = 0 if path else self.socket.getsockname()[1]
 
+    @classmethod
+    def full(cls):
+        """One whose queue is full: who connects now gets no answer at all."""
+        listener = cls()
+        listener.socket.listen(0)
+        listener.waiting = socket.create_connection(("127.0.0.1", listener.port))
+        return listener
+
     def accept(self):
         accepted, _ = self.socket.accept()
         return Peer(accepted, is_client=False, tls=self.tls)

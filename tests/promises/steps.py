@@ -301,7 +301,10 @@ class Run:
             return
         if verb in ("listens", "nobody"):
             self.listener.close()
-            if verb == "listens":
+            if words == ["full"]:
+                self.listener = Listener.full()
+                self.variables["port"] = self.listener.port
+            elif verb == "listens":
                 self.listener = Listener(path=words[0].removeprefix("unix:"))
             return
         getattr(self, f"peer_{verb}")(self.peers[number], *words)

@@ -7,7 +7,7 @@ use std::ptr::null_mut;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::exceptions::PyStopAsyncIteration;
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
@@ -148,11 +148,11 @@ impl Inbox {
     }
 
     fn __await__(this: Py<Self>) -> Arrival {
-        Arrival { inbox: this, iterates: false, waits: AtomicBool::new(false) }
+        Arrival::new(this, false)
     }
 
     fn __aiter__(this: Py<Self>) -> Arrival {
-        Arrival { inbox: this, iterates: true, waits: AtomicBool::new(false) }
+        Arrival::new(this, true)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -176,6 +176,27 @@ pub(crate) struct Arrival {
     iterates: bool,
     /// A coroutine waits for what this has yielded.
     waits: AtomicBool,
+    /// The program has ended the iteration.
+    is_over: AtomicBool,
+}
+
+/// What ending an iteration is awaited by: it is over already.
+#[pyclass(frozen, module = "wsx._wsx")]
+struct Over;
+
+#[pymethods]
+impl Over {
+    fn __await__(this: Py<Self>) -> Py<Self> {
+        this
+    }
+
+    fn __iter__(this: Py<Self>) -> Py<Self> {
+        this
+    }
+
+    fn __next__(&self) -> Option<Py<PyAny>> {
+        None
+    }
 }
 
 #[pymethods]
@@ -199,6 +220,9 @@ impl Arrival {
     /// Ends with a message as a coroutine does, or yields the future to wait for.
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let was_waiting = self.waits.load(Ordering::Relaxed);
+        if self.is_over.load(Ordering::Relaxed) {
+            return Err(PyStopAsyncIteration::new_err(()));
+        }
         let host = match self.inbox.get().look(py, was_waiting) {
             Found::Message(message, paused) => {
                 self.waits.store(false, Ordering::Relaxed);
@@ -253,12 +277,26 @@ impl Arrival {
         }
     }
 
+    /// Ends the iteration, as `contextlib.aclosing` does: nothing is received by it any more. What has come stays to be
+    /// received.
+    fn aclose(&self) -> PyResult<Over> {
+        if self.waits.load(Ordering::Relaxed) {
+            return Err(PyRuntimeError::new_err("aclose(): the iteration is waiting for a message"));
+        }
+        self.is_over.store(true, Ordering::Relaxed);
+        Ok(Over)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.inbox)
     }
 }
 
 impl Arrival {
+    fn new(inbox: Py<Inbox>, iterates: bool) -> Self {
+        Self { inbox, iterates, waits: AtomicBool::new(false), is_over: AtomicBool::new(false) }
+    }
+
     /// How receiving ends: an iteration without a word where the connection has ended in order.
     #[cold]
     fn end(&self, py: Python<'_>, exception: &Py<PyAny>) -> PyErr {

@@ -42,7 +42,7 @@ mod _wsx {
     #[pymodule_export]
     use super::event_loop::EventLoop;
     #[pymodule_export]
-    use super::inbox::Inbox;
+    use super::inbox::{Arrival, Inbox};
     #[pymodule_export]
     use super::listener::{Listener, Timer};
     #[pymodule_export]

@@ -784,3 +784,26 @@ async def test_a_server_that_closes_answers_who_waits_for_a_decision():
         await client
         await server.wait_closed()
     await until(lambda: given_up == ["/"])
+
+
+async def test_an_iteration_can_be_ended_and_what_has_come_stays():
+    async with served() as (_, uri), wsx.connect(uri) as ws:
+        for number in range(3):
+            await ws.send(str(number))
+        async with contextlib.aclosing(aiter(ws)) as messages:
+            assert await anext(messages) == "0"
+        with pytest.raises(StopAsyncIteration):
+            await anext(messages)
+        await messages.aclose()
+        assert [await ws.recv(), await anext(aiter(ws))] == ["1", "2"]
+        messages = aiter(ws)
+        waiting = asyncio.ensure_future(anext(messages))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="waiting"):
+            await messages.aclose()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await messages.aclose()
+        await ws.send("last")
+        assert await ws.recv() == "last"

@@ -69,3 +69,49 @@ fn work(jobs: &Mutex<Jobs>, shared: &Shared) {
         let _ = shared.command(tell, Cost::Granted(0));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::super::event_loop::EventLoop;
+    use super::super::shared::now;
+    use super::*;
+    use crate::close::{Close, Side};
+    use crate::config::Options;
+    use crate::error::{FailureKind, Limit, Stage};
+    use crate::event::Handler;
+
+    struct Hears(mpsc::Sender<(Side, Option<crate::error::Failure>)>);
+
+    impl Handler for Hears {
+        fn on_close(&mut self, _: Connection, close: &Close<'_>) {
+            self.0.send((close.by, close.failure.cloned())).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_never_looked_up_is_given_up_after_the_handshake_timeout() {
+        let mut event_loop = EventLoop::new().unwrap();
+        // As if each of the threads waited for a name server that does not answer.
+        let all_wait = |state: &mut super::super::state::State| {
+            state.resolver.0.lock().unwrap().threads = MAX_THREADS;
+            Ok(())
+        };
+        now(event_loop.handle().shared.index, all_wait).unwrap();
+        let (told, hears) = mpsc::channel();
+        let options = Options { handshake_timeout: Duration::from_millis(30), ..Options::default() };
+        event_loop.connect("ws://example.org/", &options, Hears(told)).unwrap();
+        let (by, failure) = loop {
+            if let Ok(heard) = hears.try_recv() {
+                break heard;
+            }
+            event_loop.turn(Some(Duration::from_secs(20))).unwrap();
+        };
+        let failure = failure.unwrap();
+        assert_eq!((by, failure.stage, failure.kind), (Side::Us, Stage::Resolve, FailureKind::Timeout));
+        assert_eq!(failure.limit, Some(Limit::new("handshake_timeout", options.handshake_timeout)));
+        assert_eq!(failure.message, "the host name was not resolved within 30ms (handshake_timeout)");
+    }
+}

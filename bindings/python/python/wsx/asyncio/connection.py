@@ -76,8 +76,11 @@ class Connection:
             return message.encode()
         return message
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        """Receives until the connection ends: in order without a word, else with `ConnectionClosedError`."""
+    def __aiter__(self) -> _wsx.Arrival:
+        """Receives until the connection ends: in order without a word, else with `ConnectionClosedError`.
+
+        Its iterator has `aclose`, for `contextlib.aclosing`; leaving the loop needs none.
+        """
         return aiter(self._inbox)
 
     async def send(self, message: _Sendable) -> None:
