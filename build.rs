@@ -4,7 +4,7 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of `ffi/` in the order of the header, each with the title of its functions there.
-const NOUNS: [(&str, &str); 9] = [
+const NOUNS: [(&str, &str); 10] = [
     ("status", "Version and errors"),
     ("options", "Options"),
     ("event_loop", "The loop, and everybody on it"),
@@ -14,6 +14,7 @@ const NOUNS: [(&str, &str); 9] = [
     ("response", "The answer to a request, in on_request and later"),
     ("tls", "TLS"),
     ("connection", "A connection"),
+    ("statistics", "Statistics"),
 ];
 const HEADER: &str = "include/libwsx.h";
 

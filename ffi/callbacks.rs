@@ -407,6 +407,30 @@ impl FailureTexts {
     }
 }
 
+pub(crate) fn stage(stage: Stage) -> i32 {
+    match stage {
+        Stage::Resolve => WSX_STAGE_RESOLVE,
+        Stage::Connect => WSX_STAGE_CONNECT,
+        Stage::Tls => WSX_STAGE_TLS,
+        Stage::Http => WSX_STAGE_HTTP,
+        Stage::WebSocket => WSX_STAGE_WEBSOCKET,
+        _ => 0,
+    }
+}
+
+pub(crate) fn failure_kind(kind: FailureKind) -> i32 {
+    match kind {
+        FailureKind::Protocol => WSX_FAILURE_PROTOCOL,
+        FailureKind::Refused => WSX_FAILURE_REFUSED,
+        FailureKind::Limit => WSX_FAILURE_LIMIT,
+        FailureKind::Timeout => WSX_FAILURE_TIMEOUT,
+        FailureKind::Transport => WSX_FAILURE_TRANSPORT,
+        FailureKind::Shutdown => WSX_FAILURE_SHUTDOWN,
+        FailureKind::Callback => WSX_FAILURE_CALLBACK,
+        _ => 0,
+    }
+}
+
 impl wsx_failure {
     fn new(failure: &Failure, texts: &FailureTexts) -> Self {
         let (limit_unit, limit) = match failure.limit.map(|limit| limit.figure) {
@@ -419,24 +443,8 @@ impl wsx_failure {
         };
         Self {
             size: size_of::<Self>(),
-            stage: match failure.stage {
-                Stage::Resolve => WSX_STAGE_RESOLVE,
-                Stage::Connect => WSX_STAGE_CONNECT,
-                Stage::Tls => WSX_STAGE_TLS,
-                Stage::Http => WSX_STAGE_HTTP,
-                Stage::WebSocket => WSX_STAGE_WEBSOCKET,
-                _ => 0,
-            },
-            kind: match failure.kind {
-                FailureKind::Protocol => WSX_FAILURE_PROTOCOL,
-                FailureKind::Refused => WSX_FAILURE_REFUSED,
-                FailureKind::Limit => WSX_FAILURE_LIMIT,
-                FailureKind::Timeout => WSX_FAILURE_TIMEOUT,
-                FailureKind::Transport => WSX_FAILURE_TRANSPORT,
-                FailureKind::Shutdown => WSX_FAILURE_SHUTDOWN,
-                FailureKind::Callback => WSX_FAILURE_CALLBACK,
-                _ => 0,
-            },
+            stage: stage(failure.stage),
+            kind: failure_kind(failure.kind),
             os_error: failure.os_error.unwrap_or(0),
             http_status: failure.http_status.map_or(0, i32::from),
             message: texts.message.as_ptr(),

@@ -21,6 +21,7 @@ mod listener;
 mod options;
 mod request;
 mod response;
+mod statistics;
 mod status;
 mod tls;
 
@@ -31,5 +32,6 @@ pub use listener::*;
 pub use options::*;
 pub use request::*;
 pub use response::*;
+pub use statistics::*;
 pub use status::*;
 pub use tls::*;

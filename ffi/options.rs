@@ -432,3 +432,13 @@ pub extern "C" fn wsx_options_set_threads(options: Option<&mut wsx_options>, cou
 pub extern "C" fn wsx_options_set_receive_buffer(options: Option<&mut wsx_options>, bytes: usize) -> i32 {
     set(options, |options| options.event_loop.receive_buffer = bytes)
 }
+
+/// Loop: 1: it measures how long callbacks take, for longest_callback_ns of wsx_statistics: the clock is read twice more for
+/// each connection that something comes from in a turn, and for each other callback. Default 0. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_measure_callbacks(options: Option<&mut wsx_options>, enabled: i32) -> i32 {
+    try_set(options, |options| {
+        options.event_loop.measure_callbacks = switch(enabled, "enabled")?;
+        Ok(())
+    })
+}

@@ -252,6 +252,48 @@
 /** Gone; also the answer for a stale number. */
 #define WSX_STATE_CLOSED 3
 
+/** 503: max_connections. */
+#define WSX_REFUSED_FULL 1
+
+/** 400: malformed HTTP, or a malformed opening handshake; TLS where plain HTTP is spoken. */
+#define WSX_REFUSED_BAD_REQUEST 2
+
+/** 405: neither GET nor HEAD. */
+#define WSX_REFUSED_METHOD 3
+
+/** 426: no opening handshake where a WebSocket is served, or one of another version. */
+#define WSX_REFUSED_UPGRADE 4
+
+/** 431: max_head or max_headers. */
+#define WSX_REFUSED_HEAD_TOO_BIG 5
+
+/** 404: the option path. */
+#define WSX_REFUSED_PATH 6
+
+/** 403: the option origins. */
+#define WSX_REFUSED_ORIGIN 7
+
+/** on_request rejected an opening handshake. */
+#define WSX_REFUSED_HOOK 8
+
+/** 500: on_request answered what cannot be sent. */
+#define WSX_REFUSED_HOOK_FAILED 9
+
+/** The TLS handshake failed; or there was none but plain HTTP, which gets 400. */
+#define WSX_REFUSED_TLS 10
+
+/** handshake_timeout: 408 where a request was begun. */
+#define WSX_REFUSED_TIMEOUT 11
+
+/** The client left before its request was whole. */
+#define WSX_REFUSED_LEFT 12
+
+/** The loop shut down first. */
+#define WSX_REFUSED_SHUTDOWN 13
+
+/** 503, or closed at once: max_connections_per_address. */
+#define WSX_REFUSED_ADDRESS 14
+
 /**
  * An event loop: sockets, timers and callbacks of one thread, the first one to run, turn or flush it, or to ask for
  * its timeout; and of further ones that it starts itself (wsx_options_set_threads()). A program may have several
@@ -440,6 +482,69 @@ typedef struct wsx_callbacks {
      */
     void (*after_deferral)(wsx_connection connection, bool is_answered, void *user);
 } wsx_callbacks;
+
+/**
+ * What was counted, up to now, of a listener's connections or of all connections of a loop. connections, handshakes and
+ * buffered_bytes tell what is; everything else counts from the beginning, and never falls.
+ *
+ * Each accepted connection is in the end one of opened, streams, answered and refused. Messages and bytes are counted by
+ * receive and by write, so that counting costs next to nothing: a callback may find what its own receive has brought not
+ * counted yet.
+ */
+typedef struct wsx_statistics {
+    /** Size of this struct as the program knows it: set it before the call. What lies beyond it is not written. */
+    size_t size;
+    /** Connections that are open or closing, and HTTP streams: on_close has not been called. */
+    uint64_t connections;
+    /** Connections on their way to that: in the opening handshake, or being refused or answered. */
+    uint64_t handshakes;
+    /** Bytes that wait because the kernel takes no more, over all connections, frame headers included. */
+    uint64_t buffered_bytes;
+    /** Server: connections that were accepted. */
+    uint64_t accepted;
+    /** Client: connections that were begun. */
+    uint64_t connects;
+    /** Opening handshakes that succeeded: calls of on_open. */
+    uint64_t opened;
+    /** Server: HTTP streams that were begun. */
+    uint64_t streams;
+    /** Server: plain HTTP requests that on_request answered, but by streams. */
+    uint64_t answered;
+    /** Server: connections that came to nothing, by WSX_REFUSED_ constant. */
+    uint64_t refused[32];
+    /** Client: connections that did not open, by WSX_STAGE_ constant. What the program gave up itself is not here. */
+    uint64_t connects_failed[16];
+    /** Messages told to the program; one that is handed over in fragments counts with its last one. */
+    uint64_t messages_received;
+    /** Messages taken from the program, once for each receiver of a broadcast or publish. Some may be lost later. */
+    uint64_t messages_sent;
+    /**
+     * Bytes received, everything included: HTTP heads, frame headers, control frames. Over TLS after decryption; as they
+     * came where they are compressed.
+     */
+    uint64_t bytes_received;
+    /** Bytes that the kernel took, counted in the same way. */
+    uint64_t bytes_sent;
+    /** Messages that were taken and then lost: lost_messages of wsx_close_info, of all connections. */
+    uint64_t messages_lost;
+    /** Calls of on_error, by WSX_STAGE_ and WSX_FAILURE_ constant: failures[WSX_STAGE_TLS][WSX_FAILURE_PROTOCOL]. */
+    uint64_t failures[16][16];
+    /** Calls of on_close with a code from 1000 to 1015, by code less 1000. */
+    uint64_t closes[16];
+    /** Calls of on_close with a code from 3000 to 3999. */
+    uint64_t closes_3000;
+    /** Calls of on_close with a code from 4000 to 4999. */
+    uint64_t closes_4000;
+    /** Calls of on_listener_error. */
+    uint64_t listener_errors;
+    /** Turns of the loop; 0 for a listener. */
+    uint64_t turns;
+    /**
+     * The longest time, in nanoseconds, that the callbacks of one connection took for what one receive brought, or any
+     * other single callback; with wsx_options_set_measure_callbacks(), else 0. 0 for a listener.
+     */
+    uint64_t longest_callback_ns;
+} wsx_statistics;
 
 #ifdef __cplusplus
 extern "C" {
@@ -702,6 +807,13 @@ int32_t wsx_options_set_threads(wsx_options *options, size_t count);
 
 /** Loop: size of its one receive buffer, in bytes, at least 4 KiB. Default 256 KiB. [any thread] */
 int32_t wsx_options_set_receive_buffer(wsx_options *options, size_t bytes);
+
+/**
+ * Loop: 1: it measures how long callbacks take, for longest_callback_ns of wsx_statistics: the clock is read twice more for
+ * each connection that something comes from in a turn, and for each other callback. Default 0. [any thread]
+ */
+int32_t wsx_options_set_measure_callbacks(wsx_options *options,
+                                          int32_t enabled);
 
 /* ---- The loop, and everybody on it ---- */
 
@@ -1228,6 +1340,31 @@ void *wsx_user_data(wsx_connection connection);
 
 /** Keeps a pointer of the program with the connection. The library never looks behind it. [loop thread] */
 int32_t wsx_set_user_data(wsx_connection connection, void *user_data);
+
+/* ---- Statistics ---- */
+
+/**
+ * Writes what was counted of a listener's connections, or of all of the loop where it is 0, on all threads. The first
+ * field, size, must be set: wsx_statistics statistics = {.size = sizeof statistics}. What a newer header knows and this
+ * library does not stays as it was: zero it. A listener is known until it is closed and its last connection gone; then it
+ * is WSX_ERR_CLOSED. [any thread]
+ */
+int32_t wsx_loop_statistics(wsx_loop *event_loop,
+                            wsx_listener listener,
+                            wsx_statistics *statistics);
+
+/**
+ * Writes what one thread of the loop has counted: 0 is the first, and WSX_ERR_INVALID is beyond the last. [any thread]
+ */
+int32_t wsx_loop_thread_statistics(wsx_loop *event_loop, size_t thread, wsx_statistics *statistics);
+
+/**
+ * Writes everything that was counted, on all threads, in the text format of Prometheus into a buffer: cut to what fits,
+ * always with a NUL. The whole length, without the NUL, may go to NULL. For each listener its address is the label
+ * listener; clients, and the loop itself, have none. on_request can answer it as it is, with the content type
+ * "text/plain; version=0.0.4; charset=utf-8". [any thread]
+ */
+int32_t wsx_loop_metrics(wsx_loop *event_loop, char *buffer, size_t capacity, size_t *length);
 
 #ifdef __cplusplus
 }  // extern "C"

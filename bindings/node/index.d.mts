@@ -5,5 +5,9 @@ type WebSocketServer = WebSocket.WebSocketServer;
 declare const Server: typeof WebSocket.WebSocketServer;
 type Server = WebSocket.WebSocketServer;
 
+declare const stats: typeof WebSocket.stats;
+declare const metrics: typeof WebSocket.metrics;
+declare const METRICS_TYPE: typeof WebSocket.METRICS_TYPE;
+
 export default WebSocket;
-export { Server, WebSocket, WebSocketServer };
+export { METRICS_TYPE, Server, WebSocket, WebSocketServer, metrics, stats };

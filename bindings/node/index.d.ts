@@ -3,6 +3,7 @@
 import { EventEmitter } from "node:events";
 import { ClientTlsOptions, PerMessageDeflateOptions, SecureContextOptions, ServerTlsOptions } from "./lib/options.js";
 import { Peer, Request } from "./lib/request.js";
+import { RefusalCause, Stats } from "./lib/statistics.js";
 
 /**
  * A WebSocket: a client of its own, or a connection of a {@link WebSocket.WebSocketServer}.
@@ -424,6 +425,16 @@ declare namespace WebSocket {
   }
 
   /** A listener and its connections. */
+  /** What was counted of all servers and clients of this thread: servers that are closed among them. */
+  export function stats(): Stats;
+  /**
+   * The same in the text format of Prometheus: for each server with its address as the label `listener`, for the clients and
+   * the engine itself without. `handleRequest` can answer it as it is, with {@link METRICS_TYPE}.
+   */
+  export function metrics(): string;
+  /** The Content-Type of {@link metrics}. */
+  export const METRICS_TYPE: string;
+
   export class WebSocketServer extends EventEmitter {
     /**
      * Listens at once; `listening` tells it, or `error` why not.
@@ -459,6 +470,13 @@ declare namespace WebSocket {
     /** How many connections subscribe to a topic. */
     subscriberCount(topic: string): number;
 
+    /**
+     * What was counted of this server's connections, up to now.
+     *
+     * @throws {Error} `WSX_ERR_CLOSED` once `close` was told
+     */
+    stats(): Stats;
+
     /** Accepts nobody any more. `close` comes when the last connection has ended. */
     close(callback?: (error?: Error) => void): void;
     /** The same, and closes the connections. */
@@ -481,7 +499,7 @@ declare namespace WebSocket {
     removeListener(event: string | symbol, listener: (this: WebSocketServer, ...args: any[]) => void): this;
   }
 
-  export { ClientTlsOptions, Peer, PerMessageDeflateOptions, Request, SecureContextOptions, ServerTlsOptions, WebSocketAlias as WebSocket };
+  export { ClientTlsOptions, Peer, PerMessageDeflateOptions, RefusalCause, Request, SecureContextOptions, ServerTlsOptions, Stats, WebSocketAlias as WebSocket };
   export { WebSocketServer as Server };
 }
 

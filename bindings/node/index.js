@@ -3,9 +3,13 @@
 
 const { WebSocket } = require('./lib/websocket.js');
 const { WebSocketServer } = require('./lib/server.js');
+const { METRICS_TYPE, metrics, stats } = require('./lib/statistics.js');
 
 WebSocket.WebSocket = WebSocket;
 WebSocket.WebSocketServer = WebSocketServer;
 WebSocket.Server = WebSocketServer;
+WebSocket.stats = stats;
+WebSocket.metrics = metrics;
+WebSocket.METRICS_TYPE = METRICS_TYPE;
 
 module.exports = WebSocket;

@@ -22,7 +22,7 @@
 //! ```text
 //! engine     sockets, clock, threads: one turn is poll, dispatch, commands, deadlines, flush, reap
 //! protocol   bytes in, events out, bytes out: HTTP heads, handshakes, frames, messages, the state machine
-//! config  event  close  error     the vocabulary
+//! config  event  close  error  statistics     the vocabulary
 //! ```
 //!
 //! A connection is a number ([`Connection`]); what belongs to it is freed by the engine, never by the program. Callbacks
@@ -39,6 +39,7 @@ pub mod error;
 pub mod event;
 #[doc(hidden)]
 pub mod protocol;
+pub mod statistics;
 
 pub use close::{Close, Side};
 pub use config::{
@@ -51,6 +52,7 @@ pub use event::{
     Address, Client, Connection, Fragment, GiveUp, GiveUpKind, Handler, Headers, Listener, Message, MessageKind,
     Opening, ReadyState, Reconnecting, Request, Response, Timer, check_header, parse_cookies, parse_query,
 };
+pub use statistics::{Refusal, Statistics};
 
 /// The Rust in README.md compiles as it stands there.
 #[cfg(doctest)]

@@ -168,6 +168,12 @@ static void on_request(const wsx_request *request, wsx_response *response, void 
     set_answer(response, does->request, does);
     if (strcmp(does->request, "stream") == 0 || strcmp(does->request, "later") == 0)
         number_of(wsx_request_connection(request));
+    if (strcmp(does->request, "metrics") == 0 && !wsx_request_is_upgrade(request)) {
+        static char metrics[65536];
+        size_t length;
+        if (wsx_loop_metrics(loop, metrics, sizeof metrics, &length) < 0 || length >= sizeof metrics) abort();
+        wsx_response_page(response, 200, "text/plain; version=0.0.4; charset=utf-8", metrics, length);
+    }
 }
 
 static void after_deferral(wsx_connection connection, bool is_answered, void *user)
@@ -394,6 +400,45 @@ static void reload(char **words, size_t total)
     wsx_options_free(options);
 }
 
+static void say_figure(const char *field, const char *label, const char *another, uint64_t value)
+{
+    if (value == 0) return;
+    printf(" %s%s%s%s%s=%llu", field, label ? "_" : "", label ? label : "", another ? "_" : "", another ? another : "",
+           (unsigned long long)value);
+}
+
+static void say_figures(const char *field, const Word *words, const uint64_t *values, size_t total)
+{
+    for (size_t i = 0; i < total; i++) say_figure(field, word_of(words, (int32_t)i), NULL, values[i]);
+}
+
+static void statistics_of(wsx_listener listener)
+{
+    wsx_statistics counted = {.size = sizeof counted};
+    int32_t status = wsx_loop_statistics(loop, listener, &counted);
+    if (status < 0) {
+        answer(status);
+        return;
+    }
+    printf("ok");
+#define SAY(field) say_figure(#field, NULL, NULL, counted.field)
+    SAY(connections), SAY(handshakes), SAY(buffered_bytes), SAY(accepted), SAY(connects), SAY(opened), SAY(streams);
+    SAY(answered), SAY(messages_received), SAY(messages_sent), SAY(bytes_received), SAY(bytes_sent), SAY(messages_lost);
+    SAY(closes_3000), SAY(closes_4000), SAY(listener_errors), SAY(turns);
+    say_figure("longest_callback", NULL, NULL, counted.longest_callback_ns);
+    say_figures("refused", causes, counted.refused, sizeof counted.refused / sizeof *counted.refused);
+    say_figures("connects_failed", stages, counted.connects_failed, 16);
+    for (int32_t stage = 0; stage < 16; stage++)
+        for (int32_t kind = 0; kind < 16; kind++)
+            say_figure("failures", word_of(stages, stage), word_of(kinds, kind), counted.failures[stage][kind]);
+    for (int code = 1000; code < 1016; code++) {
+        char label[8];
+        snprintf(label, sizeof label, "%d", code);
+        say_figure("closes", label, NULL, counted.closes[code - 1000]);
+    }
+    putchar('\n');
+}
+
 static void connections_of(wsx_listener listener)
 {
     wsx_connection numbers[MOST];
@@ -500,6 +545,7 @@ static void perform(char **words, size_t total)
     else if (is(command, "subscribers")) answer_number(wsx_subscriber_count(loop, text(name), &value), &value);
     else if (is(command, "count")) answer_number(wsx_connection_count(loop, listener_at(words[1]), &value), &value);
     else if (is(command, "connections")) connections_of(listener_at(words[1]));
+    else if (is(command, "statistics")) statistics_of(listener_at(words[1]));
     else if (is(command, "pause")) answer(wsx_pause(connection));
     else if (is(command, "resume")) answer(wsx_resume(connection));
     else if (is(command, "state")) {

@@ -25,6 +25,11 @@ static const Word stages[] = {{"resolve", WSX_STAGE_RESOLVE}, {"connect", WSX_ST
 static const Word kinds[] = {{"protocol", WSX_FAILURE_PROTOCOL}, {"refused", WSX_FAILURE_REFUSED},
     {"limit", WSX_FAILURE_LIMIT}, {"timeout", WSX_FAILURE_TIMEOUT}, {"transport", WSX_FAILURE_TRANSPORT},
     {"shutdown", WSX_FAILURE_SHUTDOWN}, {"callback", WSX_FAILURE_CALLBACK}, {NULL, 0}};
+static const Word causes[] = {{"full", WSX_REFUSED_FULL}, {"bad_request", WSX_REFUSED_BAD_REQUEST},
+    {"method", WSX_REFUSED_METHOD}, {"upgrade", WSX_REFUSED_UPGRADE}, {"head_too_big", WSX_REFUSED_HEAD_TOO_BIG},
+    {"path", WSX_REFUSED_PATH}, {"origin", WSX_REFUSED_ORIGIN}, {"hook", WSX_REFUSED_HOOK},
+    {"hook_failed", WSX_REFUSED_HOOK_FAILED}, {"tls", WSX_REFUSED_TLS}, {"timeout", WSX_REFUSED_TIMEOUT},
+    {"left", WSX_REFUSED_LEFT}, {"shutdown", WSX_REFUSED_SHUTDOWN}, {"address", WSX_REFUSED_ADDRESS}, {NULL, 0}};
 static const Word states[] = {{"connecting", WSX_STATE_CONNECTING}, {"open", WSX_STATE_OPEN},
     {"closing", WSX_STATE_CLOSING}, {"closed", WSX_STATE_CLOSED}, {NULL, 0}};
 static const Word policies[] = {{"close", WSX_BACKLOG_CLOSE}, {"drop", WSX_BACKLOG_DROP},

@@ -6,7 +6,7 @@
 
 import { readFileSync } from 'node:fs';
 
-const { WebSocket, WebSocketServer } = await import(process.env.WSX_NODE ?? new URL('../../bindings/node/index.mjs', import.meta.url));
+const { WebSocket, WebSocketServer, stats, metrics, METRICS_TYPE } = await import(process.env.WSX_NODE ?? new URL('../../bindings/node/index.mjs', import.meta.url));
 
 // --- Values on lines: a payload or text is hex, `.` where it is empty, `-` where there is none
 
@@ -230,6 +230,7 @@ function hooks(words, about) {
           `certificate=${hexed(request.peerCertificates[0])}`, ...parsed(words, request), ...(words.show ? [`header=${hexed(request.headers[textOf(words.show).toLowerCase()])}`] : []));
       }
       if (words.request === 'later') return defer(request, words);
+      if (words.request === 'metrics') return request.isUpgrade ? undefined : { headers: { 'Content-Type': METRICS_TYPE }, body: metrics() };
       return words.request && pageOf(words);
     };
   }
@@ -313,6 +314,14 @@ async function flood(socket, size, total) {
   return [`taken=${total}`, 'refused=none', 'text=-'];
 }
 
+/** Every figure that is not 0, by the names that it has elsewhere. */
+function figuresOf(figures, prefix = '') {
+  return Object.entries(figures).flatMap(([key, value]) => {
+    const name = prefix ? `${prefix}_${key}` : key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    return typeof value === 'object' ? figuresOf(value, name) : value === 0 ? [] : [`${name}=${value}`];
+  });
+}
+
 const COMMANDS = {
   send: (at, kind, word) => outcome((callback) => socketAt(at).send(messageOf(kind, word), callback)),
   fragment: (at, kind, word, end) => outcome((callback) => socketAt(at).send(bytesOf(word), { binary: kind === 'binary', fin: end === 'last' }, callback)),
@@ -328,6 +337,7 @@ const COMMANDS = {
   subscribe: (at, topic) => void socketAt(at).subscribe(textOf(topic)),
   unsubscribe: (at, topic) => void socketAt(at).unsubscribe(textOf(topic)),
   subscribers: (topic) => [servers[0].subscriberCount(textOf(topic))],
+  statistics: (at) => figuresOf(at === '0' ? stats() : servers[Number(at) - 1].stats()),
   // `clients` has those that are closing as well, as in ws.
   count: (at) => [openOf(everybody(at)).length],
   connections: (at) => openOf(everybody(at)).map(number).sort((one, other) => one - other),

@@ -9,6 +9,7 @@ use std::io::{BufRead, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::Duration;
 
+use wsx_core::statistics::CONTENT_TYPE;
 use wsx_core::{
     Address, Close, Connection, Error, EventLoop, Failure, FailureKind, Figure, Fragment, Handle, Handler, Listener,
     LoopOptions, Message, MessageKind, Opening, Options, ReadyState, Request, Response, Result, Side, Stage,
@@ -265,6 +266,9 @@ impl Handler for Does {
             ));
         }
         match self.word("request") {
+            "metrics" if !request.is_upgrade() => {
+                return Response::whole(200, CONTENT_TYPE, self.program.handle.metrics().unwrap());
+            }
             "stream" | "later" => drop(self.program.number(request.connection())),
             "fail" => std::panic::resume_unwind(Box::new("a secret of the program")),
             _ => {}
@@ -414,6 +418,18 @@ impl Program {
                     None => handle.connection_count()?,
                 };
                 return Ok(format!("ok {count}"));
+            }
+            "statistics" => {
+                let counted = match self.listener(words[1]) {
+                    Some(listener) => listener.statistics()?,
+                    None => handle.statistics()?,
+                };
+                let figures = counted.figures().into_iter().filter(|figure| figure.value != 0);
+                let told = figures.map(|figure| {
+                    let labels = figure.labels.iter().map(|label| format!("_{label}"));
+                    format!(" {}{}={}", figure.field, labels.collect::<String>(), figure.value)
+                });
+                return Ok(format!("ok{}", told.collect::<String>()));
             }
             "connections" => {
                 let connections = match self.listener(words[1]) {

@@ -38,6 +38,7 @@ static int32_t set_number(wsx_options *options, const char *key, const char *val
     SWITCH(deliver_fragments);
     SWITCH(no_delay);
     SWITCH(reuse_port);
+    SWITCH(measure_callbacks);
     SWITCH(compression);
     SWITCH(compression_server_no_context_takeover);
     SWITCH(compression_client_no_context_takeover);

@@ -14,6 +14,7 @@ pub fn set_loop(options: &mut LoopOptions, key: &str, value: &str) {
         "max_commands" => options.max_commands = number,
         "max_command_bytes" => options.max_command_bytes = number,
         "receive_buffer" => options.receive_buffer = number,
+        "measure_callbacks" => options.measure_callbacks = number == 1,
         _ => panic!("a loop has no option {key}"),
     }
 }

@@ -7,6 +7,7 @@ import time
 
 import secure
 import sockets
+from prometheus_client.parser import text_string_to_metric_families
 from peer import DEADLINE, Listener, Peer
 from program import decode, to_hex
 from table import DIALECT, HEADERS, option_tokens
@@ -15,7 +16,8 @@ from table import DIALECT, HEADERS, option_tokens
 COMMANDS = {
     "send": "wwp", "fragment": "wwpw", "ping": "wp", "pong": "wp", "close": "wwt", "terminate": "w", "write": "wp", "flood": "www",
     "broadcast": "wwpw", "publish": "twpw", "subscribe": "wt", "unsubscribe": "wt", "subscribers": "t",
-    "count": "w", "connections": "w", "pause": "w", "resume": "w", "state": "w", "buffered": "w", "latency": "w", "subprotocol": "w",
+    "count": "w", "connections": "w", "statistics": "w", "pause": "w", "resume": "w", "state": "w", "buffered": "w", "latency": "w",
+    "subprotocol": "w",
     "extensions": "w", "peer": "w", "listen": "to", "connect": "to", "reload": "wo", "close_listener": "w", "stop": "",
     "shutdown": "w", "free": "", "respond": "wwo",
 }
@@ -24,6 +26,8 @@ SUGAR = {"message": ["kind", "payload"], "ping": ["payload"], "pong": ["payload"
 DRAINS_OFTEN = {"node"}
 # 3,000 letters of which hardly any three come twice: compressed they are some 2,000 bytes, and few where they are repeated.
 PROSE = "".join(random.Random(7692).choices("abcdefghijklmnopqrstuvwxyz ", k=3000))
+# Figures that a row need not name.
+LOOSE = {"bytes_received", "bytes_sent", "turns", "longest_callback"}
 MATCH = re.compile(r"(\w+)(=|~|>)(.*)", re.DOTALL)
 
 
@@ -210,6 +214,25 @@ class Run:
         self.step_told("close", about, f"code={code}", f"by={by}", "clean=no", f"stage={stage}", f"kind={kind}",
                        *fields, *texts)
 
+    def step_counts(self, listener, *expected):
+        """`counts LISTENER|0 FIGURE=… …`: exactly this has been counted, or will be soon. Every figure that is not 0 is named,
+        but those in LOOSE; labels are joined to their field, as `refused_path`."""
+        named = [MATCH.fullmatch(token) for token in expected]
+        assert all(named), f"{expected} are no comparisons"
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            answer = self.program.do("statistics", listener)
+            assert answer.word == "ok", f"statistics: {answer}"
+            try:
+                for comparison in named:
+                    self.compare("statistics", comparison.groups(), answer.fields.get(comparison[1], "0"))
+                unnamed = set(answer.fields) - {comparison[1] for comparison in named} - LOOSE
+                assert not unnamed, f"counted was {answer.fields}, and {sorted(unnamed)} have no due"
+                return
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+
     def step_quiet(self, about):
         """Nothing has been told that no step has looked at."""
         leftover = self.program.leftover(about)
@@ -342,6 +365,19 @@ class Run:
             peer.close()
             assert re.search(r"(?im)^connection:.*\bclose\r$", head), head
         self.look_for(parts, head + body)
+
+    def peer_scrapes(self, peer, *expected):
+        """An HTTP answer with metrics, as Prometheus reads them: `NAME[:LABEL=VALUE…]=FIGURE`, the sum of all such series."""
+        status, head, body = peer.response()
+        assert status == 200 and "text/plain; version=0.0.4; charset=utf-8" in head, head
+        samples = [sample for family in text_string_to_metric_families(body) for sample in family.samples]
+        for token in expected:
+            series, operator, figure = re.fullmatch(r"(.+)(=|>)(\d+)", token).groups()
+            name, *labels = series.split(":")
+            labels = dict(label.split("=", 1) for label in labels)
+            found = [one.value for one in samples if one.name == name and labels.items() <= one.labels.items()]
+            assert found, f"{series} is not in {body}"
+            self.compare(series, (series, operator, figure), str(int(sum(found))))
 
     def peer_sends(self, peer, *words):
         """Frames in one segment: `KIND [PAYLOAD] [first=0x..] [length=…] [masked=yes|no]`, with commas between; or a message

@@ -98,6 +98,16 @@ def test_every_way_to_ask_for_certificates_has_a_row(name):
     assert any(row.options.get("tls", {}).get("client_auth") == name for row in ROWS)
 
 
+@pytest.mark.parametrize("name", re.findall(r"^    pub (\w+):", body("statistics.rs", "pub struct Statistics"), re.MULTILINE))
+def test_every_figure_of_statistics_has_a_row(name):
+    assert re.search(rf"^counts .*\b{name}(_\w+)?[=>]", STEPS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", variants_of("statistics.rs", "Refusal"))
+def test_every_cause_of_a_refusal_has_a_row(name):
+    assert re.search(rf"^counts .*\brefused_{name}=", STEPS, re.MULTILINE)
+
+
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 408, 426, 431, 500, 503])
 def test_every_http_status_has_a_row(status):
     assert re.search(rf"hears {status}\b", STEPS)
@@ -119,7 +129,7 @@ LIMITS = [[cell.strip() for cell in line.strip("| ").split(" | ")]
 
 # What is no limit, but a choice: told where it is documented.
 CHOICES = {"deliver_fragments", "subprotocols", "compression", "no_delay", "tls", "path", "reuse_port", "headers",
-           "receive_buffer", "busy_poll", "threads"}
+           "receive_buffer", "busy_poll", "threads", "measure_callbacks"}
 
 
 def camel(name):

@@ -8,6 +8,7 @@ const { NOBODY, attempt, border, broadcast, bytesOf, hold, publish, release, ser
 const { coded, listenerError } = require('./errors.js');
 const { engineOptions, headerList, highWater } = require('./options.js');
 const { Request } = require('./request.js');
+const { statsOf } = require('./statistics.js');
 const { isSecure, serverTls } = require('./tls.js');
 const { OPEN, WebSocket } = require('./websocket.js');
 
@@ -144,6 +145,11 @@ class WebSocketServer extends EventEmitter {
   /** How many connections subscribe to a topic. */
   subscriberCount(topic) {
     return attempt('subscriberCount', topicOf(topic));
+  }
+
+  /** What was counted of this server's connections, until it is closed. */
+  stats() {
+    return statsOf(this._listener);
   }
 
   // --- Ending

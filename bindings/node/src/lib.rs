@@ -24,6 +24,7 @@ use std::rc::Rc;
 use napi::Env;
 use napi::bindgen_prelude::{Object, Uint8ArraySlice};
 use napi_derive::napi;
+use wsx_core::statistics::Figure;
 use wsx_core::{Address, Connection, Error, Message, MessageKind, Options, Tls};
 
 use crate::engine::Engine;
@@ -67,6 +68,20 @@ fn message(is_text: bool, payload: &[u8]) -> Result<Message<'_>> {
 pub fn parse_cookies(header: Uint8ArraySlice<'_>) -> Vec<String> {
     let pairs = wsx_core::parse_cookies(&header);
     pairs.flat_map(|(name, value)| [name.to_owned(), value.to_owned()]).collect()
+}
+
+/// A figure of statistics.
+#[napi(object)]
+pub struct DoorFigure {
+    pub field: String,
+    pub labels: Vec<String>,
+    pub value: f64,
+}
+
+impl From<Figure> for DoorFigure {
+    fn from(figure: Figure) -> Self {
+        Self { field: figure.field.to_owned(), labels: figure.labels, value: figure.value as f64 }
+    }
 }
 
 /// The engine of an environment.
@@ -283,6 +298,27 @@ impl Border {
     pub fn watch(&self, index: i32) {
         self.engine.is_touched.set(true);
         self.engine.connections.borrow_mut().watch(index);
+    }
+
+    /// What was counted of a listener, or of everybody where it is negative.
+    #[napi]
+    pub fn statistics(&self, listener: i32) -> Result<Vec<DoorFigure>> {
+        let engine = &self.engine;
+        engine.commit();
+        let counted = match u32::try_from(listener) {
+            Ok(listener) => engine.listener(listener).and_then(|listener| listener.statistics()),
+            Err(_) => engine.handle.statistics(),
+        };
+        // Callbacks are JavaScript's, and called later: what the engine could measure is not how long they take.
+        let figures = counted.map_err(error)?.figures().into_iter().filter(|figure| figure.field != "longest_callback");
+        Ok(figures.map(DoorFigure::from).collect())
+    }
+
+    /// Everything that was counted, for Prometheus.
+    #[napi]
+    pub fn metrics(&self) -> Result<String> {
+        self.engine.commit();
+        self.engine.handle.metrics().map_err(error)
     }
 
     /// Takes what was sent up to here.

@@ -18,6 +18,7 @@ use crate::hooks::{Bridge, Hooks, log_exception};
 use crate::listener::{Listener, Timer};
 use crate::options;
 use crate::payload::with_message;
+use crate::statistics;
 use crate::wait::{Signals, wait};
 
 /// An event loop: listeners, connections and timers, all turned by one thread.
@@ -369,6 +370,17 @@ impl EventLoop {
         let (handle, exclude) = (self.handle(py)?, exclude.map(|connection| connection.number));
         with_message(message, |message| handle.publish(topic, message, exclude))?.raise(py)?;
         self.touched(py)
+    }
+
+    /// What was counted of all connections of this loop, a `wsx.Statistics`. [any thread]
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let counted = self.handle(py)?.statistics().raise(py)?;
+        statistics::to_python(py, &counted)
+    }
+
+    /// Everything that was counted, in the text format of Prometheus. [any thread]
+    fn metrics(&self, py: Python<'_>) -> PyResult<String> {
+        self.handle(py)?.metrics().raise(py)
     }
 
     /// How many server connections are open. [loop thread]

@@ -9,6 +9,7 @@
 //! request      Request, Opening, Response     close           Close, Failure
 //! inbox        what coroutines receive from
 //! options      keywords to options            payload         str and bytes-like to messages, and back
+//! statistics   what was counted, as `wsx.Statistics`
 //! tls          `wsx.TLS` to the engine's choices
 //! errors       the engine's errors to exceptions (which are defined in Python)
 //! ```
@@ -29,6 +30,7 @@ mod listener;
 mod options;
 mod payload;
 mod request;
+mod statistics;
 mod tls;
 mod wait;
 

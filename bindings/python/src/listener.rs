@@ -8,6 +8,7 @@ use crate::connection::Connection;
 use crate::door::Door;
 use crate::errors::Raise;
 use crate::payload::{from_address, with_message};
+use crate::statistics;
 use crate::tls;
 
 /// Something that listens.
@@ -46,6 +47,11 @@ impl Listener {
         let py = message.py();
         with_message(message, |message| self.number.broadcast(message, exclude))?.raise(py)?;
         self.door.touched(py)
+    }
+
+    /// What was counted of this listener's connections, a `wsx.Statistics`. [any thread]
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        statistics::to_python(py, &self.number.statistics().raise(py)?)
     }
 
     /// How many connections of this listener are open. [loop thread]

@@ -65,6 +65,10 @@ pub(crate) fn loop_options(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Loo
             "max_commands" => &mut options.max_commands,
             "max_command_bytes" => &mut options.max_command_bytes,
             "receive_buffer" => &mut options.receive_buffer,
+            "measure_callbacks" => {
+                options.measure_callbacks = value.extract().map_err(|error| about(value.py(), &name, error))?;
+                continue;
+            }
             _ => {
                 return Err(PyTypeError::new_err(format!("EventLoop() got an unexpected keyword argument '{name}'")));
             }

@@ -13,6 +13,7 @@ use crate::event::{Connection, ReadyState};
 use crate::protocol::connection::{check_close, fit_reason};
 use crate::protocol::frame::{Role, ends_with_close, last_of};
 use crate::protocol::http::{HttpError, LAST_CHUNK};
+use crate::statistics::Refusal;
 
 impl Ending {
     /// An end that is in order as far as this side is concerned.
@@ -174,6 +175,7 @@ impl State {
                 self.await_end(slot);
             }
             _ => {
+                self.count_refused(slot, Refusal::Left);
                 self.set_ending(slot, Ending::failed(close::ABNORMAL, by, failure));
                 self.finish(slot);
             }
@@ -189,8 +191,8 @@ impl State {
             let (bytes, messages) = record.outbox.drop_unbegun(record.protocol.role(), committed);
             let extra = record.extra();
             extra.pong = None;
-            extra.lost_messages = extra.lost_messages.saturating_add(messages);
             extra.dropped_bytes += bytes as u64;
+            self.lose(slot, messages);
         }
         let message = format!("{backlog} bytes waited for a peer that does not read, backlog_limit is {limit}");
         let limit = Limit::new("backlog_limit", limit).reached(backlog as u64);
@@ -327,7 +329,10 @@ impl State {
             }
             Phase::Request => self.request_timed_out(slot, handshake),
             Phase::Deferred => self.answer_timed_out(slot, handshake),
-            Phase::Securing if record.protocol.role() == Role::Server => self.finish(slot),
+            Phase::Securing if record.protocol.role() == Role::Server => {
+                self.count_refused(slot, Refusal::Timeout);
+                self.finish(slot);
+            }
             Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Response => {
                 let what = match record.phase {
                     Phase::Resolving => "the host name was not resolved",
@@ -441,6 +446,7 @@ impl State {
         record.timer_at = 0;
         record.protocol.end();
         record.transport = None;
+        self.count_buffered(slot);
         if was_deferred {
             self.waits_no_more(slot);
         }
@@ -479,12 +485,15 @@ impl State {
             let connection = Connection(self.connections.id(slot));
             let Some(record) = self.connections.get(slot) else { continue };
             match record.phase {
-                Phase::Request => self.finish(slot),
-                Phase::Deferred => {
-                    self.give_up_answer(slot, &HttpError::new(503, "the server shuts down: try again later"));
+                Phase::Request | Phase::Securing if !record.announced => {
+                    self.count_refused(slot, Refusal::Shutdown);
+                    self.finish(slot);
                 }
-                Phase::Securing if !record.announced => self.finish(slot),
-                Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Response => {
+                Phase::Deferred => {
+                    let error = HttpError::new(503, "the server shuts down: try again later");
+                    self.give_up_answer(slot, &HttpError { cause: Refusal::Shutdown, ..error });
+                }
+                Phase::Request | Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Response => {
                     let failure =
                         Failure::new(record.phase.stage(), FailureKind::Shutdown, "the event loop shuts down");
                     self.fail(slot, close::ABNORMAL, Side::Us, failure);
@@ -516,6 +525,7 @@ impl State {
                     *ending = Some(Box::new(Ending::failed(close::ABNORMAL, Side::Us, failure)));
                 }
             }
+            self.count_refused(slot, Refusal::Shutdown);
             self.finish(slot);
         }
     }

@@ -58,6 +58,7 @@ impl State {
             record.outbox.append(&mut self.spares, append);
         }
         self.compressors.tidy();
+        self.count_sent_messages(slot, 1);
         self.staged(slot);
         Ok(true)
     }
@@ -102,7 +103,14 @@ impl State {
             Some(sending) if sending.keeps_context => return self.push_in_context(slot, &sending, frames, messages),
             Some(sending) => self.variant(sending, frames, variants),
         };
-        if WRITES { self.write_shared(slot, &variant, messages) } else { self.push_shared(slot, &variant, messages) }
+        let is_written = WRITES && self.write_shared(slot, &variant, messages);
+        if is_written {
+            self.count_sent_messages(slot, messages);
+            self.count_sent_bytes(slot, variant.len());
+        } else if !WRITES {
+            self.push_shared(slot, &variant, messages);
+        }
+        is_written
     }
 
     fn variant(&mut self, sending: Sending, frames: &Arc<Vec<u8>>, variants: &mut Variants) -> Arc<Vec<u8>> {

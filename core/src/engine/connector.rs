@@ -77,7 +77,7 @@ impl State {
         self.check_alive()?;
         let target = Target::new(url, options)?;
         let dial = target.dial(options)?;
-        let group = self.insert_group(Group::new(options, handler.take()))?;
+        let group = self.insert_group(Group::new(options, handler.take(), self.shared.counted.clients.clone()))?;
         let begun = self.attempt(group, &target, dial);
         if begun.is_err() {
             self.news.push_back(News::IdleGroup(group));
@@ -94,6 +94,7 @@ impl State {
         record.extra().unix_path = target.url.unix.clone();
         let slot = self.insert(record)?;
         let connection = Connection(self.connections.id(slot));
+        self.count_begun(slot);
         self.schedule(slot);
         self.look_up(slot, connection, &target.url);
         Ok(connection)

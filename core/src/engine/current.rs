@@ -37,6 +37,8 @@ struct Current {
     room: Cell<usize>,
     /// Messages of this size and more go by the state.
     largest: Cell<usize>,
+    /// How many messages it was sent in this way.
+    messages: Cell<u32>,
 }
 
 const NOBODY: u32 = u32::MAX;
@@ -82,7 +84,13 @@ impl Gathered {
 
 thread_local! {
     static CURRENT: Current = const {
-        Current { owner: Cell::new(NOBODY), id: Cell::new(0), room: Cell::new(0), largest: Cell::new(0) }
+        Current {
+            owner: Cell::new(NOBODY),
+            id: Cell::new(0),
+            room: Cell::new(0),
+            largest: Cell::new(0),
+            messages: Cell::new(0),
+        }
     };
     /// Without a drop of its own, which every access would have to look after: a loop that ends frees it.
     static GATHERED: RefCell<ManuallyDrop<Gathered>> =
@@ -104,6 +112,7 @@ fn gather(connection: Connection, opcode: OpCode, payload: &[u8]) -> bool {
         let fits = current.id.get() == connection.0 && payload.len() < current.largest.get() && size <= room;
         if fits {
             current.room.set(room - size);
+            current.messages.set(current.messages.get() + 1);
             GATHERED.with(|gathered| gathered.borrow_mut().append(opcode, payload));
         }
         fits
@@ -145,23 +154,28 @@ impl Current {
     }
 }
 
-/// Ends the part of the current connection. Tells whether so much was gathered that it should be written now.
+/// Ends the part of the current connection. Tells whether so much was gathered that it should be written now, and how many
+/// messages that part has.
 #[inline]
-pub(super) fn end() -> bool {
-    GATHERED.with(|gathered| end_part(&mut gathered.borrow_mut()))
+pub(super) fn end() -> (bool, u32) {
+    GATHERED.with(|gathered| {
+        let gathered = &mut gathered.borrow_mut();
+        let (_, messages) = end_part(gathered);
+        (gathered.len > GATHERED_AT_MOST, messages)
+    })
 }
 
+/// Whose part has ended, and how many messages it has.
 #[inline]
-fn end_part(gathered: &mut Gathered) -> bool {
-    let current = CURRENT.with(|current| {
+fn end_part(gathered: &mut Gathered) -> (u64, u32) {
+    let (current, messages) = CURRENT.with(|current| {
         current.room.set(0);
-        current.id.take()
+        (current.id.take(), current.messages.take())
     });
-    let end = gathered.len;
-    if current != 0 && end > gathered.parts.last().map_or(0, |(_, end)| *end) {
-        gathered.parts.push((current, end));
+    if messages != 0 {
+        gathered.parts.push((current, gathered.len));
     }
-    end > GATHERED_AT_MOST
+    (current, messages)
 }
 
 /// Frees what this thread has gathered in, unless another loop uses it: one of its loops ends.
@@ -181,7 +195,10 @@ impl State {
         self.gathers = false;
         GATHERED.with(|gathered| {
             let gathered = &mut **gathered.borrow_mut();
-            end_part(gathered);
+            let (id, messages) = end_part(gathered);
+            if messages != 0 {
+                self.count_cut_off(id, messages);
+            }
             let mut begin = 0;
             for &(id, end) in &gathered.parts {
                 if let Some(slot) = self.connections.slot(id) {
@@ -198,6 +215,14 @@ impl State {
         });
     }
 
+    /// A part ended before its connection's turn was over, and what comes is counted by itself.
+    #[cold]
+    fn count_cut_off(&self, id: u64, messages: u32) {
+        if let Some(slot) = self.connections.slot(id) {
+            self.count_sent_messages(slot, messages);
+        }
+    }
+
     /// Writes what was gathered; what the kernel does not take goes to the outboxes.
     pub(super) fn write_gathered(&mut self) {
         self.with_gathered(|state, slot, bytes| {
@@ -205,12 +230,20 @@ impl State {
             let Some(transport) = &mut record.transport else { return };
             let written = transport.write(&[IoSlice::new(bytes)]);
             if written.as_ref().is_ok_and(|count| *count == bytes.len()) {
+                if record.group == state.latest.0 {
+                    state.latest.1.bytes_sent.add(bytes.len() as u64);
+                } else {
+                    state.count_sent_bytes(slot, bytes.len());
+                }
                 return;
             }
             debug_assert!(record.outbox.is_empty(), "what waits already goes first, by the state");
             record.outbox.append(&mut state.spares, |out| out.extend_from_slice(bytes));
             match written {
-                Ok(count) => record.outbox.advance(count, &mut state.spares),
+                Ok(count) => {
+                    record.outbox.advance(count, &mut state.spares);
+                    state.count_sent_bytes(slot, count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return state.transport_failed(slot, "cannot write to the peer", &error),
             }

@@ -14,6 +14,7 @@ use crate::config::Options;
 use crate::error::{Error, Failure, Result, Stage};
 use crate::event::{Connection, Response, ResponseKind};
 use crate::protocol::http::HttpError;
+use crate::statistics::Refusal;
 
 /// The requests that wait for an answer.
 #[derive(Debug, Default)]
@@ -112,6 +113,7 @@ impl State {
         extra.head = head.to_vec();
         self.shared.waiting_requests.insert(id);
         if peer_ended {
+            self.count_refused(slot, Refusal::Left);
             self.finish(slot);
         } else if rest.len() > limit {
             let message = format!(
@@ -163,7 +165,8 @@ impl State {
         let message =
             format!("the answer to a request was deferred, and did not come within {timeout:?} (handshake_timeout)");
         self.answer_failed(slot, Failure::timeout(Stage::Http, "handshake_timeout", timeout, message));
-        self.give_up_answer(slot, &HttpError::new(503, "the server has not answered in time: try again later"));
+        let error = HttpError::new(503, "the server has not answered in time: try again later");
+        self.give_up_answer(slot, &HttpError { cause: Refusal::Timeout, ..error });
     }
 
     /// Answers a deferred request with an error.

@@ -26,6 +26,7 @@ use crate::close::{self, Close, Side};
 use crate::config::LoopOptions;
 use crate::error::{Error, Failure, FailureKind, Result, Stage};
 use crate::event::{Connection, ReadyState};
+use crate::statistics::Refusal;
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -212,6 +213,7 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
         Err(error) => return Err(Error::io("wait for events", error)),
     }
     state.tick();
+    state.shared.counted.turns.add(1);
     state.accepting.begin_turn();
     let carried_over = (!state.ready.is_empty()).then(|| take(&mut state.ready));
     drop(state);
@@ -225,7 +227,9 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
             let mut state = cell.state_while_gathering();
             let slot = event.token().0 as u32;
             if state.take_event(slot, event) {
+                cell.measure();
                 receive(cell, state, slot, buffer);
+                cell.measured();
             }
         }
     }
@@ -234,7 +238,9 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
             let mut state = cell.state_while_gathering();
             // A slot that was freed meanwhile is empty, or its new connection is not marked.
             if state.connections.get_mut(slot).is_some_and(|record| take(&mut record.ready)) {
+                cell.measure();
                 receive(cell, state, slot, buffer);
+                cell.measured();
             }
         }
     }
@@ -263,7 +269,11 @@ fn run_commands(cell: &LoopCell) {
         match command {
             Command::Engine(call) => call(&mut cell.state()),
             // A panic of the program's own function concerns no connection; the panic hook has reported it.
-            Command::Post(call) => drop(guarded(call)),
+            Command::Post(call) => {
+                cell.measure();
+                drop(guarded(call));
+                cell.measured();
+            }
         }
     }
     let mut state = cell.state();
@@ -308,7 +318,9 @@ fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
                 let function = state.timers.take(id);
                 drop(state);
                 if let Some(function) = function {
+                    cell.measure();
                     drop(guarded(function));
+                    cell.measured();
                 }
             }
         }
@@ -321,13 +333,16 @@ fn tell_news(cell: &LoopCell) {
     let count = cell.state().news.len();
     for _ in 0..count {
         let news = cell.state().news.pop_front();
+        cell.measure();
         match news {
             None => return,
             Some(News::Drain(id)) => tell_drain(cell, id),
             Some(News::Closed(slot)) => tell_close(cell, slot),
             Some(News::GaveUp(group)) => reconnecting::tell_give_up(cell, group),
             Some(News::ListenerError(group, failure)) => {
-                let Some(listener) = cell.state().groups.get(group).map(|group| group.listener) else { continue };
+                let found = cell.state().groups.get(group).map(|group| (group.listener, group.counters.clone()));
+                let Some((listener, counters)) = found else { continue };
+                counters.rarely(|counted| counted.listener_errors += 1);
                 with_handler(cell, group, |handler| handler.on_listener_error(listener, &failure));
             }
             Some(News::Answered(id, response)) => serve_deferred(cell, id, *response),
@@ -340,6 +355,7 @@ fn tell_news(cell: &LoopCell) {
                 drop(guarded(|| drop(idle)));
             }
         }
+        cell.measured();
     }
 }
 
@@ -361,6 +377,7 @@ fn tell_drain(cell: &LoopCell, id: u64) {
 fn tell_close(cell: &LoopCell, slot: u32) {
     let taken = cell.state().take_ending(slot);
     if let Some((connection, group, ending, Undelivered { messages, lost_messages, unsent_bytes })) = taken {
+        cell.state().count_ending(slot, &ending);
         let close = Close {
             code: ending.code,
             reason: &ending.reason,
@@ -424,6 +441,7 @@ impl State {
         }
         record.peer_ended |= event.is_read_closed() || event.is_error();
         if record.phase == Phase::Deferred && record.peer_ended {
+            self.count_refused(slot, Refusal::Left);
             self.finish(slot);
             return false;
         }
@@ -482,6 +500,13 @@ impl State {
         let group = self.groups.get(slot)?;
         if group.acceptor.is_some() || group.persistent.is_some() || group.records != 0 {
             return None;
+        }
+        if self.latest.0 == slot {
+            // The slot may be another group's.
+            self.latest.0 = u32::MAX;
+        }
+        if self.shared.counted.end(group.listener) {
+            self.listeners -= 1;
         }
         self.shared_listeners.remove(&group.listener);
         self.groups.remove(slot)

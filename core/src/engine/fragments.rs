@@ -113,6 +113,7 @@ impl State {
             return Err(Error::Closed);
         }
         if is_last {
+            self.count_sent_messages(slot, 1);
             self.end_message(slot);
         }
         self.staged(slot);
@@ -172,12 +173,8 @@ impl State {
     /// The message will never be whole: what has waited for that is lost.
     pub(super) fn abandon_message(&mut self, slot: u32) {
         let waiting = self.take_fragments(slot);
-        if !waiting.is_empty()
-            && let Some(record) = self.connections.get_mut(slot)
-        {
-            let extra = record.extra();
-            let messages = waiting.iter().map(|(_, messages)| messages).sum();
-            extra.lost_messages = extra.lost_messages.saturating_add(messages);
+        if !waiting.is_empty() {
+            self.lose(slot, waiting.iter().map(|(_, messages)| messages).sum());
         }
     }
 
@@ -206,7 +203,7 @@ impl State {
             fragments.waiting.push((frames.clone(), messages));
             fragments.waiting_bytes += size;
         } else {
-            extra.lost_messages = extra.lost_messages.saturating_add(messages);
+            self.lose(slot, messages);
         }
         true
     }

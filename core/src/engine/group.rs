@@ -8,6 +8,7 @@ use super::addresses::{Addresses, Admission};
 use super::listener::Acceptor;
 use super::reconnecting::Persistent;
 use super::send::WRITE_AT_ONCE;
+use super::statistics::Counters;
 use super::timers::{Millis, millis};
 use super::tls::ServerSetup;
 use crate::config::Options;
@@ -30,6 +31,8 @@ pub(super) struct Group {
     /// Connections that are open, in no order.
     pub(super) members: Vec<u32>,
     pub(super) everywhere: Arc<Everywhere>,
+    /// A listener's own, or those of the loop's clients.
+    pub(super) counters: Arc<Counters>,
     /// Records that belong here.
     pub(super) records: usize,
     /// The number that the program knows the listener by: where several threads serve it, that of the first.
@@ -79,7 +82,7 @@ pub(super) struct Times {
 }
 
 impl Group {
-    pub(super) fn new(options: &Options, handler: OwnedHandler) -> Self {
+    pub(super) fn new(options: &Options, handler: OwnedHandler, counters: Arc<Counters>) -> Self {
         let close = match millis(options.close_timeout) {
             0 => millis(Options::default().close_timeout),
             close => close,
@@ -99,6 +102,7 @@ impl Group {
             max_connections: usize::MAX,
             members: Vec::new(),
             everywhere: Arc::default(),
+            counters,
             records: 0,
             listener: Listener(0),
             persistent: None,

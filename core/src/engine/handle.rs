@@ -11,7 +11,8 @@ use super::group::OwnedHandler;
 use super::listener::check_free;
 use super::registry;
 use super::shared::{
-    Command, Cost, Shared, look, now, now_beside, now_or_later, settle_here_first, with_state, with_state_beside,
+    Command, Cost, Shared, look, now, now_beside, now_or_later, settle_here_first, shared, with_state,
+    with_state_beside,
 };
 use super::siblings;
 use super::state::State;
@@ -20,6 +21,7 @@ use super::topics::Target;
 use crate::config::{Options, Tls};
 use crate::error::{Error, Result};
 use crate::event::{Address, Connection, Handler, Listener, Message, MessageKind, ReadyState, Response, Timer};
+use crate::statistics::Statistics;
 
 /// A message that waits.
 pub(super) enum OwnedMessage {
@@ -264,6 +266,13 @@ impl Listener {
         now_or_later(self.index(), Cost::Limited(0), move |state| state.reload_tls(self, setup), None)
     }
 
+    /// What was counted of this listener's connections, on all threads; known until the listener is closed and its last
+    /// connection gone. [any thread]
+    pub fn statistics(self) -> Result<Statistics> {
+        let _ = with_state_beside(self.index(), State::settle);
+        shared(self.index()).ok_or(Error::Closed)?.listener_statistics(self)
+    }
+
     /// Sends a message to every open connection of this listener but `except`, encoded once. [any thread]
     pub fn broadcast<'m>(self, message: impl Into<Message<'m>>, except: Option<Connection>) -> Result<()> {
         publish(self.index(), Target::Listener(self), message.into(), except)
@@ -392,6 +401,34 @@ impl Handle {
     /// Sends a message to every subscriber of a topic but `except`, encoded once. [any thread]
     pub fn publish<'m>(&self, topic: &str, message: impl Into<Message<'m>>, except: Option<Connection>) -> Result<()> {
         self.outcome(publish(self.index(), Target::Topic(topic), message.into(), except))
+    }
+
+    /// What was counted of all connections of this loop, on all threads: those of its listeners, those that are gone among
+    /// them, and its clients'. [any thread]
+    pub fn statistics(&self) -> Result<Statistics> {
+        let mut sum = Statistics::default();
+        self.thread_statistics()?.iter().for_each(|one| sum += one);
+        Ok(sum)
+    }
+
+    /// The same for each thread by itself, the first one first. [any thread]
+    pub fn thread_statistics(&self) -> Result<Vec<Statistics>> {
+        self.settle_for_counting()?;
+        Ok(self.shared.statistics())
+    }
+
+    /// Everything that was counted, on all threads, in the text format of Prometheus: for each listener with its address as
+    /// the label `listener`, for the clients and the loop itself without. A request hook can answer it as it is, with
+    /// [`CONTENT_TYPE`](crate::statistics::CONTENT_TYPE). [any thread]
+    pub fn metrics(&self) -> Result<String> {
+        self.settle_for_counting()?;
+        Ok(self.shared.metrics())
+    }
+
+    /// What this thread has sent and not counted yet is counted.
+    fn settle_for_counting(&self) -> Result<()> {
+        let _ = with_state_beside(self.shared.first, State::settle);
+        if self.shared.is_closed() { Err(Error::LoopGone) } else { Ok(()) }
     }
 
     /// How many server connections of this loop are open, on all threads. [loop thread]

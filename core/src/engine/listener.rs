@@ -252,7 +252,7 @@ impl State {
     ) -> Result<()> {
         if let Err(error) = self.check_alive() {
             // The handler's own drop may call anything: not while this state is borrowed.
-            let slot = self.insert_group(Group::new(options, Some(handler)))?;
+            let slot = self.insert_group(Group::new(options, Some(handler), Arc::default()))?;
             self.news.push_back(News::IdleGroup(slot));
             return Err(error);
         }
@@ -279,20 +279,20 @@ impl State {
         everywhere: Arc<Everywhere>,
     ) -> Result<Listener> {
         let slot = self.add_group(options, handler, everywhere)?;
-        if let Err(source) = self.begin_accepting(slot, socket) {
-            self.news.push_back(News::IdleGroup(slot));
-            return Err(Error::io("watch the listening socket", source));
-        }
         let listener = Listener(self.groups.id(slot));
         if let Some(group) = self.groups.get_mut(slot) {
             group.listener = listener;
+        }
+        if let Err(source) = self.begin_accepting(slot, socket) {
+            self.news.push_back(News::IdleGroup(slot));
+            return Err(Error::io("watch the listening socket", source));
         }
         Ok(listener)
     }
 
     /// The group of a listener, which does not accept yet.
     fn add_group(&mut self, options: &Options, handler: &mut OwnedHandler, everywhere: Arc<Everywhere>) -> Result<u32> {
-        let mut group = Group::new(options, handler.take());
+        let mut group = Group::new(options, handler.take(), Arc::default());
         group.everywhere = everywhere;
         group.max_connections = match options.max_connections {
             0 => descriptor_limit().saturating_sub(RESERVE).max(1),
@@ -305,6 +305,9 @@ impl State {
         let acceptor = Acceptor { socket, resting: false, exhausted: false };
         acceptor.watch(&self.poll, slot)?;
         if let Some(group) = self.groups.get_mut(slot) {
+            let address = acceptor.address().map(|address| address.to_string()).unwrap_or_default();
+            self.shared.counted.begin(group.listener, address, group.counters.clone());
+            self.listeners += 1;
             group.acceptor = Some(acceptor);
         }
         Ok(())
@@ -405,7 +408,7 @@ impl State {
         match self.groups.get(group).map_or(Admission::Served, |group| group.admit(peer, setup.is_none())) {
             Admission::Served => {}
             Admission::Surplus => record.is_surplus = true,
-            Admission::Closed => return,
+            Admission::Closed => return self.count_turned_away(group),
         }
         let session = setup.as_ref().map(Session::server).transpose();
         let begun = session.map(|session| {
@@ -418,6 +421,7 @@ impl State {
         let Ok(slot) = self.insert(record) else {
             return self.groups.get(group).map_or((), |group| group.has_left(peer));
         };
+        self.count_begun(slot);
         match begun.and_then(|()| self.watch(slot)) {
             Ok(()) => self.schedule(slot),
             Err(error) => {

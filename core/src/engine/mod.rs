@@ -15,6 +15,7 @@
 //! tcp          a socket's options                addresses   how many connections each address has
 //! siblings     several threads that serve as one     wait      asleep, or awake for a while
 //! state        what a loop owns      registry   numbers to connections      outbox   what waits to be written
+//! statistics   what is counted
 //! record       one connection        group      a listener's connections, or a client's one
 //! ```
 
@@ -45,6 +46,7 @@ mod send;
 mod shared;
 mod siblings;
 mod state;
+mod statistics;
 mod tcp;
 mod timers;
 #[cfg(feature = "tls")]

@@ -18,6 +18,7 @@ use crate::protocol::frame::Role;
 use crate::protocol::handshake::{self, Agreed, check_request, choose_subprotocol, write_accept};
 use crate::protocol::http::{self, Body, HttpError};
 use crate::protocol::origin::check_origin;
+use crate::statistics::Refusal;
 
 /// The most that `max_headers` can be.
 const MAX_HEADERS: usize = 256;
@@ -35,10 +36,21 @@ enum Head {
     Bad(HttpError),
 }
 
+impl Head {
+    /// How many of the bytes that came belong to the head.
+    fn used(&self, bytes: &[u8]) -> usize {
+        match self {
+            Self::Here(used) | Self::Kept(_, used) => *used,
+            Self::Incomplete | Self::Bad(_) => bytes.len(),
+        }
+    }
+}
+
 /// A request is coming.
 #[inline(never)]
 pub(super) fn receive_request(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
     let found = cell.state().find_head(slot, bytes);
+    cell.state().count_received(slot, found.used(bytes));
     match found {
         Head::Incomplete => {}
         Head::Bad(error) => cell.state().refuse(slot, &error),
@@ -96,6 +108,7 @@ fn answer(cell: &LoopCell, slot: u32, examined: &Examined<'_, '_>, response: Res
 #[inline(never)]
 pub(super) fn receive_response(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
     let found = cell.state().find_head(slot, bytes);
+    cell.state().count_received(slot, found.used(bytes));
     match found {
         Head::Incomplete => {}
         Head::Bad(error) => cell.state().fail(slot, close::ABNORMAL, Side::Us, bad_answer(error)),
@@ -224,7 +237,7 @@ impl State {
         let Some(group) = self.groups.get(examined.group) else { return Ok(None) };
         if self.connections.get(slot).is_some_and(|record| record.is_surplus) {
             let message = "your address has too many connections (max_connections_per_address): close one of them";
-            return Err(HttpError::new(503, message));
+            return Err(HttpError { cause: Refusal::Address, ..HttpError::new(503, message) });
         }
         if group.everywhere.records.load(Ordering::Relaxed) > group.max_connections {
             return Err(HttpError::new(503, "the server is full (max_connections): try again later"));
@@ -297,6 +310,10 @@ impl State {
                 record.outbox.append(&mut self.spares, |out| {
                     http::write_response(out, response.status, &response.headers, body);
                 });
+                match key {
+                    Some(_) => self.count_refused(slot, Refusal::Hook),
+                    None => self.count(slot, |counted| counted.answered += 1),
+                }
                 self.end(slot, Ending::orderly(close::NORMAL, "", Side::Us, true));
                 None
             }
@@ -313,6 +330,7 @@ impl State {
                 if let Some(transport) = &record.transport {
                     transport.keep_stream_alive(&group.options);
                 }
+                self.count_opened(slot);
                 self.touch(slot);
                 if request.method == "HEAD" {
                     // The head is all there is.
@@ -349,6 +367,8 @@ impl State {
         record.protocol.open(compression);
         record.since = 0;
         let group_slot = record.group;
+        self.count_opened(slot);
+        let record = self.connections.get_mut(slot)?;
         let group = self.groups.get_mut(group_slot)?;
         if record.protocol.role() == Role::Server {
             record.member = group.members.len() as u32;
@@ -369,6 +389,7 @@ impl State {
             return;
         };
         record.outbox.append(&mut self.spares, |out| handshake::error_response(out, error));
+        self.count_refused(slot, error.cause);
         self.end(slot, Ending::orderly(close::NORMAL, "", Side::Us, true));
     }
 
@@ -379,6 +400,7 @@ impl State {
             let message = format!("no whole request came within {timeout:?} (handshake_timeout)");
             self.refuse(slot, &HttpError::new(408, message));
         } else {
+            self.count_refused(slot, Refusal::Timeout);
             self.finish(slot);
         }
     }

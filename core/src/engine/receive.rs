@@ -34,9 +34,14 @@ pub(super) fn receive(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, 
             drop(state);
             opening::receive_response(cell, slot, bytes);
         }
-        Phase::Ending => state.heard_while_ending(slot, bytes),
+        Phase::Ending => {
+            state.count_received(slot, count);
+            state.heard_while_ending(slot, bytes);
+        }
         // Nothing a peer may still send is of use.
-        Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Deferred | Phase::Stream | Phase::Dead => {}
+        Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Deferred | Phase::Stream | Phase::Dead => {
+            state.count_received(slot, count);
+        }
     }
 }
 
@@ -65,6 +70,8 @@ struct Lent {
     /// Bytes that this receive has inflated to, or brought in fragments.
     inflated: usize,
     connection: Connection,
+    /// Messages that were told.
+    messages: u32,
     /// Its answers are gathered, and nothing has changed since.
     is_current: bool,
 }
@@ -73,8 +80,9 @@ struct Lent {
 pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, mut bytes: &mut [u8]) {
     let Some((mut lent, mut flow)) = state.lend(slot) else { return };
     drop(state);
+    let mut received = bytes.len();
     if lent.is_current && !lent.receiver.is_partial() {
-        short_messages(cell, slot, &mut lent, &mut bytes);
+        lent.messages = short_messages(cell, slot, &mut lent, &mut bytes);
         if !current::is(lent.connection) {
             lent.is_current = false;
             flow = cell.state_while_gathering().flow(slot);
@@ -83,7 +91,7 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
     if !bytes.is_empty() || lent.receiver.is_ready() {
         bytes = any_messages(cell, slot, &mut lent, &mut flow, bytes);
     }
-    let writes_early = lent.is_current && current::end();
+    let (writes_early, answers) = if lent.is_current { current::end() } else { (false, 0) };
     let mut state = cell.state_while_gathering();
     if lent.receiver.is_partial() {
         state.put_back_receiver(slot, lent.receiver);
@@ -95,26 +103,36 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
     if !bytes.is_empty() {
         match flow {
             Flow::Stop => state.heard_while_ending(slot, bytes),
-            Flow::Hold => state.carry_over(slot, bytes),
+            Flow::Hold => {
+                received -= bytes.len();
+                state.carry_over(slot, bytes);
+            }
             Flow::Deliver | Flow::Swallow => {
+                received -= bytes.len();
                 state.carry_over(slot, bytes);
                 state.read_again(slot);
             }
         }
     }
+    let counters = &state.latest.1;
+    counters.messages_received.add(lent.messages.into());
+    counters.bytes_received.add(received as u64);
+    counters.messages_sent.add(answers.into());
     if writes_early {
         state.write_gathered();
     }
 }
 
 /// Tells the short messages that the bytes begin with, as long as their answers are only gathered: what nearly all of
-/// them are, one behind the other, with nothing else to look at.
+/// them are, one behind the other, with nothing else to look at. Returns how many.
 #[inline(always)]
-fn short_messages(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &mut &mut [u8]) {
+fn short_messages(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &mut &mut [u8]) -> u32 {
     let (connection, limits) = (lent.connection, lent.limits);
+    let mut told = 0;
     while let Some(message) = receive_short(bytes, &limits) {
         match message {
             Ok(message) => {
+                told += 1;
                 if let Err(panicked) = guarded(|| lent.handler.on_message(connection, message)) {
                     cell.state().callback_failed(slot, panicked);
                 }
@@ -122,9 +140,10 @@ fn short_messages(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &mut &mut 
             Err(violation) => violated(cell, slot, lent, violation),
         }
         if !current::is(connection) {
-            return;
+            break;
         }
     }
+    told
 }
 
 /// Tells what comes behind, whatever it is; returns what may not be told, or not now.
@@ -139,6 +158,7 @@ fn any_messages<'b>(
     while matches!(*flow, Flow::Deliver | Flow::Swallow) && (!bytes.is_empty() || lent.receiver.is_ready()) {
         match lent.receiver.receive_short(&mut bytes, lent.role, &lent.limits) {
             Some(Ok(message)) if *flow == Flow::Deliver => {
+                lent.messages += 1;
                 if let Err(panicked) = guarded(|| lent.handler.on_message(lent.connection, message)) {
                     cell.state().callback_failed(slot, panicked);
                 }
@@ -242,20 +262,29 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, received: Received<'_>, flo
             guarded(|| handler.on_ping(connection, &payload))
         }
         _ if !deliver => return,
-        Received::Message(message) => guarded(|| handler.on_message(connection, message)),
+        Received::Message(message) => {
+            lent.messages += 1;
+            guarded(|| handler.on_message(connection, message))
+        }
         Received::Assembled(Assembled::Binary(payload)) => {
+            lent.messages += 1;
             tell_owned(cell, payload, |payload| guarded(|| handler.on_message(connection, Message::Binary(payload))))
         }
-        Received::Assembled(message) => guarded(|| handler.on_message(connection, message.message())),
+        Received::Assembled(message) => {
+            lent.messages += 1;
+            guarded(|| handler.on_message(connection, message.message()))
+        }
         Received::Inflated(inflated) => {
             let told = match inflated.message() {
                 Ok(message) => guarded(|| handler.on_message(connection, message)),
                 Err(violation) => return violated(cell, slot, lent, violation),
             };
+            lent.messages += 1;
             cell.inflaters.borrow_mut().take_back_buffer(inflated.into_payload());
             told
         }
         Received::Fragment { is_text, is_first, is_last, payload } => {
+            lent.messages += u32::from(is_last);
             let fragment = Fragment { payload: &payload, is_text, is_first, is_last };
             guarded(|| handler.on_fragment(connection, fragment))
         }
@@ -362,8 +391,13 @@ impl State {
             return self.read_secured(slot, buffer);
         }
         let received = if record.protocol.receiver.is_partial() {
-            let limits = &self.groups.get(record.group)?.limits;
-            receive_partial(record, limits, buffer)
+            let group = self.groups.get(record.group)?;
+            let received = receive_partial(record, &group.limits, buffer);
+            if let Ok(Read { count, fresh, .. }) = &received {
+                // What is in the buffer is counted when it is looked at.
+                group.counters.bytes_received.add((count - fresh) as u64);
+            }
+            received
         } else {
             transport.read(buffer).map(|count| Read { count, fresh: count, is_full: count == buffer.len() })
         };
@@ -426,6 +460,9 @@ impl State {
     fn lend(&mut self, slot: u32) -> Option<(Lent, Flow)> {
         let (id, record) = self.connections.get_with_id(slot)?;
         let group = self.groups.get_mut(record.group)?;
+        if record.group != self.latest.0 {
+            self.latest = (record.group, group.counters.clone());
+        }
         let flow = flow_of(record);
         let largest = if record.protocol.compression.is_none() { WRITE_AT_ONCE } else { group.largest_gathered() };
         let lent = Lent {
@@ -436,6 +473,7 @@ impl State {
             role: record.protocol.role(),
             inflated: 0,
             connection: Connection(id),
+            messages: 0,
             is_current: flow == Flow::Deliver
                 && self.batch.is_none()
                 && current::begin(id, record, self.least_backlog_limit, largest),

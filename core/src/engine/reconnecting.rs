@@ -179,7 +179,7 @@ impl State {
         reconnecting::check(reconnect, options)?;
         let target = Target::new(url, options)?;
         let dial = target.dial(options)?;
-        let slot = self.insert_group(Group::new(options, handler.take()))?;
+        let slot = self.insert_group(Group::new(options, handler.take(), self.shared.counted.clients.clone()))?;
         match self.attempt(slot, &target, dial) {
             Ok(connection) => {
                 if let Some(group) = self.groups.get_mut(slot) {

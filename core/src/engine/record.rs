@@ -79,6 +79,8 @@ pub(super) struct Extra {
     pub(super) lost_messages: u32,
     /// Messages that were in the outbox when the transport was given up.
     pub(super) unwritten_messages: u64,
+    /// Bytes that are counted as waiting.
+    pub(super) buffered: u64,
     /// Bytes of messages that the backlog's limit dropped before they were begun.
     pub(super) dropped_bytes: u64,
 }

@@ -7,6 +7,7 @@ use super::transport::Decrypted;
 use crate::close::{self, Side};
 use crate::protocol::frame::Role;
 use crate::protocol::http::HttpError;
+use crate::statistics::Refusal;
 
 impl State {
     /// One receive into the loop's buffer.
@@ -56,8 +57,10 @@ impl State {
         if transport.heard_http() {
             transport.become_plain();
             record.phase = Phase::Request;
-            self.refuse(slot, &HttpError::new(400, "this port speaks TLS: use https:// or wss://"));
+            let error = HttpError::new(400, "this port speaks TLS: use https:// or wss://");
+            self.refuse(slot, &HttpError { cause: Refusal::Tls, ..error });
         } else {
+            self.count_refused(slot, Refusal::Tls);
             self.end(slot, Ending::orderly(close::ABNORMAL, "", Side::Us, false));
         }
     }

@@ -54,6 +54,9 @@ impl State {
         {
             let protocol = &record.protocol;
             record.outbox.append(&mut self.spares, |out| protocol.send(out, message, None));
+            if let Some(group) = self.groups.get(record.group) {
+                group.counters.messages_sent.add(1);
+            }
             if !record.touched {
                 record.touched = true;
                 self.touched.push(slot);
@@ -86,6 +89,7 @@ impl State {
         let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
         let protocol = &record.protocol;
         record.outbox.append(&mut self.spares, |out| protocol.send(out, message, mask));
+        self.count_sent_messages(slot, 1);
         self.staged(slot);
         Ok(())
     }
@@ -231,7 +235,7 @@ impl State {
         let result = loop {
             let (head, body) = (&header[sent.min(size)..], &payload[sent.saturating_sub(size)..]);
             if head.is_empty() && body.is_empty() {
-                return Ok(());
+                break Ok(());
             }
             // One write per so much output: a larger call would only let one peer hold the loop.
             let body = &body[..body.len().min(MAX_WRITE)];
@@ -246,11 +250,16 @@ impl State {
                 Err(error) => break Err(error),
             }
         };
+        if let Some(group) = self.groups.get(record.group) {
+            group.counters.bytes_sent.add(sent as u64);
+            group.counters.messages_sent.add(1);
+        }
         match result {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
                 self.transport_failed(slot, "cannot write to the peer", &error);
                 return Err(Error::Closed);
             }
+            _ if sent == size + payload.len() => return Ok(()),
             _ => {}
         }
         if sent == 0 {
@@ -284,9 +293,10 @@ impl State {
     pub(super) fn takes_shared(&mut self, slot: u32, size: usize, messages: u32) -> bool {
         let is_idle = self.connections.get(slot).is_none_or(|record| record.outbox.is_empty());
         let takes = is_idle || matches!(self.room(slot, size), Ok(Room::Take));
-        if !takes && let Some(record) = self.connections.get_mut(slot) {
-            let extra = record.extra();
-            extra.lost_messages = extra.lost_messages.saturating_add(messages);
+        if takes {
+            self.count_sent_messages(slot, messages);
+        } else {
+            self.lose(slot, messages);
         }
         takes
     }
@@ -304,7 +314,7 @@ impl State {
         let written = transport.write(&[IoSlice::new(frames)]);
         let is_written = written.as_ref().is_ok_and(|count| *count == frames.len());
         if !is_written {
-            self.shared_in_part(slot, frames, written);
+            self.shared_in_part(slot, frames, messages, written);
         }
         is_written
     }
@@ -312,11 +322,15 @@ impl State {
     /// The kernel has not taken all of it.
     #[cold]
     #[inline(never)]
-    fn shared_in_part(&mut self, slot: u32, frames: &Arc<Vec<u8>>, written: io::Result<usize>) {
+    fn shared_in_part(&mut self, slot: u32, frames: &Arc<Vec<u8>>, messages: u32, written: io::Result<usize>) {
+        self.count_sent_messages(slot, messages);
         let Some(record) = self.connections.get_mut(slot) else { return };
         record.outbox.push_shared(frames);
         match written {
-            Ok(count) => record.outbox.advance(count, &mut self.spares),
+            Ok(count) => {
+                record.outbox.advance(count, &mut self.spares);
+                self.count_sent_bytes(slot, count);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // What has been put into the outbox is told as unsent.
             Err(error) => return self.transport_failed(slot, "cannot write to the peer", &error),
@@ -365,7 +379,13 @@ impl State {
             let is_last = record.phase == Phase::Ending && !record.holds_its_side();
             let Some(transport) = record.transport.as_mut() else { return };
             if !record.outbox.is_empty() {
-                match record.outbox.write(transport, &mut self.spares, is_last) {
+                let before = record.outbox.len();
+                let written = record.outbox.write(transport, &mut self.spares, is_last);
+                let left = record.outbox.len();
+                if let Some(group) = self.groups.get(record.group) {
+                    group.counters.bytes_sent.add((before - left) as u64);
+                }
+                match written {
                     Ok(true) => {}
                     Ok(false) => return self.blocked(slot),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.blocked(slot),
@@ -378,7 +398,10 @@ impl State {
                     continue;
                 }
                 match transport.flush(is_last) {
-                    Ok(true) if record.pressed || is_last => return self.drained(slot),
+                    Ok(true) if record.extra.is_some() || record.pressed || is_last => {
+                        self.count_buffered(slot);
+                        return self.drained(slot);
+                    }
                     Ok(true) => return,
                     Ok(false) => return self.blocked(slot),
                     Err(error) => return self.transport_failed(slot, "cannot write to the peer", &error),
@@ -400,6 +423,7 @@ impl State {
             record.held |= pauses && record.outbox.len() > limit && record.protocol.state() == ReadyState::Open;
             self.schedule(slot);
         }
+        self.count_buffered(slot);
         self.drained(slot);
     }
 
@@ -409,6 +433,7 @@ impl State {
         if let Some(record) = self.connections.get_mut(slot) {
             record.pressed |= record.outbox.len() > limit / 2;
         }
+        self.count_buffered(slot);
     }
 
     /// Looks whether little enough waits for the program to be told, for the peer to be read again, or to end.

@@ -11,11 +11,12 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::deferring;
 use super::registry;
 use super::state::State;
+use super::statistics::Counted;
 use crate::config::LoopOptions;
 use crate::error::{Error, Result};
 use crate::event::Connection;
@@ -29,6 +30,8 @@ pub(super) struct LoopCell {
     pub(super) turning: Cell<bool>,
     state: RefCell<State>,
     pub(super) scratch: RefCell<Scratch>,
+    measures: bool,
+    began: Cell<Option<Instant>>,
     /// Never borrowed while the program is called.
     pub(super) inflaters: RefCell<Inflaters>,
 }
@@ -55,6 +58,28 @@ impl LoopCell {
     #[inline]
     pub(super) fn state_while_gathering(&self) -> RefMut<'_, State> {
         self.state.borrow_mut()
+    }
+
+    /// Something that calls the program begins: it is measured, where that is asked for.
+    #[inline]
+    pub(super) fn measure(&self) {
+        if self.measures {
+            self.began.set(Some(Instant::now()));
+        }
+    }
+
+    /// It is over.
+    #[inline]
+    pub(super) fn measured(&self) {
+        if self.measures {
+            self.keep_longest();
+        }
+    }
+
+    #[cold]
+    fn keep_longest(&self) {
+        let took = self.began.take().map_or(0, |began| u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        self.state_while_gathering().shared.counted.longest_callback.raise(took);
     }
 
     /// As [`state`](Self::state), where the caller may be inside of a call that has the state.
@@ -114,12 +139,15 @@ pub(super) fn settle_here_first() {
 /// Gives a parked loop to this thread, for good.
 pub(super) fn settle_here(index: u16, state: State) -> Rc<LoopCell> {
     let scratch = Scratch { events: mio::Events::with_capacity(1024), buffer: vec![0; state.receive_buffer] };
+    let measures = state.shared.measures;
     let cell = Rc::new(LoopCell {
         index,
         first: state.shared.first,
         turning: Cell::new(false),
         state: RefCell::new(state),
         scratch: RefCell::new(scratch),
+        measures,
+        began: Cell::new(None),
         inflaters: RefCell::default(),
     });
     HERE.with(|loops| loops.borrow_mut().push(cell.clone()));
@@ -171,6 +199,8 @@ pub(super) struct Shared {
     /// A shutdown has begun.
     pub(super) is_ending: AtomicBool,
     pub(super) waiting_requests: deferring::Waiting,
+    pub(super) counted: Counted,
+    measures: bool,
     parked: Mutex<Option<Box<State>>>,
     started: AtomicBool,
     commands: Mutex<Commands>,
@@ -202,6 +232,8 @@ impl Shared {
             family: OnceLock::new(),
             is_ending: AtomicBool::new(false),
             waiting_requests: deferring::Waiting::default(),
+            counted: Counted::default(),
+            measures: options.measure_callbacks,
             waiting_bytes: AtomicUsize::new(0),
             waiting_commands: AtomicUsize::new(0),
             parked: Mutex::new(None),

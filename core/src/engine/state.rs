@@ -22,6 +22,7 @@ use super::record::{Phase, Record};
 use super::registry::{LISTENER_SLOTS, Registry};
 use super::resolver::Resolver;
 use super::shared::{Shared, retire};
+use super::statistics::Counters;
 use super::timers::{Function, Millis, Timers, millis};
 use super::topics::{Batch, Topics};
 use super::wait::Waiting;
@@ -55,6 +56,8 @@ pub(super) struct State {
     pub(super) now: Millis,
     pub(super) connections: Registry<Record>,
     pub(super) groups: Registry<Group>,
+    /// How many groups are of listeners.
+    pub(super) listeners: usize,
     /// The groups of listeners that began on another thread's loop.
     pub(super) shared_listeners: HashMap<Listener, u32>,
     pub(super) topics: Topics,
@@ -75,6 +78,8 @@ pub(super) struct State {
     pub(super) accepting: Accepting,
     pub(super) news: VecDeque<News>,
     pub(super) receive_buffer: usize,
+    /// The group of the connection that was read last, and its counters.
+    pub(super) latest: (u32, Arc<Counters>),
     pub(super) stopping: bool,
     /// When the grace of a shutdown is over.
     pub(super) shutting_down: Option<Millis>,
@@ -103,6 +108,7 @@ impl State {
             now: 1,
             connections: Registry::new(index, 0, first_generation),
             groups: Registry::new(index, LISTENER_SLOTS, first_generation),
+            listeners: 0,
             shared_listeners: HashMap::new(),
             topics: Topics::default(),
             batch: None,
@@ -119,6 +125,7 @@ impl State {
             accepting: Accepting::default(),
             news: VecDeque::new(),
             receive_buffer: options.receive_buffer.max(4096),
+            latest: (u32::MAX, Arc::default()),
             stopping: false,
             shutting_down: None,
             dropping: false,
@@ -220,6 +227,7 @@ impl State {
 
     /// Takes a record out of the table: its number is stale from now on.
     pub(super) fn remove(&mut self, slot: u32) {
+        self.count_gone(slot);
         let Some(record) = self.connections.remove(slot) else { return };
         self.timers.look_again();
         if let Some(group) = self.groups.get_mut(record.group) {
@@ -270,9 +278,8 @@ impl State {
 
     /// The number may be that of a client that connects again, which is never a connection's.
     pub(super) fn count_lost(&mut self, connection: Connection) {
-        if let Ok(record) = self.record_mut(connection) {
-            let extra = record.extra();
-            extra.lost_messages = extra.lost_messages.saturating_add(1);
+        if let Ok(slot) = self.slot(connection) {
+            self.lose(slot, 1);
         } else {
             self.count_lost_of_client(Client(connection.0));
         }

@@ -317,27 +317,61 @@ impl State {
         }
     }
 
-    /// Walks the receivers by index, for closing a slow one changes the list: its place is taken by the last one, which
-    /// is looked at there.
+    /// Gives a batch to one audience, and counts it: by the batch where all receivers belong to one listener and get the
+    /// same bytes, for a delivery is so little that counting each would be felt.
     fn settle_list<const WRITES: bool>(
         &mut self,
         audience: Audience,
         except: Option<u32>,
         batch: &Batch,
-        mut variants: Option<&mut Variants>,
+        variants: Option<&mut Variants>,
     ) {
-        let mut index = 0;
+        let is_of_one = matches!(audience, Audience::Group(_)) || self.listeners == 1;
+        if !is_of_one || variants.is_some() {
+            self.walk::<WRITES, true>(audience, except, batch, variants);
+            return;
+        }
+        let group = self.receiver(audience, 0).and_then(|slot| self.connections.get(slot)).map(|record| record.group);
+        let written = self.walk::<WRITES, false>(audience, except, batch, variants);
+        if let Some(group) = group.and_then(|group| self.groups.get(group)) {
+            group.counters.messages_sent.add(written as u64 * u64::from(batch.messages));
+            group.counters.bytes_sent.add((written * batch.frames.len()) as u64);
+        }
+    }
+
+    /// Walks the receivers by index, for closing a slow one changes the list: its place is taken by the last one, which
+    /// is looked at there. Tells to how many all was written; what did not go so smoothly is counted where it goes.
+    fn walk<const WRITES: bool, const COUNTS_EACH: bool>(
+        &mut self,
+        audience: Audience,
+        except: Option<u32>,
+        batch: &Batch,
+        mut variants: Option<&mut Variants>,
+    ) -> usize {
+        let (mut index, mut others) = (0, 0);
         while let Some(slot) = self.receiver(audience, index) {
+            if Some(slot) == except {
+                index += 1;
+                others += 1;
+                continue;
+            }
             let is_written = match &mut variants {
-                _ if Some(slot) == except => true,
                 None if WRITES => self.write_shared(slot, &batch.frames, batch.messages),
                 None => self.push_shared(slot, &batch.frames, batch.messages),
                 Some(variants) => self.give_in_its_way::<WRITES>(slot, &batch.frames, batch.messages, variants),
             };
-            if is_written || self.receiver(audience, index) == Some(slot) {
+            if is_written {
                 index += 1;
+                if COUNTS_EACH && variants.is_none() {
+                    self.count_sent_messages(slot, batch.messages);
+                    self.count_sent_bytes(slot, batch.frames.len());
+                }
+            } else if self.receiver(audience, index) == Some(slot) {
+                index += 1;
+                others += 1;
             }
         }
+        index - others
     }
 
     #[inline]

@@ -10,6 +10,7 @@ use httparse::{Header, ParserConfig, Status};
 use memchr::memchr;
 
 use crate::error::{Figure, Limit};
+use crate::statistics::Refusal;
 
 /// How a bad request is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,13 +21,15 @@ pub struct HttpError {
     pub message: Cow<'static, str>,
     /// The limit that the head has exceeded, if that is what is wrong.
     pub limit: Option<Limit>,
+    /// What it is counted as.
+    pub cause: Refusal,
 }
 
 impl HttpError {
     /// An answer with this status and sentence.
     #[cold]
     pub fn new(status: u16, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, message: message.into(), limit: None }
+        Self { status, message: message.into(), limit: None, cause: Refusal::of_status(status) }
     }
 
     /// An answer to a head that is too large.

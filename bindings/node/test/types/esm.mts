@@ -1,6 +1,6 @@
 // What programs write, as TypeScript reads it; `@ts-expect-error` marks what it must refuse.
 
-import Default, { Server, WebSocket, WebSocketServer } from "libwsx";
+import Default, { METRICS_TYPE, Server, WebSocket, WebSocketServer, metrics, stats } from "libwsx";
 
 function is<T>(_value: T): void {}
 
@@ -30,6 +30,13 @@ server.on("connection", (socket, request) => {
 });
 server.on("headers", (headers) => headers.push("X-Served-By: libwsx"));
 server.broadcast(new Uint8Array(3), { except: [...server.clients][0] });
+is<number>(server.stats().connections);
+is<number | undefined>(stats().refused.full);
+is<number | undefined>(stats().failures.websocket?.protocol);
+is<number | undefined>(stats().closes[1000]);
+is<string>(metrics() + METRICS_TYPE);
+// @ts-expect-error no such cause
+stats().refused.nonsense;
 server.close({ code: 1001, timeout: 1000 }, (error) => is<Error | undefined>(error));
 is<Server>(server);
 

@@ -45,6 +45,7 @@ from .exceptions import (
 from .handler import LATER, Handler
 from .options import TLS, Deflate
 from .protocol import CloseCode, Headers, State
+from .statistics import METRICS_TYPE, Statistics
 
 if TYPE_CHECKING:
     from . import asyncio
@@ -62,6 +63,7 @@ else:
 
 __all__ = [
     "LATER",
+    "METRICS_TYPE",
     "TLS",
     "BacklogFull",
     "Close",
@@ -91,6 +93,7 @@ __all__ = [
     "Response",
     "Server",
     "State",
+    "Statistics",
     "Timer",
     "WebSocketException",
     "__version__",

@@ -7,6 +7,7 @@ from _typeshed import FileDescriptor, ReadableBuffer
 from .handler import Handler
 from .options import TLS, HeadersLike, LoopOptions, Options
 from .protocol import Headers, State
+from .statistics import Statistics
 
 __all__ = [
     "VERSION",
@@ -125,6 +126,15 @@ class EventLoop:
         """Sends a message to every open server connection of this loop but `exclude`, encoded once. [any thread]"""
     def publish(self, topic: str, message: str | ReadableBuffer, /, exclude: Connection | None = None) -> None:
         """Sends a message to every subscriber of a topic but `exclude`, encoded once. [any thread]"""
+    def statistics(self) -> Statistics:
+        """What was counted of all connections of this loop: of its listeners, those that are gone among them, and of its
+        clients. [any thread]"""
+    def metrics(self) -> str:
+        """Everything that was counted, in the text format of Prometheus: for each listener with its address as the label
+        `listener`, for the clients and the loop itself without. [any thread]
+
+        A request hook can answer it as it is: `wsx.Response.page(loop.metrics(), wsx.METRICS_TYPE)`.
+        """
     @property
     def connection_count(self) -> int:
         """How many server connections are open."""
@@ -279,6 +289,9 @@ class Listener:
         """
     def broadcast(self, message: str | ReadableBuffer, /, exclude: Connection | None = None) -> None:
         """Sends a message to every open connection of this listener but `exclude`, encoded once. [any thread]"""
+    def statistics(self) -> Statistics:
+        """What was counted of this listener's connections; known until it is closed and its last connection gone.
+        [any thread]"""
     @property
     def connection_count(self) -> int:
         """How many connections of this listener are open."""

@@ -166,3 +166,5 @@ class LoopOptions(TypedDict, total=False):
     """Most payload bytes in those calls. Default 16 MiB."""
     receive_buffer: int
     """Size of the loop's one receive buffer; at least 4 KiB. Default 256 KiB."""
+    measure_callbacks: bool
+    """Measure how long callbacks take, for `Statistics.longest_callback`. Default False."""

@@ -13,6 +13,7 @@ from .. import _wsx
 from ..exceptions import ConnectionClosed, InvalidState
 from ..handler import LATER
 from ..options import TLS, MoreOptions, Options
+from ..statistics import Statistics
 from .client import _Hooks
 from .connection import Connection
 from .engine import Engine
@@ -136,6 +137,12 @@ class Server:
     def addresses(self) -> list[Any]:
         """Where it listens, as Python's sockets tell it, with the ports that the system chose."""
         return [listener.local_address for listener in self._listeners]
+
+    def statistics(self) -> Statistics:
+        """What was counted of the connections of this server, until it is closed. `wsx.event_loop().metrics()` has it for
+        Prometheus."""
+        first, *others = [listener.statistics() for listener in self._listeners]
+        return sum(others, start=first)
 
     def broadcast(self, message: str | ReadableBuffer) -> None:
         """Sends a message to every open connection, encoded once."""

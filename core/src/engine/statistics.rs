@@ -1,0 +1,292 @@
+//! Counting: what happens often by one addition to a figure that only the loop's thread writes and any thread reads, what
+//! is rare behind a lock.
+//!
+//! A listener has its counters on each thread that serves it; all clients of a loop share theirs. What a listener has
+//! counted stays in the sum of its loop when it is gone.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::record::{Ending, Phase, Record};
+use super::shared::{Shared, shared};
+use super::state::State;
+use crate::error::{Error, Result};
+use crate::event::Listener;
+use crate::protocol::frame::Role;
+use crate::statistics::{Refusal, Statistics, close_class, render};
+
+/// A figure that the loop's thread counts, and any thread reads.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Not an atomic addition: nobody else writes.
+    #[inline(always)]
+    pub(super) fn add(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    pub(super) fn raise(&self, value: u64) {
+        self.0.store(self.read().max(value), Ordering::Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted of some connections on one thread.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) messages_received: Counter,
+    pub(super) messages_sent: Counter,
+    pub(super) bytes_received: Counter,
+    pub(super) bytes_sent: Counter,
+    /// Rises and falls.
+    buffered_bytes: Counter,
+    /// Everything that is rare: a few times in the life of a connection.
+    rare: Mutex<Statistics>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Counters {
+    /// Something rare has happened.
+    pub(super) fn rarely(&self, count: impl FnOnce(&mut Statistics)) {
+        count(&mut lock(&self.rare));
+    }
+
+    fn read(&self) -> Statistics {
+        let mut read = lock(&self.rare).clone();
+        read.messages_received = self.messages_received.read();
+        read.messages_sent = self.messages_sent.read();
+        read.bytes_received = self.bytes_received.read();
+        read.bytes_sent = self.bytes_sent.read();
+        read.buffered_bytes = self.buffered_bytes.read();
+        read
+    }
+}
+
+/// What one loop has counted.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub(super) turns: Counter,
+    pub(super) longest_callback: Counter,
+    pub(super) clients: Arc<Counters>,
+    listeners: Mutex<Listeners>,
+}
+
+#[derive(Debug, Default)]
+struct Listeners {
+    here: Vec<Counting>,
+    /// What those had counted that are gone.
+    gone: Statistics,
+}
+
+/// A listener that is counted.
+#[derive(Debug)]
+struct Counting {
+    listener: Listener,
+    address: String,
+    counters: Arc<Counters>,
+}
+
+impl Counted {
+    /// Begins to count for a listener.
+    pub(super) fn begin(&self, listener: Listener, address: String, counters: Arc<Counters>) {
+        lock(&self.listeners).here.push(Counting { listener, address, counters });
+    }
+
+    /// A listener and its connections are gone; false where it was none.
+    pub(super) fn end(&self, listener: Listener) -> bool {
+        let mut listeners = lock(&self.listeners);
+        let Some(at) = listeners.here.iter().position(|one| one.listener == listener) else { return false };
+        let ended = listeners.here.swap_remove(at);
+        listeners.gone += &ended.counters.read();
+        true
+    }
+
+    /// What belongs to no listener.
+    fn of_clients(&self) -> Statistics {
+        let mut clients = self.clients.read();
+        (clients.turns, clients.longest_callback) = (self.turns.read(), self.longest_callback.read());
+        clients
+    }
+
+    fn sum(&self) -> Statistics {
+        let mut sum = self.of_clients();
+        let listeners = lock(&self.listeners);
+        sum += &listeners.gone;
+        for one in &listeners.here {
+            sum += &one.counters.read();
+        }
+        sum
+    }
+}
+
+impl Shared {
+    /// This loop and those that serve together with it, the first one first.
+    fn family(&self) -> impl Iterator<Item = Arc<Self>> {
+        let others = self.siblings().filter(|one| one.index != self.first);
+        let this = (self.index != self.first).then(|| shared(self.index)).flatten();
+        shared(self.first).into_iter().chain(this).chain(others)
+    }
+
+    /// What each thread has counted, the first one first.
+    pub(super) fn statistics(&self) -> Vec<Statistics> {
+        self.family().map(|one| one.counted.sum()).collect()
+    }
+
+    /// Everything as text, for Prometheus.
+    pub(super) fn metrics(&self) -> String {
+        let mut scopes: BTreeMap<String, Statistics> = BTreeMap::new();
+        for one in self.family() {
+            *scopes.entry(String::new()).or_default() += &one.counted.of_clients();
+            for listening in &lock(&one.counted.listeners).here {
+                *scopes.entry(listening.address.clone()).or_default() += &listening.counters.read();
+            }
+        }
+        render(scopes.iter().map(|(listener, statistics)| (listener.as_str(), statistics)))
+    }
+
+    /// What all threads have counted for a listener.
+    pub(super) fn listener_statistics(&self, listener: Listener) -> Result<Statistics> {
+        let mut sum = None;
+        for one in self.family() {
+            let listeners = lock(&one.counted.listeners);
+            for counting in listeners.here.iter().filter(|counting| counting.listener == listener) {
+                *sum.get_or_insert_with(Statistics::default) += &counting.counters.read();
+            }
+        }
+        sum.ok_or(Error::Closed)
+    }
+}
+
+impl Record {
+    /// Whether it was told to the program as open, or is a stream.
+    fn has_opened(&self) -> bool {
+        // What a client dials with is dropped when it opens.
+        self.announced && self.extra.as_ref().is_none_or(|extra| extra.dial.is_none())
+    }
+}
+
+impl State {
+    /// The counters of a connection.
+    #[inline]
+    pub(super) fn counters(&self, slot: u32) -> Option<&Counters> {
+        self.group_of(slot).map(|group| &*group.counters)
+    }
+
+    /// Something rare has happened to a connection.
+    pub(super) fn count(&self, slot: u32, count: impl FnOnce(&mut Statistics)) {
+        if let Some(counters) = self.counters(slot) {
+            counters.rarely(count);
+        }
+    }
+
+    /// Bytes came that are no frames.
+    pub(super) fn count_received(&self, slot: u32, bytes: usize) {
+        if let Some(counters) = self.counters(slot) {
+            counters.bytes_received.add(bytes as u64);
+        }
+    }
+
+    pub(super) fn count_sent_messages(&self, slot: u32, messages: u32) {
+        if let Some(counters) = self.counters(slot) {
+            counters.messages_sent.add(messages.into());
+        }
+    }
+
+    pub(super) fn count_sent_bytes(&self, slot: u32, bytes: usize) {
+        if let Some(counters) = self.counters(slot) {
+            counters.bytes_sent.add(bytes as u64);
+        }
+    }
+
+    /// A connection has begun.
+    pub(super) fn count_begun(&self, slot: u32) {
+        let is_client = self.connections.get(slot).is_some_and(|record| record.protocol.role() == Role::Client);
+        self.count(slot, |counted| {
+            counted.handshakes += 1;
+            *(if is_client { &mut counted.connects } else { &mut counted.accepted }) += 1;
+        });
+    }
+
+    /// A listener has closed a connection as it was accepted, for its address has too many.
+    pub(super) fn count_turned_away(&self, group: u32) {
+        if let Some(group) = self.groups.get(group) {
+            group.counters.rarely(|counted| {
+                counted.accepted += 1;
+                *counted.refused.entry(Refusal::Address).or_default() += 1;
+            });
+        }
+    }
+
+    /// A connection is open, or a stream.
+    pub(super) fn count_opened(&self, slot: u32) {
+        let is_stream = self.connections.get(slot).is_some_and(|record| record.phase == Phase::Stream);
+        self.count(slot, |counted| {
+            counted.handshakes -= 1;
+            counted.connections += 1;
+            *(if is_stream { &mut counted.streams } else { &mut counted.opened }) += 1;
+        });
+    }
+
+    /// A record is about to be removed.
+    pub(super) fn count_gone(&mut self, slot: u32) {
+        let Some(record) = self.connections.get(slot) else { return };
+        let was_open = record.has_opened();
+        self.count(slot, |counted| {
+            *(if was_open { &mut counted.connections } else { &mut counted.handshakes }) -= 1;
+        });
+    }
+
+    /// A server's connection comes to nothing, if it has not been refused or answered already.
+    pub(super) fn count_refused(&self, slot: u32, cause: Refusal) {
+        let is_undecided = |record: &Record| {
+            matches!(record.phase, Phase::Request | Phase::Deferred | Phase::Securing) && !record.announced
+        };
+        if self.connections.get(slot).is_some_and(is_undecided) {
+            self.count(slot, |counted| *counted.refused.entry(cause).or_default() += 1);
+        }
+    }
+
+    /// The program is about to be told of an end.
+    pub(super) fn count_ending(&self, slot: u32, ending: &Ending) {
+        let has_opened = self.connections.get(slot).is_some_and(Record::has_opened);
+        self.count(slot, |counted| {
+            *counted.closes.entry(close_class(ending.code)).or_default() += 1;
+            if let Some(failure) = &ending.failure {
+                *counted.failures.entry((failure.stage, failure.kind)).or_default() += 1;
+                if !has_opened {
+                    *counted.connects_failed.entry(failure.stage).or_default() += 1;
+                }
+            }
+        });
+    }
+
+    /// Messages of a connection are lost.
+    pub(super) fn lose(&mut self, slot: u32, messages: u32) {
+        if let Some(record) = self.connections.get_mut(slot) {
+            let extra = record.extra();
+            extra.lost_messages = extra.lost_messages.saturating_add(messages);
+        }
+        self.count(slot, |counted| counted.messages_lost += u64::from(messages));
+    }
+
+    /// How much waits for a connection whose kernel takes no more, or no longer does.
+    pub(super) fn count_buffered(&mut self, slot: u32) {
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        let waits = if record.is_blocked() && record.phase != Phase::Dead { record.outbox.len() as u64 } else { 0 };
+        let before = match &mut record.extra {
+            None if waits == 0 => return,
+            extra => std::mem::replace(&mut extra.get_or_insert_default().buffered, waits),
+        };
+        if let Some(counters) = self.counters(slot) {
+            counters.buffered_bytes.add(waits.wrapping_sub(before));
+        }
+    }
+}
