@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wsx_core::{
-    Close, Connection, Error, Failure, FailureKind, Figure, Fragment, Handler, Listener, Message, Opening, Request,
-    Response, Result, Side, Stage,
+    Client, Close, Connection, Error, Failure, FailureKind, Figure, Fragment, GiveUp, Handler, Listener, Message,
+    Opening, Reconnecting, Request, Response, Result, Side, Stage,
 };
 
 use crate::boundary::{User, c_text, invalid};
+use crate::client::{wsx_client, wsx_give_up, wsx_reconnecting};
 use crate::request::{wsx_opening, wsx_request};
 use crate::response::wsx_response;
 use crate::status::{WSX_BINARY, WSX_TEXT};
@@ -237,6 +238,12 @@ pub struct wsx_callbacks {
     /// the timeout ran out or the loop ends. Told once for each, before its on_open. For what is kept for the request
     /// meanwhile, as a lookup that can be given up.
     pub after_deferral: Option<unsafe extern "C" fn(connection: wsx_connection, is_answered: bool, user: *mut c_void)>,
+    /// A client that connects again is about to wait, and then to make its next attempt: told after the on_close of the
+    /// attempt before.
+    pub on_reconnecting:
+        Option<unsafe extern "C" fn(client: wsx_client, reconnecting: *const wsx_reconnecting, user: *mut c_void)>,
+    /// A client that connects again does so no more: its last event, exactly once.
+    pub on_give_up: Option<unsafe extern "C" fn(client: wsx_client, give_up: *const wsx_give_up, user: *mut c_void)>,
 }
 
 impl wsx_callbacks {
@@ -357,13 +364,46 @@ impl Handler for Callbacks {
 
     fn on_close(&mut self, connection: Connection, close: &Close<'_>) {
         let Some(call) = self.table.on_close else { return };
+        // SAFETY: see the impl.
+        wsx_close_info::with(close, |info| unsafe { call(connection.id(), info, self.user.pointer) });
+    }
+
+    fn on_reconnecting(&mut self, client: Client, reconnecting: &Reconnecting<'_>) {
+        let Some(call) = self.table.on_reconnecting else { return };
+        wsx_close_info::with(reconnecting.cause, |cause| {
+            // SAFETY: see the impl.
+            unsafe { call(client.id(), &wsx_reconnecting::new(reconnecting, cause), self.user.pointer) }
+        });
+    }
+
+    fn on_give_up(&mut self, client: Client, give_up: &GiveUp) {
+        let Some(call) = self.table.on_give_up else { return };
+        // SAFETY: see the impl.
+        wsx_give_up::with(give_up, |give_up| unsafe { call(client.id(), give_up, self.user.pointer) });
+    }
+
+    fn for_another_thread(&self) -> Option<Box<dyn Handler>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn on_listener_error(&mut self, listener: Listener, failure: &Failure) {
+        let Some(call) = self.table.on_listener_error else { return };
+        let texts = FailureTexts::new(failure);
+        // SAFETY: see the impl.
+        unsafe { call(listener.id(), &wsx_failure::new(failure, &texts), self.user.pointer) };
+    }
+}
+
+impl wsx_close_info {
+    /// Hands it, with its texts, to `call`.
+    fn with(close: &Close<'_>, call: impl FnOnce(&Self)) {
         let texts = close.failure.map(FailureTexts::new).unwrap_or_default();
         let failure = close.failure.map(|failure| wsx_failure::new(failure, &texts));
         let text = c_text(close.to_string());
         // A reason may have a NUL inside: the length tells.
         let reason = [close.reason.as_bytes(), b"\0"].concat();
-        let info = wsx_close_info {
-            size: size_of::<wsx_close_info>(),
+        call(&Self {
+            size: size_of::<Self>(),
             code: close.code,
             was_clean: close.was_clean,
             by: match close.by {
@@ -377,20 +417,7 @@ impl Handler for Callbacks {
             unsent_bytes: close.unsent_bytes,
             text: text.as_ptr(),
             undelivered_messages: close.undelivered_messages,
-        };
-        // SAFETY: see the impl.
-        unsafe { call(connection.id(), &info, self.user.pointer) };
-    }
-
-    fn for_another_thread(&self) -> Option<Box<dyn Handler>> {
-        Some(Box::new(self.clone()))
-    }
-
-    fn on_listener_error(&mut self, listener: Listener, failure: &Failure) {
-        let Some(call) = self.table.on_listener_error else { return };
-        let texts = FailureTexts::new(failure);
-        // SAFETY: see the impl.
-        unsafe { call(listener.id(), &wsx_failure::new(failure, &texts), self.user.pointer) };
+        });
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod boundary;
 mod callbacks;
+mod client;
 mod connection;
 mod event_loop;
 mod listener;
@@ -26,6 +27,7 @@ mod status;
 mod tls;
 
 pub use callbacks::*;
+pub use client::*;
 pub use connection::*;
 pub use event_loop::*;
 pub use listener::*;

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use wsx_core::{BacklogPolicy, Compression, LoopOptions, Options, Origins, Result, check_header};
+use wsx_core::{BacklogPolicy, Compression, LoopOptions, Options, Origins, Reconnect, Result, check_header};
 
 use crate::boundary::{enter, invalid, milliseconds, needed, optional_text, switch, text};
 
@@ -28,11 +28,12 @@ pub const WSX_ORIGINS_ANY: i32 = 1;
 pub struct wsx_options {
     pub(crate) connection: Options,
     pub(crate) event_loop: LoopOptions,
+    pub(crate) reconnect: Reconnect,
     /// What counts once compression is switched on.
     compression: Compression,
 }
 
-fn set(options: Option<&mut wsx_options>, change: impl FnOnce(&mut wsx_options)) -> i32 {
+pub(crate) fn set(options: Option<&mut wsx_options>, change: impl FnOnce(&mut wsx_options)) -> i32 {
     try_set(options, |options| {
         change(options);
         Ok(())

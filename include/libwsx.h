@@ -294,6 +294,24 @@
 /** 503, or closed at once: max_connections_per_address. */
 #define WSX_REFUSED_ADDRESS 14
 
+/** A side closed in order with 1000: the purpose is fulfilled. */
+#define WSX_GIVE_UP_FINISHED 1
+
+/** A close code says that another attempt is of no use: 1002, 1003, 1007, 1008, 1010, 3500 to 3999, 4500 to 4999. */
+#define WSX_GIVE_UP_CLOSE_CODE 2
+
+/** The server's answer says so: 400, 401, 403, 404, 410 or 426. */
+#define WSX_GIVE_UP_HTTP_STATUS 3
+
+/** All attempts that wsx_options_set_reconnect_max_attempts() allows have failed. */
+#define WSX_GIVE_UP_ATTEMPTS 4
+
+/** The program called wsx_client_close() or wsx_client_terminate(). */
+#define WSX_GIVE_UP_CLOSED 5
+
+/** The loop was shut down or freed. */
+#define WSX_GIVE_UP_SHUTDOWN 6
+
 /**
  * An event loop: sockets, timers and callbacks of one thread, the first one to run, turn or flush it, or to ask for
  * its timeout; and of further ones that it starts itself (wsx_options_set_threads()). A program may have several
@@ -420,6 +438,49 @@ typedef struct wsx_close_info {
 } wsx_close_info;
 
 /**
+ * The number of a client that connects again: it stays the same over all its connections, which have numbers of their
+ * own. It is made like a connection's.
+ */
+typedef uint64_t wsx_client;
+
+/**
+ * A client is about to wait, and then to connect again: told by on_reconnecting. Borrowed until the callback returns.
+ */
+typedef struct wsx_reconnecting {
+    /** Size of this struct in the library that runs: what lies beyond it is not there. */
+    size_t size;
+    /** Which attempt in a row this will be: 1 for the first one after a connection that lasted. */
+    uint32_t attempt;
+    /** How long the client waits from now on, in milliseconds. */
+    uint64_t delay_ms;
+    /** How the connection before ended, as its on_close has told. */
+    const wsx_close_info *cause;
+} wsx_reconnecting;
+
+/** A client has given up: told by on_give_up. Borrowed until the callback returns. */
+typedef struct wsx_give_up {
+    /** Size of this struct in the library that runs: what lies beyond it is not there. */
+    size_t size;
+    /** Why: a WSX_GIVE_UP_ constant. New ones may come. */
+    int32_t kind;
+    /** The code of the close that has just been told; 0 where the client was waiting. */
+    uint16_t close_code;
+    /** The HTTP status that the last attempt was answered with; 0 where it was not. */
+    int32_t http_status;
+    /** Attempts in a row to connect again, up to now. */
+    uint32_t attempts;
+    /**
+     * Messages that were taken by wsx_client_send() and reached no connection: they waited in the offline queue, or were
+     * accepted from another thread and refused on the loop. Those that a connection lost are told with its close.
+     */
+    uint32_t lost_messages;
+    /** One sentence for people, with a NUL at its end. */
+    const char *message;
+    /** Bytes of the message, without the NUL. */
+    size_t message_length;
+} wsx_give_up;
+
+/**
  * The callbacks of a listener or of a client connection. Any may be NULL: on_request then accepts, the others ignore.
  *
  * Set size to sizeof(wsx_callbacks) and what is not used to NULL; the table is copied where it is registered. All
@@ -481,6 +542,13 @@ typedef struct wsx_callbacks {
      * meanwhile, as a lookup that can be given up.
      */
     void (*after_deferral)(wsx_connection connection, bool is_answered, void *user);
+    /**
+     * A client that connects again is about to wait, and then to make its next attempt: told after the on_close of the
+     * attempt before.
+     */
+    void (*on_reconnecting)(wsx_client client, const wsx_reconnecting *reconnecting, void *user);
+    /** A client that connects again does so no more: its last event, exactly once. */
+    void (*on_give_up)(wsx_client client, const wsx_give_up *give_up, void *user);
 } wsx_callbacks;
 
 /**
@@ -1365,6 +1433,90 @@ int32_t wsx_loop_thread_statistics(wsx_loop *event_loop, size_t thread, wsx_stat
  * "text/plain; version=0.0.4; charset=utf-8". [any thread]
  */
 int32_t wsx_loop_metrics(wsx_loop *event_loop, char *buffer, size_t capacity, size_t *length);
+
+/* ---- A client that connects again ---- */
+
+/**
+ * Reconnecting: the longest delay before the first attempt in a row; it doubles with each further one. Each delay is
+ * chosen at random between zero and the longest. Default 250 ms; 0 is the default. [any thread]
+ */
+int32_t wsx_options_set_reconnect_base_delay(wsx_options *options, uint64_t ms);
+
+/**
+ * Reconnecting: the longest delay of all, at least the base delay. A server that answers with Retry-After is left alone for
+ * that much longer, at most an hour. Default 30,000 ms; 0 is the default. [any thread]
+ */
+int32_t wsx_options_set_reconnect_max_delay(wsx_options *options,
+                                            uint64_t ms);
+
+/**
+ * Reconnecting: a connection that was open for so long begins the count of attempts, and with it the delay, anew. Default
+ * 5,000 ms; 0: each one that opens does. [any thread]
+ */
+int32_t wsx_options_set_reconnect_reset_after(wsx_options *options,
+                                              uint64_t ms);
+
+/**
+ * Reconnecting: most attempts in a row to connect again. Beyond it the client gives up. Default 0: no limit. [any thread]
+ */
+int32_t wsx_options_set_reconnect_max_attempts(wsx_options *options,
+                                               uint32_t count);
+
+/**
+ * Reconnecting: most bytes of messages that wait for the next connection while there is none, at most the backlog limit;
+ * each message counts 32 bytes more than its payload. Beyond it wsx_client_send() answers WSX_ERR_BACKLOG_FULL. Default 0:
+ * nothing waits, and it answers WSX_ERR_NOT_OPEN. [any thread]
+ */
+int32_t wsx_options_set_reconnect_offline_limit(wsx_options *options,
+                                                size_t bytes);
+
+/**
+ * Connects as wsx_connect() does, and again whenever the connection ends, until there is a reason to give up: a
+ * WSX_GIVE_UP_ constant. Writes the client's number, which may go to NULL. The callbacks and the user pointer are for all
+ * attempts. Each is a connection of its own, which hears on_open where it succeeds, and its on_error and on_close; then
+ * either on_reconnecting tells when the next attempt will be made, or on_give_up, the last event, that there will be none.
+ * The name is looked up for each attempt anew; files of TLS are read once, now. [loop thread]
+ */
+int32_t wsx_connect_persistently(wsx_loop *event_loop,
+                                 const char *url,
+                                 const wsx_options *options,
+                                 const wsx_callbacks *callbacks,
+                                 void *user,
+                                 wsx_client *client);
+
+/**
+ * Sends a message, copied before this returns, on the client's connection if it is open; else it waits for the next one,
+ * where the options have an offline queue. What waits leaves in order as soon as a connection opens, before its on_open.
+ * What was on its way when a connection was lost is told with its close, and is not sent again. From another thread success
+ * means accepted: what is lost later is told in lost_messages, of the close or of on_give_up. [any thread]
+ */
+int32_t wsx_client_send(wsx_client client,
+                        int32_t kind,
+                        const void *payload,
+                        size_t length);
+
+/**
+ * Closes the client's connection as wsx_close() does, and connects no more: on_give_up comes after its on_close. A client
+ * that waits for its next attempt ends at once, and one that is connecting gives that up. The reason may be NULL. Closing
+ * twice is WSX_ERR_CLOSED. To close the connection alone, by wsx_close(), is to connect again, unless the code says
+ * otherwise. [any thread]
+ */
+int32_t wsx_client_close(wsx_client client,
+                         uint16_t code,
+                         const char *reason);
+
+/** Ends the client's transport at once, without a close, and connects no more. [any thread] */
+int32_t wsx_client_terminate(wsx_client client);
+
+/** Writes the number of the client's connection, open or not; 0 while it waits for its next attempt. [loop thread] */
+int32_t wsx_client_connection(wsx_client client, wsx_connection *connection);
+
+/**
+ * Writes how many bytes wait: those of the connection, as wsx_buffered_amount() tells them, and those of the offline queue.
+ * [loop thread]
+ */
+int32_t wsx_client_buffered_amount(wsx_client client,
+                                   size_t *amount);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -25,7 +25,8 @@ typedef struct {
 static wsx_loop *loop;
 static wsx_connection connections[MOST];
 static wsx_listener listeners[MOST];
-static size_t connection_total, listener_total;
+static wsx_client clients[MOST];
+static size_t connection_total, listener_total, client_total;
 
 static wsx_connection connection_at(const char *number)
 {
@@ -37,6 +38,22 @@ static wsx_listener listener_at(const char *number)
 {
     unsigned long at = strtoul(number, NULL, 10);
     return at >= 1 && at <= listener_total ? listeners[at - 1] : 0;
+}
+
+static wsx_client client_at(const char *number)
+{
+    unsigned long at = strtoul(number, NULL, 10);
+    return at >= 1 && at <= client_total ? clients[at - 1] : 0;
+}
+
+/* A client may be heard of before the call that makes it has answered. */
+static size_t number_of_client(wsx_client client)
+{
+    for (size_t i = 0; i < client_total; i++)
+        if (clients[i] == client) return i + 1;
+    if (client_total == MOST) abort();
+    clients[client_total] = client;
+    return ++client_total;
 }
 
 /* Connections are told as 1, 2, …, in the order the program hears of them. */
@@ -263,6 +280,25 @@ static void on_listener_error(wsx_listener listener, const wsx_failure *failure,
     putchar('\n');
 }
 
+static void on_reconnecting(wsx_client client, const wsx_reconnecting *reconnecting, void *user)
+{
+    (void)user;
+    printf("reconnecting %zu attempt=%u delay=%llu code=%d", number_of_client(client), reconnecting->attempt,
+           (unsigned long long)reconnecting->delay_ms, reconnecting->cause->code);
+    say_failure(reconnecting->cause->failure, "cause=");
+    putchar('\n');
+}
+
+static void on_give_up(wsx_client client, const wsx_give_up *give_up, void *user)
+{
+    (void)user;
+    printf("gave_up %zu kind=%s close_code=%d http_status=%d attempts=%u lost=%u", number_of_client(client),
+           word_of(give_ups, give_up->kind), give_up->close_code, give_up->http_status, give_up->attempts,
+           give_up->lost_messages);
+    say_hex(" text=", give_up->message, give_up->message_length);
+    putchar('\n');
+}
+
 static void drop(void *user)
 {
     Does *does = user;
@@ -275,7 +311,8 @@ static void drop(void *user)
 static const wsx_callbacks callbacks = {
     .size = sizeof callbacks, .on_request = on_request, .on_open = on_open, .on_message = on_message,
     .on_fragment = on_fragment, .on_ping = on_ping, .on_pong = on_pong, .on_drain = on_drain, .on_error = on_error,
-    .on_close = on_close, .on_listener_error = on_listener_error, .drop = drop, .after_deferral = after_deferral};
+    .on_close = on_close, .on_listener_error = on_listener_error, .drop = drop, .after_deferral = after_deferral,
+    .on_reconnecting = on_reconnecting, .on_give_up = on_give_up};
 
 /* --- Options: KEY=VALUE; those of the engine are in options.h */
 
@@ -371,6 +408,13 @@ static void listen_or_connect(char **words, size_t total)
             listeners[listener_total++] = listener;
             printf("ok %zu %d\n", listener_total, wsx_listener_port(listener));
         }
+    } else if (strcmp(words[0], "persist") == 0) {
+        wsx_client client;
+        wsx_connection connection = 0;
+        status = wsx_connect_persistently(loop, text(where), options, &callbacks, does, &client);
+        if (status < 0) answer(status);
+        else if (wsx_client_connection(client, &connection) < 0) abort();
+        else printf("ok %zu %zu\n", number_of_client(client), number_of(connection));
     } else {
         wsx_connection connection;
         status = wsx_connect(loop, text(where), options, &callbacks, does, &connection);
@@ -504,7 +548,7 @@ static void perform(char **words, size_t total)
         pthread_join(thread, NULL);
         return;
     }
-    if (is(command, "listen") || is(command, "connect")) {
+    if (is(command, "listen") || is(command, "connect") || is(command, "persist")) {
         listen_or_connect(words, total);
         return;
     }
@@ -521,7 +565,8 @@ static void perform(char **words, size_t total)
     Bytes name = {NULL, 0}, last = {NULL, 0};
     size_t value = 0;
     if (is(command, "publish") || is(command, "subscribers")) name = unhex(words[1]);
-    if (is(command, "fragment") || is(command, "send") || is(command, "broadcast") || is(command, "publish") || is(command, "close"))
+    if (is(command, "fragment") || is(command, "send") || is(command, "broadcast") || is(command, "publish") || is(command, "close")
+        || is(command, "client_send") || is(command, "client_close"))
         last = unhex(words[3]);
     if (is(command, "ping") || is(command, "pong") || is(command, "write") || strstr(command, "subscribe") == command
         || is(command, "unsubscribe"))
@@ -557,7 +602,18 @@ static void perform(char **words, size_t total)
     else if (is(command, "subprotocol")) answer_text(wsx_subprotocol, connection);
     else if (is(command, "extensions")) answer_text(wsx_connection_extensions, connection);
     else if (is(command, "peer")) answer_text(wsx_peer_address, connection);
-    else if (is(command, "close_listener")) answer(wsx_listener_close(listener_at(words[1])));
+    else if (is(command, "client_send"))
+        answer(wsx_client_send(client_at(words[1]), kind, last.bytes, last.length));
+    else if (is(command, "client_close"))
+        answer(wsx_client_close(client_at(words[1]), (uint16_t)strtoul(words[2], NULL, 10), text(last)));
+    else if (is(command, "client_terminate")) answer(wsx_client_terminate(client_at(words[1])));
+    else if (is(command, "client_buffered"))
+        answer_number(wsx_client_buffered_amount(client_at(words[1]), &value), &value);
+    else if (is(command, "client_connection")) {
+        int32_t status = wsx_client_connection(client_at(words[1]), &connection);
+        value = status < 0 || connection == 0 ? 0 : number_of(connection);
+        answer_number(status, &value);
+    } else if (is(command, "close_listener")) answer(wsx_listener_close(listener_at(words[1])));
     else if (is(command, "stop")) answer(wsx_loop_stop(loop));
     else if (is(command, "shutdown")) answer(wsx_loop_shutdown(loop, strtoul(words[1], NULL, 10)));
     else if (is(command, "free")) {

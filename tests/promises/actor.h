@@ -30,6 +30,9 @@ static const Word causes[] = {{"full", WSX_REFUSED_FULL}, {"bad_request", WSX_RE
     {"path", WSX_REFUSED_PATH}, {"origin", WSX_REFUSED_ORIGIN}, {"hook", WSX_REFUSED_HOOK},
     {"hook_failed", WSX_REFUSED_HOOK_FAILED}, {"tls", WSX_REFUSED_TLS}, {"timeout", WSX_REFUSED_TIMEOUT},
     {"left", WSX_REFUSED_LEFT}, {"shutdown", WSX_REFUSED_SHUTDOWN}, {"address", WSX_REFUSED_ADDRESS}, {NULL, 0}};
+static const Word give_ups[] = {{"finished", WSX_GIVE_UP_FINISHED}, {"close_code", WSX_GIVE_UP_CLOSE_CODE},
+    {"http_status", WSX_GIVE_UP_HTTP_STATUS}, {"attempts", WSX_GIVE_UP_ATTEMPTS}, {"closed", WSX_GIVE_UP_CLOSED},
+    {"shutdown", WSX_GIVE_UP_SHUTDOWN}, {NULL, 0}};
 static const Word states[] = {{"connecting", WSX_STATE_CONNECTING}, {"open", WSX_STATE_OPEN},
     {"closing", WSX_STATE_CLOSING}, {"closed", WSX_STATE_CLOSED}, {NULL, 0}};
 static const Word policies[] = {{"close", WSX_BACKLOG_CLOSE}, {"drop", WSX_BACKLOG_DROP},

@@ -20,6 +20,7 @@ TIMEOUTS = {"handshake_timeout", "ping_interval", "pong_timeout", "close_timeout
 SWITCHES = {"deliver_fragments", "no_delay", "reuse_port", "measure_callbacks"}
 LISTS = {"subprotocol": "subprotocols", "origin": "origins"}
 NUMBERS = {"level", "threshold", "server_max_window_bits", "client_max_window_bits"}    # of compression
+RECONNECT_TIMES = {"base_delay", "max_delay", "reset_after"}
 NOT_OPEN = "the connection is not open yet"
 WRONG_THREAD = "this call belongs to the event loop's thread"
 
@@ -220,6 +221,17 @@ class Does(wsx.Handler):
             f"by={close.by}", f"lost={close.lost_messages}", f"unsent={close.unsent_bytes}",
             f"undelivered={close.undelivered_messages}", f"reason={hexed(close.reason)}", failure_fields(close.failure, "cause"), f"text={hexed(str(close))}")
 
+    def on_reconnecting(self, client, reconnecting):
+        cause = reconnecting.cause
+        say("reconnecting", self.program.client_number(client), f"attempt={reconnecting.attempt}",
+            f"delay={round(reconnecting.delay * 1000)}", f"code={cause.code}", failure_fields(cause.failure, "cause"))
+
+    def on_give_up(self, client, give_up):
+        say("gave_up", self.program.client_number(client), f"kind={give_up.kind}", f"close_code={give_up.close_code or 0}",
+            f"http_status={give_up.http_status or 0}", f"attempts={give_up.attempts}", f"lost={give_up.lost_messages}",
+            f"text={hexed(give_up.message)}")
+        self.program.untold.discard(client)
+
     def on_listener_error(self, listener, failure):
         say("listener_error", self.number, failure_fields(failure, "text"))
 
@@ -228,13 +240,23 @@ class Program:
     """Numbers as the lines spell them, 1, 2, … in the order the program hears of them; and the commands."""
 
     def __init__(self, loop):
-        self.loop, self.connections, self.listeners = loop, [], []
-        self.untold = set()         # connections that are owed a close
+        self.loop, self.connections, self.listeners, self.clients = loop, [], [], []
+        self.untold = set()         # connections that are owed a close, and clients that have not given up
 
     def number(self, connection):
         if connection not in self.connections:
             self.connections.append(connection)
         return self.connections.index(connection) + 1
+
+    def client_number(self, client):
+        """A client may be heard of before the call that makes it has returned."""
+        if client not in self.clients:
+            self.clients.append(client)
+            self.untold.add(client)
+        return self.clients.index(client) + 1
+
+    def client(self, word):
+        return self.clients[int(word) - 1]
 
     def connection(self, word):
         return self.connections[int(word) - 1]
@@ -292,6 +314,14 @@ class Program:
             case "peer": return [hexed(address_of(self.connection(words[0]).remote_address))]
             case "listen": return self.listen(*words)
             case "connect": return self.connect(*words)
+            case "persist": return self.persist(*words)
+            case "client_send": self.client(words[0]).send(message_of(*words[1:]))
+            case "client_close": self.client(words[0]).close(int(words[1]), text_of(words[2]))
+            case "client_terminate": self.client(words[0]).terminate()
+            case "client_buffered": return [self.client(words[0]).buffered_amount]
+            case "client_connection":
+                connection = self.client(words[0]).connection
+                return [0 if connection is None else self.number(connection)]
             case "reload": self.listeners[int(words[0]) - 1].reload_tls(self.split(words[1:])[1]["ssl"])
             case "close_listener": self.listeners[int(words[0]) - 1].close()
             case "stop": loop.stop()
@@ -324,6 +354,11 @@ class Program:
         self.untold.add(connection)
         return [self.number(connection)]
 
+    def persist(self, url, *words):
+        does, options = self.split(words)
+        client = self.loop.connect(text_of(url), does, **options)
+        return [self.client_number(client), self.number(client.connection)]
+
     def split(self, words):
         """What the program does in its callbacks, and what the engine is to do."""
         does, options = {}, {}
@@ -332,6 +367,8 @@ class Program:
                 does[key] = value
         if "compression" in options:
             options["compression"] = wsx.Deflate(**options["compression"])
+        if "reconnect" in options:
+            options["reconnect"] = wsx.Reconnect(**options["reconnect"])
         if "ssl" in options:
             options["ssl"] = wsx.TLS(**options["ssl"])
         return Does(self, does, len(self.listeners) + 1), options
@@ -361,6 +398,11 @@ def set_option(options, key, value):
     elif key.startswith("compression_"):
         name = key.removeprefix("compression_")
         options["compression"][name] = int(value) if name in NUMBERS else value == "1"
+    elif key == "reconnect":
+        options["reconnect"] = {}
+    elif key.startswith("reconnect_"):
+        name = key.removeprefix("reconnect_")
+        options["reconnect"][name] = int(value) / 1000 if name in RECONNECT_TIMES else int(value)
     elif key.startswith("tls_"):
         set_tls(options.setdefault("ssl", {}), key.removeprefix("tls_"), value)
     else:
@@ -421,10 +463,13 @@ async def run_in_asyncio(options):
     await host.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         program.perform(line.decode().split())
+    for client in program.clients:
+        if client in program.untold:
+            client.terminate()
     for connection in program.connections:
         if connection.ready_state != wsx.State.CLOSED:
             connection.terminate()
-    while program.untold:           # until each has heard its close
+    while program.untold:           # until each has heard its last event
         await asyncio.sleep(0.001)
 
 

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use wsx_core::statistics::CONTENT_TYPE;
 use wsx_core::{
-    Address, Close, Connection, Error, EventLoop, Failure, FailureKind, Figure, Fragment, Handle, Handler, Listener,
-    LoopOptions, Message, MessageKind, Opening, Options, ReadyState, Request, Response, Result, Side, Stage,
+    Address, Client, Close, Connection, Error, EventLoop, Failure, FailureKind, Figure, Fragment, GiveUp, GiveUpKind,
+    Handle, Handler, Listener, LoopOptions, Message, MessageKind, Opening, Options, ReadyState, Reconnect,
+    Reconnecting, Request, Response, Result, Side, Stage,
 };
 
 mod options;
@@ -127,6 +128,7 @@ struct Program {
     handle: Handle,
     connections: Arc<Mutex<Vec<Connection>>>,
     listeners: Arc<Mutex<Vec<Listener>>>,
+    clients: Arc<Mutex<Vec<Client>>>,
 }
 
 impl Program {
@@ -146,6 +148,21 @@ impl Program {
     fn connection(&self, word: &str) -> Connection {
         let at: usize = word.parse().unwrap();
         self.known().get(at.wrapping_sub(1)).copied().unwrap_or(Connection::from_id(0))
+    }
+
+    /// A client may be heard of before the call that makes it has answered.
+    fn client_number(&self, client: Client) -> usize {
+        let mut known = self.clients.lock().unwrap();
+        if let Some(at) = known.iter().position(|one| *one == client) {
+            return at + 1;
+        }
+        known.push(client);
+        known.len()
+    }
+
+    fn client(&self, word: &str) -> Client {
+        let at: usize = word.parse().unwrap();
+        self.clients.lock().unwrap()[at - 1]
     }
 
     fn except(&self, word: &str) -> Option<Connection> {
@@ -345,6 +362,38 @@ impl Handler for Does {
         ));
     }
 
+    fn on_reconnecting(&mut self, client: Client, reconnecting: &Reconnecting<'_>) {
+        say(&format!(
+            "reconnecting {} attempt={} delay={} code={} {}",
+            self.program.client_number(client),
+            reconnecting.attempt,
+            reconnecting.delay.as_millis(),
+            reconnecting.cause.code,
+            failure_fields(reconnecting.cause.failure, "cause")
+        ));
+    }
+
+    fn on_give_up(&mut self, client: Client, give_up: &GiveUp) {
+        let kind = match give_up.kind {
+            GiveUpKind::Finished => "finished",
+            GiveUpKind::CloseCode => "close_code",
+            GiveUpKind::HttpStatus => "http_status",
+            GiveUpKind::Attempts => "attempts",
+            GiveUpKind::Closed => "closed",
+            GiveUpKind::Shutdown => "shutdown",
+            _ => "unknown",
+        };
+        say(&format!(
+            "gave_up {} kind={kind} close_code={} http_status={} attempts={} lost={} text={}",
+            self.program.client_number(client),
+            give_up.close_code.unwrap_or(0),
+            give_up.http_status.unwrap_or(0),
+            give_up.attempts,
+            give_up.lost_messages,
+            hex(give_up.message.as_bytes())
+        ));
+    }
+
     fn on_listener_error(&mut self, _: Listener, failure: &Failure) {
         say(&format!("listener_error {} {}", self.number, failure_fields(Some(failure), "text")));
     }
@@ -461,7 +510,15 @@ impl Program {
                 return Ok(format!("ok {}", hex_or_none(Some(&*extensions).filter(|text| !text.is_empty()))));
             }
             "peer" => return Ok(format!("ok {}", hex(connection().peer_address()?.to_string().as_bytes()))),
-            "listen" | "connect" => return self.listen_or_connect(words),
+            "client_send" => self.client(words[1]).send(message)?,
+            "client_close" => self.client(words[1]).close(words[2].parse().unwrap(), &text(words[3]))?,
+            "client_terminate" => self.client(words[1]).terminate()?,
+            "client_buffered" => return Ok(format!("ok {}", self.client(words[1]).buffered_amount()?)),
+            "client_connection" => {
+                let connection = self.client(words[1]).connection()?;
+                return Ok(format!("ok {}", connection.map_or(0, |connection| self.number(connection))));
+            }
+            "listen" | "connect" | "persist" => return self.listen_or_connect(words),
             "reload" => {
                 let mut options = Options::default();
                 for (key, value) in words[2..].iter().map(|word| key_and_value(word)) {
@@ -478,15 +535,22 @@ impl Program {
     }
 
     fn listen_or_connect(&self, words: &[&str]) -> Result<String> {
-        let mut options = Options::default();
+        let (mut options, mut reconnect) = (Options::default(), Reconnect::default());
         let number = self.listeners.lock().unwrap().len() + 1;
         let mut does = Does { program: self.clone(), words: HashMap::new(), number };
         for (key, value) in words[2..].iter().map(|word| key_and_value(word)) {
-            if !options::set(&mut options, key, value)? {
+            if let Some(key) = key.strip_prefix("reconnect") {
+                options::set_reconnect(&mut reconnect, key.trim_start_matches('_'), value);
+            } else if !options::set(&mut options, key, value)? {
                 does.words.insert(key.to_owned(), value.to_owned());
             }
         }
         let address = text(words[1]);
+        if words[0] == "persist" {
+            let client = self.handle.connect_persistently(&address, &options, &reconnect, does)?;
+            let connection = client.connection()?.map_or(0, |connection| self.number(connection));
+            return Ok(format!("ok {} {connection}", self.client_number(client)));
+        }
         if words[0] == "connect" {
             return Ok(format!("ok {}", self.number(self.handle.connect(&address, &options, does)?)));
         }
@@ -510,7 +574,12 @@ fn main() {
         options::set_loop(&mut loop_options, key, value);
     }
     let mut event_loop = EventLoop::with_options(&loop_options).unwrap();
-    let program = Program { handle: event_loop.handle(), connections: Arc::default(), listeners: Arc::default() };
+    let program = Program {
+        handle: event_loop.handle(),
+        connections: Arc::default(),
+        listeners: Arc::default(),
+        clients: Arc::default(),
+    };
 
     // Lines come over a channel; a post takes each to the loop's thread while the loop runs.
     let (sender, lines) = mpsc::channel::<String>();

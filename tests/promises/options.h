@@ -30,10 +30,16 @@ static int32_t set_number(wsx_options *options, const char *key, const char *val
     NUMBER(max_commands);
     NUMBER(max_command_bytes);
     NUMBER(receive_buffer);
+    NUMBER(reconnect_base_delay);
+    NUMBER(reconnect_max_delay);
+    NUMBER(reconnect_reset_after);
+    NUMBER(reconnect_max_attempts);
+    NUMBER(reconnect_offline_limit);
     NUMBER(compression_level);
     NUMBER(compression_threshold);
     NUMBER(compression_server_max_window_bits);
     NUMBER(compression_client_max_window_bits);
+    if (strcmp(key, "reconnect") == 0) return WSX_OK;
     int32_t is_on = value[0] == '1';
     SWITCH(deliver_fragments);
     SWITCH(no_delay);

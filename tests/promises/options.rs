@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use wsx_core::{
-    BacklogPolicy, Certificate, ClientAuth, Compression, LoopOptions, Options, Origins, Pem, Result, Tls, check_header,
+    BacklogPolicy, Certificate, ClientAuth, Compression, LoopOptions, Options, Origins, Pem, Reconnect, Result, Tls,
+    check_header,
 };
 
 use crate::{pair, text};
@@ -88,6 +89,20 @@ fn set_compression(compression: &mut Compression, key: &str, value: &str) {
         "server_max_window_bits" => compression.server_max_window_bits = bits(),
         "client_max_window_bits" => compression.client_max_window_bits = bits(),
         _ => panic!("compression has no option {key}"),
+    }
+}
+
+/// An option of a client that connects again, without the prefix; without a name it asks for nothing more.
+pub fn set_reconnect(reconnect: &mut Reconnect, key: &str, value: &str) {
+    let time = || Duration::from_millis(value.parse().unwrap());
+    match key {
+        "" => {}
+        "base_delay" => reconnect.base_delay = time(),
+        "max_delay" => reconnect.max_delay = time(),
+        "reset_after" => reconnect.reset_after = time(),
+        "max_attempts" => reconnect.max_attempts = value.parse().unwrap(),
+        "offline_limit" => reconnect.offline_limit = value.parse().unwrap(),
+        _ => panic!("reconnecting has no option {key}"),
     }
 }
 

@@ -13,6 +13,7 @@ DEADLINE = 20       # seconds for an answer or an event
 TEXT_FIELDS = {"reason", "text", "cause", "subprotocol", "path", "query", "header", "body", "peer", "server_name",
                "cookie", "cookies", "parameter", "parameters"}
 FAILURE_FIELDS = ("stage", "kind", "limit", "os_error", "http_status", "cause")
+CLIENT_EVENTS = ("reconnecting", "gave_up")
 BYTES_FIELDS = {"payload", "certificate"}
 
 
@@ -35,6 +36,13 @@ def decode(key, value):
     return from_hex(value).decode() if key in TEXT_FIELDS else value
 
 
+def stream_of(word, about):
+    """Events are in order among those of one connection, of one listener, and of one client that connects again."""
+    if word in ("request", "listener_error", "stopped"):
+        return f"listener {about}"
+    return f"client {about}" if word in CLIENT_EVENTS else about
+
+
 class Event:
     """`close 3 code=1000 …`: the word, what it is about, and its fields."""
 
@@ -47,9 +55,7 @@ class Event:
 
     @property
     def stream(self):
-        """Events are in order among those of one connection, and of one listener."""
-        on_listener = self.word in ("request", "listener_error", "stopped")
-        return f"listener {self.about}" if on_listener else self.about
+        return stream_of(self.word, self.about)
 
     def __str__(self):
         shown = (f"{key}={value if len(repr(value)) < 200 else repr(value)[:200] + '…'!r}"
@@ -166,10 +172,15 @@ def _is_refusal(line):
 def check_history(history):
     """What holds for every connection in every row: one open at most, one close, last; an error exactly if the close
     tells a failure, directly before it, and the same one."""
-    by_connection = collections.defaultdict(list)
+    by_connection, by_client = collections.defaultdict(list), collections.defaultdict(list)
     for event in history:
-        if event.word not in ("request", "listener_error", "stopped", "waited"):
+        if event.word in CLIENT_EVENTS:
+            by_client[event.about].append(event)
+        elif event.stream == event.about and event.word != "waited":
             by_connection[event.about].append(event)
+    for about, events in by_client.items():
+        words = [event.word for event in events]
+        assert words.index("gave_up") == len(words) - 1, f"client {about} gives up once, and then no more: {words}"
     for about, events in by_connection.items():
         words = [event.word for event in events]
         shown = "\n".join(f"    {event}" for event in events)

@@ -9,7 +9,7 @@ import secure
 import sockets
 from prometheus_client.parser import text_string_to_metric_families
 from peer import DEADLINE, Listener, Peer
-from program import decode, to_hex
+from program import decode, stream_of, to_hex
 from table import DIALECT, HEADERS, option_tokens
 
 # What the arguments of each command are: w a word as it stands, p a payload, t a text, o options.
@@ -20,6 +20,8 @@ COMMANDS = {
     "subprotocol": "w",
     "extensions": "w", "peer": "w", "listen": "to", "connect": "to", "reload": "wo", "close_listener": "w", "stop": "",
     "shutdown": "w", "free": "", "respond": "wwo",
+    "persist": "to", "client_send": "wwp", "client_close": "wwt", "client_terminate": "w", "client_buffered": "w",
+    "client_connection": "w",
 }
 SUGAR = {"message": ["kind", "payload"], "ping": ["payload"], "pong": ["payload"]}
 # Where send() tells by false that much waits, drain follows each time: also where the engine itself would tell none.
@@ -188,7 +190,7 @@ class Run:
                 yield argument
 
     def step_told(self, word, about, *expected):
-        stream = f"listener {about}" if word in ("request", "listener_error", "stopped") else about
+        stream = stream_of(word, about)
         event = self.program.next_event(stream, f"{word} {about}")
         while event.word == "drain" and word != "drain" and self.door in DRAINS_OFTEN:
             event = self.program.next_event(stream, f"{word} {about}")
@@ -287,6 +289,12 @@ class Run:
         assert (answer.word, answer.tokens) == ("ok", [number]), f"connect: {answer}"
         self.peers[number] = self.listener.accept()
         self.peers[number].read_request()
+
+    def step_persist(self, number="1"):
+        """A client of the program that connects again begins, and its first request comes: it is client and connection 1."""
+        answer = self.program.do("persist", to_hex(self.variables["url"]), *self.options)
+        assert (answer.word, answer.tokens) == ("ok", ["1", number]), f"persist: {answer}"
+        self.step_peer(number, "accepts")
 
     def step_end(self, number="1"):
         """TCP ends in order: the server's side of it first (RFC 6455 section 7.1.1)."""

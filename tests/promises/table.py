@@ -15,7 +15,7 @@ KEYS = {"name", "role", "options", "loop", "does", "each", "steps", "starts", "d
 TEXT_OPTIONS = {"path", "body", "content_type", "accept", "show", "show_cookie", "show_parameter", "subprotocol", "origin", "tls_server_name", "tls_alpn"}
 LISTS = {"subprotocols": "subprotocol", "origins": "origin", "tls_certificates": "tls_certificate", "tls_alpn": "tls_alpn"}
 HEADERS = {"headers": "header", "answer_headers": "answer_header"}
-NESTED = {"compression", "tls"}
+NESTED = {"compression", "tls", "reconnect"}
 SECURE = {"server": {"certificates": ["server"]}, "client": {"ca": "ca"}}   # what `secure` means in each role
 DIALECT = tomllib.loads((HERE / "dialect.toml").read_text())
 
@@ -100,7 +100,7 @@ def flat(options):
         if key not in NESTED:
             yield key, value
             continue
-        if key == "compression":
+        if key != "tls":
             yield key, True
         yield from ((f"{key}_{inner}", entry) for inner, entry in value.items())
 

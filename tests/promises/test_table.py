@@ -22,8 +22,8 @@ def body(file, declaration):
     return re.search(re.escape(declaration) + r" \{\n(.*?)\n\}", source, re.DOTALL)[1]
 
 
-def options_of(struct):
-    return re.findall(r"^    pub (\w+):", body("config.rs", f"pub struct {struct}"), re.MULTILINE)
+def options_of(struct, file="config.rs"):
+    return re.findall(r"^    pub (\w+):", body(file, f"pub struct {struct}"), re.MULTILINE)
 
 
 def variants_of(file, enum):
@@ -39,6 +39,16 @@ def test_every_option_of_a_connection_has_a_row(name):
                                              for name in options_of(struct)])
 def test_every_option_of_compression_and_of_tls_has_a_row(group, name):
     assert any(name in row.options.get(group, {}) for row in ROWS)
+
+
+@pytest.mark.parametrize("name", options_of("Reconnect", "config/reconnect.rs"))
+def test_every_option_of_reconnecting_has_a_row(name):
+    assert any(name in row.options.get("reconnect", {}) for row in ROWS)
+
+
+@pytest.mark.parametrize("name", variants_of("event/client.rs", "GiveUpKind"))
+def test_every_reason_to_give_up_has_a_row(name):
+    assert re.search(rf"^told gave_up \d+ kind={name}\b", STEPS, re.MULTILINE)
 
 
 # Not of every door: Python and Node wait in their host's loop, on the one thread that it has. In C and Rust they have

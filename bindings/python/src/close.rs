@@ -56,6 +56,12 @@ impl Close {
     }
 }
 
+impl std::fmt::Display for Close {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 #[pymethods]
 impl Close {
     fn __str__(&self) -> &str {

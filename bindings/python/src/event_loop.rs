@@ -8,9 +8,10 @@ use std::time::Duration;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit};
 use wsx_core::{Error, Handle};
 
+use crate::client::{self, Client};
 use crate::connection::Connection;
 use crate::door::{Door, lock};
 use crate::errors::{Raise, exception};
@@ -202,6 +203,7 @@ impl EventLoop {
             on_error,
             on_close,
             on_listener_error,
+            ..Hooks::default()
         };
         let bridge = Bridge::new(py, self.door.clone(), hooks.or_methods(py, handler)?);
         let handle = self.handle(py)?;
@@ -249,6 +251,7 @@ impl EventLoop {
             on_error,
             on_close,
             on_listener_error,
+            ..Hooks::default()
         };
         let bridge = Bridge::new(py, self.door.clone(), hooks.or_methods(py, handler)?);
         let handle = self.handle(py)?;
@@ -262,10 +265,11 @@ impl EventLoop {
         Ok(Listener { number, door: self.door.clone() })
     }
 
-    /// Connects to a `ws:` or `wss:` URL. [loop thread]
+    /// Connects to a `ws:` or `wss:` URL; with `reconnect` again and again, as a `Client`. [loop thread]
     #[pyo3(signature = (
         url, handler = None, *, on_open = None, on_message = None, on_fragment = None,
-        on_ping = None, on_pong = None, on_drain = None, on_error = None, on_close = None, **options
+        on_ping = None, on_pong = None, on_drain = None, on_error = None, on_close = None, on_reconnecting = None,
+        on_give_up = None, reconnect = None, **options
     ))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword")]
     fn connect(
@@ -281,9 +285,13 @@ impl EventLoop {
         on_drain: Option<Py<PyAny>>,
         on_error: Option<Py<PyAny>>,
         on_close: Option<Py<PyAny>>,
+        on_reconnecting: Option<Py<PyAny>>,
+        on_give_up: Option<Py<PyAny>>,
+        reconnect: Option<&Bound<'_, PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Py<Connection>> {
+    ) -> PyResult<Py<PyAny>> {
         let options = options::options(options, "connect")?;
+        let reconnect = client::keyword(reconnect)?;
         let hooks = Hooks {
             on_open,
             on_message,
@@ -293,14 +301,21 @@ impl EventLoop {
             on_drain,
             on_error,
             on_close,
+            on_reconnecting,
+            on_give_up,
             ..Hooks::default()
         };
         let bridge = Bridge::new(py, self.door.clone(), hooks.or_methods(py, handler)?);
         let handle = self.handle(py)?;
+        if let Some(reconnect) = reconnect {
+            let number = py.detach(|| handle.connect_persistently(url, &options, &reconnect, bridge)).raise(py)?;
+            self.touched(py)?;
+            return Client { number, door: self.door.clone() }.into_py_any(py);
+        }
         let number = py.detach(|| handle.connect(url, &options, bridge)).raise(py)?;
         let connection = self.door.keep(py, number)?;
         self.touched(py)?;
-        Ok(connection)
+        Ok(connection.into_any())
     }
 
     /// Turns until `stop` is called or a `shutdown` is done. Ctrl-C ends it with KeyboardInterrupt.

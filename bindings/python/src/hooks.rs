@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyDict};
 use pyo3::{IntoPyObjectExt, PyTraverseError, PyTypeInfo, PyVisit, ffi};
 use wsx_core::{FailureKind, Handler, Message};
 
+use crate::client::{Client, GiveUp, Reconnecting};
 use crate::close::{Close, Failure};
 use crate::connection::Connection;
 use crate::door::Door;
@@ -57,6 +58,8 @@ hooks!(
     on_drain,
     on_error,
     on_close,
+    on_reconnecting,
+    on_give_up,
     on_listener_error
 );
 
@@ -111,6 +114,27 @@ impl Bridge {
                 invoke(py, hook, connection.as_any(), argument.as_ref()).map(drop)
             });
             if let Err(error) = result {
+                self.raised(py, name, error);
+            }
+        });
+    }
+
+    /// Calls a hook with a client and what `argument` makes.
+    fn call_for_client(
+        &self,
+        name: &'static str,
+        hook: Option<&Py<PyAny>>,
+        number: wsx_core::Client,
+        argument: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>,
+    ) {
+        let Some(hook) = hook.filter(|_| !self.door.is_muted()) else { return };
+        self.door.calls.fetch_add(1, Ordering::Relaxed);
+        Python::attach(|py| {
+            let told = || -> PyResult<()> {
+                let client = Client { number, door: self.door.clone() }.into_py_any(py)?;
+                invoke(py, hook, &client, Some(&argument(py)?)).map(drop)
+            };
+            if let Err(error) = told() {
                 self.raised(py, name, error);
             }
         });
@@ -312,6 +336,20 @@ impl Handler for Bridge {
             connection,
             |py, _| Close::new(py, close)?.into_bound_py_any(py).map(Some),
         );
+    }
+
+    fn on_reconnecting(&mut self, client: wsx_core::Client, reconnecting: &wsx_core::Reconnecting<'_>) {
+        let hooks = self.hooks.clone();
+        self.call_for_client("on_reconnecting", hooks.on_reconnecting.as_ref(), client, |py| {
+            Reconnecting::new(py, reconnecting)?.into_bound_py_any(py)
+        });
+    }
+
+    fn on_give_up(&mut self, client: wsx_core::Client, give_up: &wsx_core::GiveUp) {
+        let hooks = self.hooks.clone();
+        self.call_for_client("on_give_up", hooks.on_give_up.as_ref(), client, |py| {
+            GiveUp(give_up.clone()).into_bound_py_any(py)
+        });
     }
 
     fn on_listener_error(&mut self, listener: wsx_core::Listener, failure: &wsx_core::Failure) {

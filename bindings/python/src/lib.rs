@@ -7,6 +7,7 @@
 //! connection   Connection, by its number                      door      what the objects of one loop share
 //! listener     Listener, Timer                                wait      sleeping without the GIL, awake for signals
 //! request      Request, Opening, Response     close           Close, Failure
+//! client       Client, that connects again; Reconnecting, GiveUp
 //! inbox        what coroutines receive from
 //! options      keywords to options            payload         str and bytes-like to messages, and back
 //! statistics   what was counted, as `wsx.Statistics`
@@ -19,6 +20,7 @@
 
 use pyo3::prelude::*;
 
+mod client;
 mod close;
 mod connection;
 mod door;
@@ -37,6 +39,8 @@ mod wait;
 /// The native half of wsx.
 #[pymodule]
 mod _wsx {
+    #[pymodule_export]
+    use super::client::{Client, GiveUp, Reconnecting};
     #[pymodule_export]
     use super::close::{Close, Failure, Limit};
     #[pymodule_export]

@@ -106,7 +106,7 @@ fn about(py: Python<'_>, name: &str, error: PyErr) -> PyErr {
 }
 
 /// A size or a number; None is 0, no limit.
-fn count<'py, N>(value: &Bound<'py, PyAny>) -> PyResult<N>
+pub(crate) fn count<'py, N>(value: &Bound<'py, PyAny>) -> PyResult<N>
 where
     N: for<'a> FromPyObject<'a, 'py, Error = PyErr> + Default,
 {
@@ -114,7 +114,7 @@ where
 }
 
 /// Seconds; None is 0, off.
-fn timeout(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+pub(crate) fn timeout(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     if value.is_none() { Ok(Duration::ZERO) } else { seconds(value.extract()?) }
 }
 

@@ -26,7 +26,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._wsx import VERSION as __version__
-from ._wsx import Close, Connection, EventLoop, Failure, Fragment, Limit, Listener, Opening, Request, Response, Timer
+from ._wsx import (
+    Client,
+    Close,
+    Connection,
+    EventLoop,
+    Failure,
+    Fragment,
+    GiveUp,
+    Limit,
+    Listener,
+    Opening,
+    Reconnecting,
+    Request,
+    Response,
+    Timer,
+)
 from .exceptions import (
     BacklogFull,
     CloseFrame,
@@ -43,7 +58,7 @@ from .exceptions import (
     WebSocketException,
 )
 from .handler import LATER, Handler
-from .options import TLS, Deflate
+from .options import TLS, Deflate, Reconnect
 from .protocol import CloseCode, Headers, State
 from .statistics import METRICS_TYPE, Statistics
 
@@ -66,6 +81,7 @@ __all__ = [
     "METRICS_TYPE",
     "TLS",
     "BacklogFull",
+    "Client",
     "Close",
     "CloseCode",
     "CloseFrame",
@@ -78,6 +94,7 @@ __all__ = [
     "EventLoop",
     "Failure",
     "Fragment",
+    "GiveUp",
     "Handler",
     "Headers",
     "InvalidHandshake",
@@ -89,6 +106,8 @@ __all__ = [
     "LoopClosed",
     "Opening",
     "QueueFull",
+    "Reconnect",
+    "Reconnecting",
     "Request",
     "Response",
     "Server",

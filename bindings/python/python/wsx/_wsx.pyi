@@ -1,26 +1,29 @@
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Literal, Self, Unpack, final
+from typing import Any, Literal, Self, Unpack, final, overload
 
 from _typeshed import FileDescriptor, ReadableBuffer
 
 from .handler import Handler
-from .options import TLS, HeadersLike, LoopOptions, Options
+from .options import TLS, HeadersLike, LoopOptions, Options, Reconnect
 from .protocol import Headers, State
 from .statistics import Statistics
 
 __all__ = [
     "VERSION",
     "Arrival",
+    "Client",
     "Close",
     "Connection",
     "EventLoop",
     "Failure",
     "Fragment",
+    "GiveUp",
     "Inbox",
     "Limit",
     "Listener",
     "Opening",
+    "Reconnecting",
     "Request",
     "Response",
     "Timer",
@@ -80,6 +83,7 @@ class EventLoop:
         **options: Unpack[Options],
     ) -> Listener:
         """Listens on a socket that is bound and listening: `loop.adopt(socket.detach(), ...)`. The loop owns it."""
+    @overload
     def connect(
         self,
         url: str,
@@ -93,6 +97,9 @@ class EventLoop:
         on_drain: Callable[[Connection], object] | None = None,
         on_error: Callable[[Connection, Failure], object] | None = None,
         on_close: Callable[[Connection, Close], object] | None = None,
+        on_reconnecting: Callable[[Client, Reconnecting], object] | None = None,
+        on_give_up: Callable[[Client, GiveUp], object] | None = None,
+        reconnect: Literal[False] | None = None,
         **options: Unpack[Options],
     ) -> Connection:
         """Connects to `ws://HOST[:PORT]/PATH`, `wss://HOST[:PORT]/PATH` or `ws+unix:PATH:/TARGET`.
@@ -100,7 +107,31 @@ class EventLoop:
         `on_open` tells when it may be sent to.
 
         Names are looked up off the loop's thread. What fails is told by `on_error`, then `on_close`.
+
+        With `reconnect` it connects again whenever the connection ends, until there is a reason to give up (see
+        `wsx.Reconnect`), and what is returned is a `Client`. Each attempt is a connection of its own, which hears
+        `on_open` where it succeeds, and its `on_error` and `on_close`; then either `on_reconnecting` tells when the next
+        attempt will be made, or `on_give_up`, the last event, that there will be none.
         """
+    @overload
+    def connect(
+        self,
+        url: str,
+        handler: Handler | object | None = None,
+        *,
+        on_open: Callable[[Connection, Opening], object] | None = None,
+        on_message: Callable[[Connection, Any], object] | None = None,
+        on_fragment: Callable[[Connection, Fragment], object] | None = None,
+        on_ping: Callable[[Connection, bytes], object] | None = None,
+        on_pong: Callable[[Connection, bytes], object] | None = None,
+        on_drain: Callable[[Connection], object] | None = None,
+        on_error: Callable[[Connection, Failure], object] | None = None,
+        on_close: Callable[[Connection, Close], object] | None = None,
+        on_reconnecting: Callable[[Client, Reconnecting], object] | None = None,
+        on_give_up: Callable[[Client, GiveUp], object] | None = None,
+        reconnect: Literal[True] | Reconnect,
+        **options: Unpack[Options],
+    ) -> Client: ...
     def run(self) -> None:
         """Turns until `stop` is called or a `shutdown` is done; other threads run while it waits.
 
@@ -240,6 +271,76 @@ class Connection:
     @property
     def id(self) -> int:
         """The number of the connection: loop, generation and slot in 64 bits."""
+
+@final
+class Client:
+    """A client that connects again: one number over all its connections. Two objects of one client are equal.
+
+    Once it has given up, or was closed, calls raise `ConnectionClosed`. What another thread sent and the loop could not
+    pass on is counted in `Close.lost_messages` or `GiveUp.lost_messages`. Properties are for the loop's thread.
+    """
+
+    def send(self, message: str | ReadableBuffer, /) -> None:
+        """Sends a message on the connection that is open. [any thread]
+
+        Where there is none it waits for the next one, as far as `Reconnect.offline_limit` lets it; what waits leaves in
+        order as soon as a connection opens, before its `on_open`. What was on its way when a connection was lost is told
+        with its `Close`, and is not sent again.
+        """
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Closes the connection, and connects no more: `on_give_up` comes after its `on_close`. [any thread]
+
+        A client that waits for its next attempt ends at once. To close the connection alone is to connect again, unless
+        the code says otherwise.
+        """
+    def terminate(self) -> None:
+        """Ends the transport at once, without a Close, and connects no more. [any thread]"""
+    @property
+    def connection(self) -> Connection | None:
+        """The connection, open or not; None while the client waits for its next attempt."""
+    @property
+    def buffered_amount(self) -> int:
+        """Bytes that wait: those of the connection, and of the offline queue."""
+    @property
+    def id(self) -> int:
+        """The number of the client: loop, generation and slot in 64 bits."""
+
+@final
+class Reconnecting:
+    """A client is about to wait, and then to connect again."""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt in a row this will be: 1 for the first one after a connection that lasted."""
+    @property
+    def delay(self) -> float:
+        """How long it waits from now on, in seconds."""
+    @property
+    def cause(self) -> Close:
+        """How the connection before ended."""
+
+@final
+class GiveUp:
+    """A client has given up; `str` is its message."""
+
+    @property
+    def kind(self) -> Literal["finished", "close_code", "http_status", "attempts", "closed", "shutdown"]:
+        """Why."""
+    @property
+    def close_code(self) -> int | None:
+        """The code of the Close that has just been told; None where the client was waiting."""
+    @property
+    def http_status(self) -> int | None:
+        """The HTTP status that the last attempt was answered with, where it was."""
+    @property
+    def attempts(self) -> int:
+        """Attempts in a row to connect again, up to now."""
+    @property
+    def lost_messages(self) -> int:
+        """Messages that were taken by `Client.send` and reached no connection."""
+    @property
+    def message(self) -> str:
+        """One sentence for people."""
 
 @final
 class Inbox:

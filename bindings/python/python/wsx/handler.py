@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Final
 from ._wsx import Response
 
 if TYPE_CHECKING:
-    from ._wsx import Close, Connection, Failure, Fragment, Listener, Opening, Request
+    from ._wsx import (
+        Client,
+        Close,
+        Connection,
+        Failure,
+        Fragment,
+        GiveUp,
+        Listener,
+        Opening,
+        Reconnecting,
+        Request,
+    )
 
 __all__ = ["LATER", "Handler"]
 
@@ -62,6 +73,12 @@ class Handler:
 
     def on_close(self, connection: Connection, close: Close) -> object:
         """The connection is gone: always its last event, exactly once."""
+
+    def on_reconnecting(self, client: Client, reconnecting: Reconnecting) -> object:
+        """A client that connects again is about to wait, and then to make its next attempt: told after `on_close`."""
+
+    def on_give_up(self, client: Client, give_up: GiveUp) -> object:
+        """A client that connects again does so no more: its last event, exactly once."""
 
     def on_listener_error(self, listener: Listener, failure: Failure) -> object:
         """Something failed that belongs to no connection, as accepting. Without this callback it is logged."""

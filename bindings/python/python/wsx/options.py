@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Literal, TypeAlias, TypedDict
 
-__all__ = ["PEM", "TLS", "Deflate", "HeadersLike", "LoopOptions", "MoreOptions", "Options"]
+__all__ = ["PEM", "TLS", "Deflate", "HeadersLike", "LoopOptions", "MoreOptions", "Options", "Reconnect"]
 
 HeadersLike: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 """Headers to send: a mapping, or pairs."""
@@ -78,6 +78,32 @@ class TLS:
     danger_accept_invalid_certificates: bool = False
     """Client: take any certificate, of anybody, for any name. Whoever is on the way can then read and change everything.
     For tests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconnect:
+    """How a client connects again: `loop.connect(url, reconnect=wsx.Reconnect())`.
+
+    The n-th attempt in a row waits for a time that is chosen at random between zero and `base_delay` * 2**(n - 1), at
+    most `max_delay`. A server that answers with Retry-After is left alone for that much longer, at most an hour.
+
+    The client gives up after a close in order with 1000; after the codes 1002, 1003, 1007, 1008, 1010, 3500 to 3999 and
+    4500 to 4999; after the HTTP statuses 400, 401, 403, 404, 410 and 426.
+    """
+
+    base_delay: float | None = 0.25
+    """The longest delay before the first attempt in a row, in seconds. None is the default."""
+    max_delay: float | None = 30
+    """The longest delay of all, at least `base_delay`. None is the default."""
+    reset_after: float | None = 5
+    """A connection that was open for so long begins the count of attempts, and with it the delay, anew. None or 0: each
+    one that opens does."""
+    max_attempts: int | None = None
+    """Most attempts in a row to connect again. Beyond it the client gives up. None or 0: no limit."""
+    offline_limit: int | None = None
+    """Most bytes of messages that wait for the next connection while there is none, at most `backlog_limit`; each counts 32
+    bytes more than its payload. Beyond it `send` raises `BacklogFull`. None or 0: nothing waits, and `send` raises
+    `InvalidState`."""
 
 
 class MoreOptions(TypedDict, total=False):
