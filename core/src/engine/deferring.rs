@@ -5,12 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::opening::or_default;
 use super::record::Phase;
 use super::registry;
 use super::shared::{Command, Cost, here, settle_here_first, shared};
 use super::state::{News, State};
-use crate::config::Options;
 use crate::error::{Error, Failure, Result, Stage};
 use crate::event::{Connection, Response, ResponseKind};
 use crate::protocol::http::HttpError;
@@ -102,7 +100,7 @@ impl State {
     /// Keeps a request, and what came behind it, until the program answers.
     pub(super) fn defer(&mut self, slot: u32, head: &[u8], rest: &[u8]) {
         let Some(group) = self.group_of(slot) else { return };
-        let limit = or_default(group.options.max_head, Options::default().max_head);
+        let limit = group.options.max_head;
         let Some((id, record)) = self.connections.get_with_id(slot) else { return };
         if record.phase != Phase::Request {
             return;

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::addresses::{Addresses, Admission};
 use super::listener::Acceptor;
+use super::opening::MAX_HEADERS;
 use super::reconnecting::Persistent;
 use super::send::WRITE_AT_ONCE;
 use super::statistics::Counters;
@@ -83,21 +84,29 @@ pub(super) struct Times {
 
 impl Group {
     pub(super) fn new(options: &Options, handler: OwnedHandler, counters: Arc<Counters>) -> Self {
-        let close = match millis(options.close_timeout) {
-            0 => millis(Options::default().close_timeout),
-            close => close,
-        };
+        // Where 0 cannot mean no limit, it means the default.
+        let (mut options, default) = (options.clone(), Options::default());
+        if options.close_timeout.is_zero() {
+            options.close_timeout = default.close_timeout;
+        }
+        if options.max_head == 0 {
+            options.max_head = default.max_head;
+        }
+        if options.max_headers == 0 {
+            options.max_headers = default.max_headers;
+        }
+        options.max_headers = options.max_headers.min(MAX_HEADERS);
         Self {
             handler,
-            limits: Limits::from(options),
+            limits: Limits::from(&options),
             times: Times {
                 handshake: millis(options.handshake_timeout),
                 ping: millis(options.ping_interval),
                 pong: millis(options.pong_timeout).max(1),
-                close,
+                close: millis(options.close_timeout),
                 progress: millis(options.progress_timeout),
             },
-            options: options.clone(),
+            options,
             acceptor: None,
             max_connections: usize::MAX,
             members: Vec::new(),

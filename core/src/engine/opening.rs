@@ -10,7 +10,6 @@ use super::record::{Ending, Phase};
 use super::shared::LoopCell;
 use super::state::{News, State};
 use crate::close::{self, Side};
-use crate::config::Options;
 use crate::error::{Failure, FailureKind, Stage};
 use crate::event::{Address, Connection, Headers, Opening, Request, Response, ResponseKind, Secured};
 use crate::protocol::deflate::{self, Agreement};
@@ -21,7 +20,7 @@ use crate::protocol::origin::check_origin;
 use crate::statistics::Refusal;
 
 /// The most that `max_headers` can be.
-const MAX_HEADERS: usize = 256;
+pub(super) const MAX_HEADERS: usize = 256;
 
 type Storage<'b> = [MaybeUninit<httparse::Header<'b>>; MAX_HEADERS];
 
@@ -77,7 +76,7 @@ fn serve(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
         Some(Err(panicked)) => return cell.state().request_failed(slot, panicked),
         None => return,
     };
-    if answer(cell, slot, &examined, response) {
+    if answer(cell, slot, &examined, response) && !rest.is_empty() {
         frames(cell, cell.state(), slot, rest);
     }
 }
@@ -131,7 +130,9 @@ fn take_answer(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
     cell.state().attempt_opened(slot);
     let opening = Opening { request: None, headers: Headers(headers), subprotocol: subprotocol.as_deref() };
     opened(cell, slot, group, |handler| handler.on_open(connection, &opening));
-    frames(cell, cell.state(), slot, rest);
+    if !rest.is_empty() {
+        frames(cell, cell.state(), slot, rest);
+    }
 }
 
 /// A head that is no answer of a server, or too large for one.
@@ -168,19 +169,11 @@ impl Examined<'_, '_> {
     }
 }
 
-pub(super) fn or_default(value: usize, default: usize) -> usize {
-    if value == 0 { default } else { value }
-}
-
-fn max_headers(options: &Options) -> usize {
-    or_default(options.max_headers, Options::default().max_headers).min(MAX_HEADERS)
-}
-
 impl State {
     /// Looks for the end of the head, and keeps what came of it if it is not there.
     fn find_head(&mut self, slot: u32, bytes: &[u8]) -> Head {
         let Some(group) = self.group_of(slot) else { return Head::Incomplete };
-        let limit = or_default(group.options.max_head, Options::default().max_head);
+        let limit = group.options.max_head;
         let Some(record) = self.connections.get_mut(slot) else { return Head::Incomplete };
         let kept = record.extra.as_ref().map_or(0, |extra| extra.head.len());
         if kept == 0 {
@@ -219,7 +212,7 @@ impl State {
     ) -> Result<Option<Examined<'h, 'b>>, HttpError> {
         let Some(record) = self.connections.get(slot) else { return Ok(None) };
         let Some(group) = self.groups.get(record.group) else { return Ok(None) };
-        let parsed = http::parse_request(head, &mut storage[..max_headers(&group.options)])?;
+        let parsed = http::parse_request(head, &mut storage[..group.options.max_headers])?;
         let key = check_request(&parsed)?;
         let secured = record.transport.as_ref().and_then(|transport| transport.secured());
         let connection = Connection(self.connections.id(slot));
@@ -243,8 +236,8 @@ impl State {
             return Err(HttpError::new(503, "the server is full (max_connections): try again later"));
         }
         if examined.key.is_some() {
-            let path = examined.parsed.target.split('?').next();
-            if group.options.path.as_deref().is_some_and(|only| path != Some(only)) {
+            let is_served = |only: &str| examined.parsed.target.split('?').next() == Some(only);
+            if !group.options.path.as_deref().is_none_or(is_served) {
                 return Err(HttpError::new(404, "no WebSocket is served at this path"));
             }
             check_origin(Headers(examined.parsed.headers), &group.options.origins, examined.secured.is_some())?;
@@ -436,7 +429,7 @@ impl State {
         let record = self.connections.get(slot).ok_or_else(gone)?;
         let group = self.groups.get(record.group).ok_or_else(gone)?;
         let dial = record.extra.as_ref().and_then(|extra| extra.dial.as_ref()).ok_or_else(gone)?;
-        let parsed = http::parse_response(head, &mut storage[..max_headers(&group.options)]).map_err(bad_answer)?;
+        let parsed = http::parse_response(head, &mut storage[..group.options.max_headers]).map_err(bad_answer)?;
         let agreed = handshake::check_response(&parsed, &dial.key, &group.options);
         if agreed.is_err() {
             self.attempt_refused(slot, Headers(parsed.headers));

@@ -133,12 +133,17 @@ impl Protocol {
         if self.sent_close {
             return;
         }
-        let mut payload = Vec::with_capacity(2 + reason.len());
-        if let Some(code) = code {
-            payload.extend(code.to_be_bytes());
-            payload.extend(reason.as_bytes());
-        }
-        frame::append(out, OpCode::Close, true, &payload, mask);
+        let mut payload = [0; MAX_CONTROL_PAYLOAD];
+        let reason = fit_reason(reason).as_bytes();
+        let size = match code {
+            None => 0,
+            Some(code) => {
+                payload[..2].copy_from_slice(&code.to_be_bytes());
+                payload[2..2 + reason.len()].copy_from_slice(reason);
+                2 + reason.len()
+            }
+        };
+        frame::append(out, OpCode::Close, true, &payload[..size], mask);
         self.sent_close = true;
         self.state = ReadyState::Closing;
     }

@@ -34,10 +34,10 @@ pub fn check_request<'b>(head: &RequestHead<'_, 'b>) -> Result<Option<&'b str>, 
     if head.version < 1 {
         return Err(HttpError::new(400, "a WebSocket is opened by HTTP/1.1"));
     }
-    if !Headers(headers).list("upgrade").any(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+    if !http::lists(headers, "upgrade", "websocket") {
         return Err(HttpError::new(400, "the header Upgrade does not name websocket"));
     }
-    if !Headers(headers).list("connection").any(|option| option.eq_ignore_ascii_case("upgrade")) {
+    if !http::lists(headers, "connection", "upgrade") {
         return Err(HttpError::new(400, "the header Connection does not name upgrade"));
     }
     let version = only(headers, "sec-websocket-version")?;
@@ -67,8 +67,15 @@ fn only<'b>(headers: &[Header<'b>], name: &'static str) -> Result<Option<&'b [u8
 /// 16 bytes in base64 are 22 characters and two signs of padding. The last four bits, which mean nothing, may be set.
 fn key_of(value: &[u8]) -> Option<&str> {
     let digits = value.strip_suffix(b"==").filter(|digits| digits.len() == 22)?;
-    let is_base64 = digits.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
-    if is_base64 { std::str::from_utf8(value).ok() } else { None }
+    const IS_BASE64: [bool; 256] = {
+        let (mut table, mut byte) = ([false; 256], 0);
+        while byte < 256 {
+            table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'+' | b'/');
+            byte += 1;
+        }
+        table
+    };
+    if digits.iter().all(|byte| IS_BASE64[usize::from(*byte)]) { std::str::from_utf8(value).ok() } else { None }
 }
 
 /// The first of `supported` that the client offers (RFC 6455 section 4.2.2); names are compared letter by letter.
@@ -175,14 +182,13 @@ pub fn check_response(head: &ResponseHead<'_, '_>, key: &str, options: &Options)
     }
     let broken = |message: &'static str| Err(fail(FailureKind::Protocol, message.into()));
     let offered = &options.subprotocols;
-    let headers = Headers(head.headers);
     if head.version < 1 {
         return broken("the server's answer is not HTTP/1.1");
     }
-    if !headers.list("upgrade").any(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+    if !http::lists(head.headers, "upgrade", "websocket") {
         return broken("the server's answer has no header Upgrade that names websocket");
     }
-    if !headers.list("connection").any(|option| option.eq_ignore_ascii_case("upgrade")) {
+    if !http::lists(head.headers, "connection", "upgrade") {
         return broken("the server's answer has no header Connection that names upgrade");
     }
     match only(head.headers, "sec-websocket-accept") {

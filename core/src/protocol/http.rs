@@ -150,6 +150,13 @@ pub(crate) fn values<'a, 'b>(headers: &'a [Header<'b>], name: &'a str) -> impl I
     headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 
+/// Whether a comma-separated list, which may span several headers, names this, without regard to case.
+pub(crate) fn lists(headers: &[Header<'_>], name: &str, item: &str) -> bool {
+    let is_item = |one: &[u8]| one.trim_ascii().eq_ignore_ascii_case(item.as_bytes());
+    // Nearly always it is all there is.
+    values(headers, name).any(|value| is_item(value) || value.split(|byte| *byte == b',').any(is_item))
+}
+
 fn refuse(error: httparse::Error, what: &str, max_headers: usize) -> HttpError {
     match error {
         httparse::Error::TooManyHeaders => {
@@ -184,7 +191,8 @@ fn check_no_body(headers: &[Header<'_>]) -> Result<(), HttpError> {
 
 /// The path and query of a target in origin-form, or in the absolute-form that proxies use (RFC 9112 section 3.2).
 fn origin_form(target: &str) -> Result<&str, HttpError> {
-    let path = match target.split_once("://") {
+    let parts = if target.starts_with('/') { None } else { target.split_once("://") };
+    let path = match parts {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("ws") => {
             rest.find(['/', '?']).map_or("/", |path| &rest[path..])
         }
@@ -468,6 +476,16 @@ mod tests {
         let empty = written(204, Body::Whole(b"lost"));
         assert!(empty.ends_with("Connection: close\r\n\r\n") && !empty.contains("Content-Length"));
         assert_eq!((reason_phrase(431), reason_phrase(599)), ("Request Header Fields Too Large", ""));
+    }
+
+    #[test]
+    fn a_list_names_its_items_without_regard_to_case_space_and_headers() {
+        let header = |value| Header { name: "Connection", value };
+        let headers = [header(&b"keep-alive,\tUpgrade "[..]), header(b"\xff,,close")];
+        for (item, is_there) in [("upgrade", true), ("Keep-Alive", true), ("close", true), ("up", false), ("", true)] {
+            assert_eq!(lists(&headers, "connection", item), is_there, "{item}");
+        }
+        assert!(!lists(&headers, "upgrade", "upgrade") && !lists(&[header(b"upgraded")], "connection", "upgrade"));
     }
 
     #[test]
