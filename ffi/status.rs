@@ -83,6 +83,7 @@ pub fn remember(error: &Error) -> i32 {
         Error::WrongThread => WSX_ERR_WRONG_THREAD,
         Error::Reentrant => WSX_ERR_REENTRANT,
         Error::LoopGone => WSX_ERR_LOOP_GONE,
+        Error::Defect(_) => WSX_ERR_PANIC,
         Error::Unsupported(_) => WSX_ERR_UNSUPPORTED,
         _ => WSX_ERR_SYSTEM,
     }

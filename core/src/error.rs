@@ -40,6 +40,9 @@ pub enum Error {
     LoopGone,
     /// A feature that this build was made without, as TLS.
     Unsupported(&'static str),
+    /// A defect of this library: it panicked in a turn, and said this. The loop may be turned on; what it was about to do
+    /// is not done. Please report it.
+    Defect(String),
     /// The operating system refused; the text says what was tried.
     Io {
         /// What was tried, as `bind 127.0.0.1:80`.
@@ -67,6 +70,7 @@ impl fmt::Display for Error {
             Self::Reentrant => f.write_str("run and turn cannot be called from inside a callback"),
             Self::LoopGone => f.write_str("the event loop is gone, or shuts down"),
             Self::Unsupported(what) => write!(f, "this build has no {what}"),
+            Self::Defect(what) => write!(f, "defect in libwsx, please report it: {what}"),
             Self::Io { doing, source } => write!(f, "cannot {doing}: {source}"),
         }
     }

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -341,6 +342,14 @@ impl Engine {
         }
     }
 
+    /// Nothing may unwind into libuv: a panic, which is a defect of this door, is told as an error that nobody catches.
+    fn guarded(&self, call: impl FnOnce()) {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(call)) else { return };
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let _scope = self.scope();
+        js::throw_uncaught(self.env, &format!("defect in libwsx, please report it: {}", text.unwrap_or("no message")));
+    }
+
     fn turn(&self) {
         let _scope = self.scope();
         self.commit();
@@ -450,22 +459,25 @@ unsafe fn engine<'h>(handle: *mut uv::Handle) -> &'h Engine {
 
 unsafe extern "C" fn readable(handle: *mut uv::Handle, _status: c_int, _events: c_int) {
     // SAFETY: libuv calls this for our handle.
-    unsafe { engine(handle) }.turn();
+    let engine = unsafe { engine(handle) };
+    engine.guarded(|| engine.turn());
 }
 
 unsafe extern "C" fn deadline_is_over(handle: *mut uv::Handle) {
     // SAFETY: libuv calls this for our handle.
     let engine = unsafe { engine(handle) };
     engine.armed.set(None);
-    engine.turn();
+    engine.guarded(|| engine.turn());
 }
 
 unsafe extern "C" fn before_waiting(handle: *mut uv::Handle) {
     // SAFETY: libuv calls this for our handle.
     let engine = unsafe { engine(handle) };
     if engine.memory.has_commands() || engine.is_touched.get() || !engine.feedback.borrow().is_empty() {
-        let _scope = engine.scope();
-        engine.finish();
+        engine.guarded(|| {
+            let _scope = engine.scope();
+            engine.finish();
+        });
     }
 }
 

@@ -807,3 +807,15 @@ async def test_an_iteration_can_be_ended_and_what_has_come_stays():
         await messages.aclose()
         await ws.send("last")
         assert await ws.recv() == "last"
+
+
+async def test_an_engine_that_is_gone_is_told_once_and_called_no_more():
+    told, host = [], asyncio.get_running_loop()
+    host.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    events = wsx.event_loop()
+    descriptor = events.fileno()
+    events.call_later(0.001, lambda: None)
+    events.post(lambda: host.call_soon(events.close))
+    await until(lambda: told)
+    assert [type(error) for error in told] == [wsx.LoopClosed]
+    assert not host.remove_reader(descriptor)

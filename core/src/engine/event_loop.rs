@@ -88,7 +88,8 @@ impl EventLoop {
     /// nothing listens and nothing is connected: another thread may want something.
     ///
     /// # Errors
-    /// [`Error::WrongThread`], [`Error::Reentrant`], and [`Error::Io`] if the system cannot be waited on.
+    /// [`Error::WrongThread`], [`Error::Reentrant`], [`Error::Io`] if the system cannot be waited on, and
+    /// [`Error::Defect`].
     pub fn run(&mut self) -> Result<()> {
         let cell = self.cell()?;
         self.siblings.start()?;
@@ -190,15 +191,16 @@ impl Drop for EventLoop {
     }
 }
 
-/// Turns, unless a turn is in progress.
+/// Turns, unless a turn is in progress. A panic in there is none of the program's, whose callbacks are guarded: whoever turns
+/// may be called by C, which nothing may unwind through.
 #[inline]
 fn exclusively<R>(cell: &LoopCell, turn: impl FnOnce() -> Result<R>) -> Result<R> {
     if cell.turning.replace(true) {
         return Err(Error::Reentrant);
     }
-    let result = turn();
+    let result = guarded(turn);
     cell.turning.set(false);
-    result
+    result.unwrap_or_else(|panicked| Err(Error::Defect(panicked.message().to_owned())))
 }
 
 #[inline]
@@ -510,5 +512,25 @@ impl State {
         }
         self.shared_listeners.remove(&group.listener);
         self.groups.remove(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shared::Cost;
+    use super::*;
+
+    #[test]
+    fn a_defect_of_the_engine_is_an_error_of_the_turn_and_the_loop_can_be_turned_on() {
+        let mut event_loop = EventLoop::new().unwrap();
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        let panics = Command::Engine(Box::new(|_| panic!("on purpose")));
+        event_loop.handle().shared.command(panics, Cost::Granted(0)).unwrap();
+        let error = event_loop.turn(Some(Duration::ZERO)).unwrap_err();
+        assert_eq!(error.to_string(), "defect in libwsx, please report it: on purpose");
+        let (told, hears) = std::sync::mpsc::channel();
+        event_loop.post(move || told.send(()).unwrap()).unwrap();
+        assert!(event_loop.turn(Some(Duration::ZERO)).unwrap());
+        hears.recv().unwrap();
     }
 }

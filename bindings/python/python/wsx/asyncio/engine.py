@@ -10,6 +10,7 @@ from typing import Unpack
 from weakref import ref
 
 from .._wsx import EventLoop
+from ..exceptions import LoopClosed
 from ..options import LoopOptions
 
 __all__ = ["Engine", "event_loop"]
@@ -32,15 +33,20 @@ class Engine:
         self._soon = False
         self.events.on_output(self._schedule)
         self.events.turn(0)  # from now on this thread is the loop's
-        host.add_reader(self.events.fileno(), self._turn)
+        self._descriptor = self.events.fileno()
+        host.add_reader(self._descriptor, self._turn)
 
     def _turn(self) -> None:
         """Something happened."""
         self._soon = False
         try:
-            self.events.turn(0)
-        finally:
-            self._arm()
+            try:
+                self.events.turn(0)
+            finally:
+                self._arm()
+        except LoopClosed:
+            self._leave()
+            raise
 
     def _schedule(self) -> None:
         """Something was done between turns: all of it is flushed once, in the next tick of the host."""
@@ -49,9 +55,21 @@ class Engine:
 
     def _flush(self) -> None:
         try:
-            self.events.flush()
-        finally:
-            self._arm()
+            try:
+                self.events.flush()
+            finally:
+                self._arm()
+        except LoopClosed:
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
+        """The engine is gone, closed by the program against its word or ended by a defect: the host calls it no more."""
+        if (host := self._host()) is not None:
+            host.remove_reader(self._descriptor)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _arm(self) -> None:
         """Sees to it that the host turns the engine in time. A timer that is early enough is left as it is."""
