@@ -231,6 +231,7 @@ lint-header: library
 
 lint-deny: $(filter build/%,$(deny))
 	$(deny) --log-level error check bans licenses sources
+	@.ci/notices --check
 
 build/tools/bin/cargo-deny:
 	@$(need) cargo

@@ -28,6 +28,8 @@ const built = cargo.stdout.split('\n').filter((line) => line.startsWith('{')).ma
   .flatMap(({ filenames }) => filenames).find((name) => /\.(so|dylib|dll)$/.test(name));
 if (!built) fail('cargo told no name of the addon that it has built.');
 
+for (const licence of ['LICENSE-APACHE', 'LICENSE-MIT', 'LICENSE-THIRD-PARTY']) copyFileSync(join(__dirname, '../..', licence), join(__dirname, licence));
+
 // Renamed into its place: a process that has loaded the old one keeps it.
 copyFileSync(built, `${file}.new`);
 renameSync(`${file}.new`, file);

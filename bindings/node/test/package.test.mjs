@@ -72,7 +72,7 @@ test("the packed addon installs in an empty folder, without a script, and works"
   const { stdout } = await call("npm", ["pack", "--json", "--pack-destination", path, "--loglevel=error"], { cwd: folder });
   const [{ filename, files }] = JSON.parse(stdout.slice(stdout.indexOf("[")));
   const names = files.map((file) => file.path);
-  for (const name of ["index.js", "index.mjs", "index.d.ts", "index.d.mts", "lib/native.js", "README.md"]) assert.ok(names.includes(name), `${name} is not packed`);
+  for (const name of ["index.js", "index.mjs", "index.d.ts", "index.d.mts", "lib/native.js", "README.md", "LICENSE-APACHE", "LICENSE-MIT", "LICENSE-THIRD-PARTY"]) assert.ok(names.includes(name), `${name} is not packed`);
   assert.equal(names.filter((name) => /^libwsx\..*\.node$/.test(name)).length, 1, "one binary");
   assert.ok(!names.some((name) => /^(src|test|binding\.gyp)/.test(name)), names.join(" "));
   writeFileSync(join(path, "package.json"), "{}");

@@ -73,8 +73,16 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert {"wsx/__init__.py", "wsx/py.typed", "wsx/_wsx.pyi", "wsx/asyncio/server.py"} < set(names)
     assert [name for name in names if name.endswith(".so")] == ["wsx/_wsx.abi3.so"]
-    assert sum("LICENSE-" in name for name in names) == 2
+    licences = {name.rpartition("/")[2]: name for name in names if "LICENSE-" in name}
+    assert set(licences) == {"LICENSE-APACHE", "LICENSE-MIT", "LICENSE-THIRD-PARTY"}
+    notices = zipfile.ZipFile(wheel).read(licences["LICENSE-THIRD-PARTY"]).decode()
+    for crate in ("ring", "rustls-webpki", "untrusted", "subtle"):
+        assert re.search(rf"^{crate} \d[\d.]* \(", notices, re.MULTILINE), crate
     use(wheel, tmp_path)
+
+
+def test_the_licences_of_others_are_those_of_what_is_linked():
+    run(PROJECT.parents[1] / ".ci/notices", "--check")
 
 
 def test_the_source_distribution_works_in_an_empty_environment(sdist, tmp_path):
