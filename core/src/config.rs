@@ -85,6 +85,36 @@ impl From<Vec<u8>> for Pem {
     }
 }
 
+/// Where a proxy is: `http://[user:password@]host[:port]`, or the same with `socks5://` or `socks5h://`.
+///
+/// ```
+/// let mut options = wsx_core::Options::default();
+/// options.proxy = Some("http://proxy.example:3128".into());
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyUrl(String);
+
+impl ProxyUrl {
+    /// The URL, with its password.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ProxyUrl {
+    /// A password is never shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.rsplit('@').next().unwrap_or_default();
+        f.debug_tuple("ProxyUrl").field(&shown).finish()
+    }
+}
+
+impl<T: Into<String>> From<T> for ProxyUrl {
+    fn from(url: T) -> Self {
+        Self(url.into())
+    }
+}
+
 /// A certificate and its private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
@@ -230,6 +260,26 @@ pub struct Options {
 
     /// Client: further headers of the request, as name and value. Default none.
     pub headers: Vec<(String, String)>,
+    /// Client: connect through this proxy, except to a Unix socket. To one with `http://` it says CONNECT (RFC 9110 section
+    /// 9.3.6), for `ws://` as for `wss://`; to one with `socks5://` and `socks5h://` it speaks SOCKS5 (RFC 1928), and the
+    /// host's name is looked up here, or by the proxy. User name and password are sent where the URL has them (RFC 7617,
+    /// RFC 1929). Proxies that are spoken to over TLS (`https://`) are refused. Default none.
+    pub proxy: Option<ProxyUrl>,
+    /// Client: where `proxy` is none, take the one that the environment names, as curl does, when the connection is begun:
+    /// `https_proxy` or `HTTPS_PROXY` for `wss://`, `http_proxy` for `ws://`, else `all_proxy` or `ALL_PROXY`; not for
+    /// hosts in `no_proxy` or `NO_PROXY`, a list of names, domains, addresses, networks as `10.0.0.0/8`, each with `:port`
+    /// behind it where only that is meant, or `*` for all. Default false.
+    pub proxy_from_environment: bool,
+    /// Client: most redirects to follow (301, 302, 303, 307 and 308 with a Location). Beyond it, and from `wss://` to
+    /// `ws://`, the connection fails. To another origin go neither the user of the URL nor headers whose names tell of
+    /// credentials (Authorization, Cookie, and all with `token`, `key`, `secret`, `session`, `password` in them). Each
+    /// redirect begins anew, in what is left of `handshake_timeout`. Default 0: none is followed.
+    pub max_redirects: u32,
+    /// Client: until the request can be sent: the host's name, TCP to one of its addresses, a proxy, TLS; for each redirect
+    /// anew. Beyond it the connection fails under the stage it had come to. Of the addresses of a name up to 32 are tried:
+    /// the next one 250 ms after the last, or at once where that fails, and the first to answer is taken (RFC 8305).
+    /// Default zero: no limit but `handshake_timeout`, which counts as well.
+    pub connect_timeout: Duration,
 }
 
 impl Default for Options {
@@ -263,6 +313,10 @@ impl Default for Options {
             listen_backlog: 1024,
             reuse_port: false,
             headers: Vec::new(),
+            proxy: None,
+            proxy_from_environment: false,
+            max_redirects: 0,
+            connect_timeout: Duration::ZERO,
         }
     }
 }

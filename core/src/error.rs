@@ -105,6 +105,8 @@ pub enum Stage {
     Resolve,
     /// Opening the transport, or accepting it.
     Connect,
+    /// A client's proxy, from the first word to it until its tunnel to the server is open.
+    Proxy,
     /// The TLS handshake, and what TLS itself reports until the connection is open: in TLS 1.3 a server may refuse a
     /// client's certificate after the client is done.
     Tls,
@@ -140,6 +142,7 @@ impl fmt::Display for Stage {
         f.write_str(match self {
             Self::Resolve => "resolve",
             Self::Connect => "connect",
+            Self::Proxy => "proxy",
             Self::Tls => "TLS",
             Self::Http => "HTTP",
             Self::WebSocket => "WebSocket",
@@ -209,7 +212,7 @@ pub struct Failure {
     pub limit: Option<Limit>,
     /// The system's error number, where it reported one.
     pub os_error: Option<i32>,
-    /// The HTTP status the peer answered, where it did.
+    /// The HTTP status the peer answered, where it did; under [`Stage::Proxy`] the proxy's.
     pub http_status: Option<u16>,
     /// One sentence for people: what happened and, where there is something, what to do about it.
     pub message: Cow<'static, str>,

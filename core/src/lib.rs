@@ -43,7 +43,7 @@ pub mod statistics;
 
 pub use close::{Close, Side};
 pub use config::{
-    BacklogPolicy, Certificate, ClientAuth, Compression, LoopOptions, Options, Origins, Pem, Reconnect, Tls,
+    BacklogPolicy, Certificate, ClientAuth, Compression, LoopOptions, Options, Origins, Pem, ProxyUrl, Reconnect, Tls,
 };
 pub use engine::event_loop::EventLoop;
 pub use engine::handle::Handle;

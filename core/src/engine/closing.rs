@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::record::{Ending, NO_MEMBER, Phase, Record};
 use super::state::{News, State};
-use super::timers::{TimerKey, millis};
+use super::timers::TimerKey;
 use crate::close::{self, Side};
 use crate::error::{Error, Failure, FailureKind, Limit, Result, Stage};
 use crate::event::{Connection, ReadyState};
@@ -35,6 +35,7 @@ impl Phase {
         match self {
             Self::Resolving => Stage::Resolve,
             Self::Dialing => Stage::Connect,
+            Self::Proxying => Stage::Proxy,
             Self::Securing => Stage::Tls,
             Self::Request | Self::Deferred | Self::Response | Self::Stream => Stage::Http,
             Self::WebSocket | Self::Ending | Self::Dead => Stage::WebSocket,
@@ -73,6 +74,7 @@ impl State {
             | Phase::Deferred
             | Phase::Resolving
             | Phase::Dialing
+            | Phase::Proxying
             | Phase::Securing
             | Phase::Response => {
                 self.set_ending(slot, Ending::orderly(close::ABNORMAL, "", Side::Us, false));
@@ -281,6 +283,11 @@ impl State {
                 let failure = Failure::new(stage, kind, "the server ended the TCP connection in the TLS handshake");
                 self.fail(slot, close::ABNORMAL, Side::Peer, failure);
             }
+            Phase::Proxying => {
+                let failure =
+                    Failure::new(stage, kind, "the proxy ended the TCP connection before its tunnel was open");
+                self.fail(slot, close::ABNORMAL, Side::Peer, failure);
+            }
             Phase::Response => {
                 let failure = Failure::new(stage, kind, "the server ended the TCP connection before it answered");
                 self.fail(slot, close::ABNORMAL, Side::Peer, failure);
@@ -303,6 +310,7 @@ impl State {
                 let is_ours = error.kind() == io::ErrorKind::ConnectionAborted && error.raw_os_error().is_none();
                 let is_ours = is_ours || record.protocol.state() == ReadyState::Closing;
                 let by = if is_ours { Side::Us } else { Side::Peer };
+                let doing = if phase == Phase::Proxying { "the connection to the proxy was lost" } else { doing };
                 let failure = Failure::transport(phase.stage(), doing, error);
                 self.fail(slot, close::ABNORMAL, by, failure);
             }
@@ -312,9 +320,10 @@ impl State {
     /// A deadline is over.
     pub(super) fn timed_out(&mut self, slot: u32) {
         let Some(group) = self.group_of(slot) else { return };
-        let (handshake, close) = (group.options.handshake_timeout, Duration::from_millis(group.times.close));
+        let (handshake, connect) = (group.options.handshake_timeout, group.options.connect_timeout);
+        let close = Duration::from_millis(group.times.close);
         let (pong, progress) = (group.options.pong_timeout, group.options.progress_timeout);
-        let now = self.now;
+        let opening = self.opening_deadline(slot);
         let stuck = self.is_stuck(slot);
         if stuck && self.gets_on(slot) {
             // What is due now is something else.
@@ -323,25 +332,27 @@ impl State {
         let Some(record) = self.connections.get_mut(slot) else { return };
         match record.phase {
             Phase::Dead => {}
-            Phase::Dialing if now < record.since.saturating_add(millis(handshake)) => {
-                let error = io::Error::from(io::ErrorKind::TimedOut);
-                self.dial_failed(slot, error);
-            }
+            Phase::Dialing if opening.is_none_or(|(at, _)| self.now < at) => self.dial_next(slot),
             Phase::Request => self.request_timed_out(slot, handshake),
             Phase::Deferred => self.answer_timed_out(slot, handshake),
             Phase::Securing if record.protocol.role() == Role::Server => {
                 self.count_refused(slot, Refusal::Timeout);
                 self.finish(slot);
             }
-            Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Response => {
+            Phase::Resolving | Phase::Dialing | Phase::Proxying | Phase::Securing | Phase::Response => {
                 let what = match record.phase {
                     Phase::Resolving => "the host name was not resolved",
                     Phase::Dialing => "no TCP connection came about",
+                    Phase::Proxying => "the proxy did not open its tunnel",
                     Phase::Securing => "the TLS handshake was not done",
                     _ => "the server did not answer the opening handshake",
                 };
-                let message = format!("{what} within {handshake:?} (handshake_timeout)");
-                let failure = Failure::timeout(record.phase.stage(), "handshake_timeout", handshake, message);
+                let (timeout, option) = match opening {
+                    Some((_, true)) => (connect, "connect_timeout"),
+                    _ => (handshake, "handshake_timeout"),
+                };
+                let message = format!("{what} within {timeout:?} ({option})");
+                let failure = Failure::timeout(record.phase.stage(), option, timeout, message);
                 self.fail(slot, close::ABNORMAL, Side::Us, failure);
             }
             Phase::WebSocket if record.protocol.state() == ReadyState::Open => {
@@ -493,7 +504,12 @@ impl State {
                     let error = HttpError::new(503, "the server shuts down: try again later");
                     self.give_up_answer(slot, &HttpError { cause: Refusal::Shutdown, ..error });
                 }
-                Phase::Request | Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Response => {
+                Phase::Request
+                | Phase::Resolving
+                | Phase::Dialing
+                | Phase::Proxying
+                | Phase::Securing
+                | Phase::Response => {
                     let failure =
                         Failure::new(record.phase.stage(), FailureKind::Shutdown, "the event loop shuts down");
                     self.fail(slot, close::ABNORMAL, Side::Us, failure);

@@ -1,57 +1,99 @@
-//! Client connections up to the opening handshake: names, addresses, TCP.
+//! Client connections up to the opening handshake: names, addresses, proxies, TLS, redirects.
+//!
+//! ```text
+//!  +-> look up --> attempts --> tunnel, if there is a proxy --> TLS, for wss --> request, answer (opening.rs) --> open
+//!  |   (resolver)  (attempts)   (tunnel)                        (securing.rs)            |
+//!  +--------------------------------------- redirecting ---------------------------------+
+//! ```
 
-use std::collections::VecDeque;
+mod attempts;
+mod redirecting;
+mod tunnel;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::SockAddr;
 
+use self::attempts::{Attempts, in_turns};
 use super::group::{Group, OwnedHandler};
 use super::record::{Phase, Record};
 use super::state::{News, State};
-use super::tcp;
 use super::timers::Millis;
 use super::tls::{ClientSetup, Session};
-use super::transport::Transport;
 use crate::close::{self, Side};
 use crate::config::Options;
 use crate::error::{Failure, FailureKind, Result, Stage};
 use crate::event::Connection;
 use crate::protocol::frame::Role;
 use crate::protocol::handshake;
+use crate::protocol::proxy::{Negotiation, Proxy, Scheme};
 use crate::protocol::url::{Url, parse_url};
 
 /// What a client needs until its connection is open.
 #[derive(Debug)]
 pub(super) struct Dial {
-    /// The request, written when TCP is there, and TLS.
+    target: Target,
+    /// The request, written when its way is open.
     request: Vec<u8>,
-    /// What TLS begins with, for wss.
-    tls: Option<ClientSetup>,
     /// The key that the answer is checked against.
     pub(super) key: String,
-    /// For people: who is dialed.
-    authority: String,
-    addresses: VecDeque<SockAddr>,
-    tried: usize,
-    /// When to go on to the next address.
-    pub(super) give_up_at: Option<Millis>,
+    /// When this began, or began anew after a redirect.
+    pub(super) began: Millis,
+    pub(super) attempts: Attempts,
+    /// The address that a proxy is to connect to, if it is looked up here.
+    address: Option<IpAddr>,
+    /// What is said to the proxy.
+    negotiation: Option<Negotiation>,
+    /// How many redirects were followed.
+    redirects: u32,
+    /// One of them led to another origin, where no credentials go.
+    is_foreign: bool,
+}
+
+impl Dial {
+    /// Whether a name has to be looked up that only the proxy will use.
+    fn wants_address(&self) -> bool {
+        let is_local = self.target.proxy.as_ref().is_some_and(|proxy| proxy.scheme == Scheme::Socks5);
+        is_local && self.address.is_none()
+    }
+
+    /// The host and port to look up next.
+    fn next_name(&self) -> (&str, u16) {
+        match &self.target.proxy {
+            Some(proxy) if !self.wants_address() => (&proxy.host, proxy.port),
+            _ => (&self.target.url.host, self.target.url.port),
+        }
+    }
+
+    /// For people: who that is.
+    fn whom(&self) -> String {
+        match &self.target.proxy {
+            Some(proxy) if !self.wants_address() => format!("the proxy {}", proxy.authority()),
+            _ => self.target.url.authority.clone(),
+        }
+    }
 }
 
 /// Where a client connects: what each of its attempts begins with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Target {
     url: Url,
     tls: Option<ClientSetup>,
+    proxy: Option<Proxy>,
 }
 
 impl Target {
     /// Parses and checks.
     pub(super) fn new(url: &str, options: &Options) -> Result<Self> {
         super::listener::check_options(options)?;
-        let url = parse_url(url)?;
+        Self::of(parse_url(url)?, options)
+    }
+
+    fn of(url: Url, options: &Options) -> Result<Self> {
         let tls = if url.secure { Some(ClientSetup::new(options.tls.as_ref(), &url.host)?) } else { None };
-        Ok(Self { url, tls })
+        let proxy = tunnel::proxy_of(&url, options)?;
+        Ok(Self { url, tls, proxy })
     }
 
     /// Prepares an attempt.
@@ -60,13 +102,15 @@ impl Target {
         let mut request = Vec::new();
         handshake::write_request(&mut request, &self.url, &key, options)?;
         Ok(Dial {
+            target: self.clone(),
             request,
-            tls: self.tls.clone(),
             key,
-            authority: self.url.authority.clone(),
-            addresses: VecDeque::new(),
-            tried: 0,
-            give_up_at: None,
+            began: 0,
+            attempts: Attempts::default(),
+            address: None,
+            negotiation: None,
+            redirects: 0,
+            is_foreign: false,
         })
     }
 }
@@ -90,25 +134,39 @@ impl State {
         self.tick();
         let mut record = Record::new(group, Role::Client, Phase::Resolving, self.now);
         record.announced = true;
-        record.extra().dial = Some(Box::new(dial));
+        record.extra().dial = Some(Box::new(Dial { began: self.now, ..dial }));
         record.extra().unix_path = target.url.unix.clone();
         let slot = self.insert(record)?;
-        let connection = Connection(self.connections.id(slot));
         self.count_begun(slot);
         self.schedule(slot);
-        self.look_up(slot, connection, &target.url);
-        Ok(connection)
+        self.look_up(slot);
+        Ok(Connection(self.connections.id(slot)))
     }
 
-    fn look_up(&mut self, slot: u32, connection: Connection, url: &Url) {
-        if let Some(path) = &url.unix {
-            match SockAddr::unix(path) {
-                Ok(address) => self.dial(slot, [address]),
-                Err(error) => self.dial_failed(slot, error),
-            }
-        } else if let Ok(address) = url.host.parse::<IpAddr>() {
-            self.dial(slot, [SocketAddr::new(address, url.port).into()]);
-        } else if let Err(error) = self.resolver.resolve(&self.shared, connection, &url.host, url.port) {
+    fn dial_mut(&mut self, slot: u32) -> Option<&mut Dial> {
+        self.connections.get_mut(slot)?.extra.as_mut()?.dial.as_deref_mut()
+    }
+
+    /// Looks up the next name that is needed; where none has to be looked up, dials.
+    fn look_up(&mut self, slot: u32) {
+        let connection = Connection(self.connections.id(slot));
+        let Some(dial) = self.dial_mut(slot) else { return };
+        if let Some(path) = &dial.target.url.unix {
+            return match SockAddr::unix(path) {
+                Ok(address) => self.dial(slot, [address].into()),
+                Err(error) => {
+                    let doing = format!("cannot connect to {}", path.display());
+                    let failure = Failure::transport(Stage::Connect, &doing, &error);
+                    self.fail(slot, close::ABNORMAL, Side::Us, failure);
+                }
+            };
+        }
+        let (host, port) = dial.next_name();
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return self.looked_up(slot, vec![(address, port).into()]);
+        }
+        let host = host.to_owned();
+        if let Err(error) = self.resolver.resolve(&self.shared, connection, &host, port) {
             let failure = Failure::transport(Stage::Resolve, "cannot start a thread to look up a host name", &error);
             self.fail(slot, close::ABNORMAL, Side::Us, failure);
         }
@@ -122,10 +180,10 @@ impl State {
         }
         self.tick();
         match found {
-            Ok(addresses) if !addresses.is_empty() => self.dial(slot, addresses.into_iter().map(SockAddr::from)),
+            Ok(addresses) if !addresses.is_empty() => self.looked_up(slot, addresses),
             found => {
-                let authority = self.dial_mut(slot).map(|dial| dial.authority.clone()).unwrap_or_default();
-                let doing = format!("cannot look up the host of {authority}");
+                let whom = self.dial_mut(slot).map(|dial| dial.whom()).unwrap_or_default();
+                let doing = format!("cannot look up the host of {whom}");
                 let failure = match found {
                     Err(error) => Failure::transport(Stage::Resolve, &doing, &error),
                     Ok(_) => Failure::new(Stage::Resolve, FailureKind::Transport, format!("{doing}: no address")),
@@ -135,85 +193,31 @@ impl State {
         }
     }
 
-    fn dial_mut(&mut self, slot: u32) -> Option<&mut Dial> {
-        self.connections.get_mut(slot)?.extra.as_mut()?.dial.as_deref_mut()
-    }
-
-    /// Tries these addresses, one after the other.
-    fn dial(&mut self, slot: u32, addresses: impl IntoIterator<Item = SockAddr>) {
-        if let Some(dial) = self.dial_mut(slot) {
-            dial.addresses = addresses.into_iter().collect();
-        }
-        self.dial_next(slot, io::ErrorKind::AddrNotAvailable.into());
-    }
-
-    /// Tries the next address; `last` is what became of the one before.
-    fn dial_next(&mut self, slot: u32, mut last: io::Error) {
-        loop {
-            let (now, timeout) = (self.now, self.group_of(slot).map_or(0, |group| group.times.handshake));
-            let Some(dial) = self.dial_mut(slot) else { return };
-            let Some(address) = dial.addresses.pop_front() else {
-                let (authority, tried) = (&dial.authority, dial.tried);
-                let doing = match tried {
-                    1 => format!("cannot connect to {authority}"),
-                    _ => format!("cannot connect to {authority} on any of its {tried} addresses, the last"),
-                };
-                let failure = Failure::transport(Stage::Connect, &doing, &last);
-                return self.fail(slot, close::ABNORMAL, Side::Peer, failure);
-            };
-            dial.tried += 1;
-            // Each address gets an equal share of the time that all have.
-            let share = timeout / (dial.tried + dial.addresses.len()) as Millis;
-            dial.give_up_at = (timeout != 0 && !dial.addresses.is_empty()).then_some(now + share.max(1));
-            match self.dial_one(slot, &address) {
-                Ok(()) => return self.schedule(slot),
-                Err(error) => last = error,
-            }
+    fn looked_up(&mut self, slot: u32, addresses: Vec<SocketAddr>) {
+        let Some(dial) = self.dial_mut(slot) else { return };
+        if dial.wants_address() {
+            dial.address = addresses.first().map(SocketAddr::ip);
+            self.look_up(slot);
+        } else {
+            self.dial(slot, in_turns(addresses));
         }
     }
 
-    fn dial_one(&mut self, slot: u32, address: &SockAddr) -> io::Result<()> {
-        let is_unix = address.domain() == Domain::UNIX;
-        let socket = Socket::new(address.domain(), Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        if let Some(group) = self.group_of(slot).filter(|_| !is_unix) {
-            tcp::set_options(&socket, &group.options)?;
+    /// TCP is there: the proxy's turn, if there is one, or the server's.
+    fn reached(&mut self, slot: u32) {
+        let Some(dial) = self.dial_mut(slot) else { return };
+        match dial.target.proxy.clone() {
+            Some(proxy) => self.begin_tunnel(slot, proxy),
+            None => self.greet_server(slot),
         }
-        match socket.connect(address) {
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-            result => result?,
-        }
-        if let Some(record) = self.connections.get_mut(slot) {
-            record.transport = Some(Transport::new(socket));
-            record.peer = address.as_socket().into();
-            record.phase = Phase::Dialing;
-        }
-        self.watch(slot)
     }
 
-    /// An address did not work out.
-    pub(super) fn dial_failed(&mut self, slot: u32, error: io::Error) {
-        if let Some(record) = self.connections.get_mut(slot) {
-            record.transport = None;
-        }
-        if let Some(dial) = self.dial_mut(slot) {
-            dial.tried = dial.tried.max(1);
-        }
-        self.dial_next(slot, error);
-    }
-
-    /// The socket that was dialed is writable: TCP is there, or has failed. Then TLS begins, or the request is sent.
-    #[inline(never)]
-    pub(super) fn dialed(&mut self, slot: u32) {
+    /// The way to the server is open: TLS begins, or the request is sent.
+    fn greet_server(&mut self, slot: u32) {
         let Some(record) = self.connections.get_mut(slot) else { return };
         let Some(transport) = &mut record.transport else { return };
-        match transport.take_error() {
-            Ok(None) => {}
-            Ok(Some(error)) | Err(error) => return self.dial_failed(slot, error),
-        }
         let Some(dial) = record.extra.as_mut().and_then(|extra| extra.dial.as_mut()) else { return };
-        dial.give_up_at = None;
-        let Some(setup) = dial.tls.take() else { return self.send_request(slot) };
+        let Some(setup) = dial.target.tls.take() else { return self.send_request(slot) };
         match Session::client(setup) {
             Ok(session) => {
                 transport.secure(session);

@@ -1,6 +1,6 @@
 //! When a connection must be looked at: every timeout of `config.rs`, by the phase it belongs to.
 
-use super::group::Group;
+use super::group::{Group, Times};
 use super::record::{Phase, Record};
 use super::registry::Registry;
 use super::state::State;
@@ -14,12 +14,15 @@ impl State {
         let times = &self.groups.get(record.group)?.times;
         let after = |since: Millis, timeout: Millis| (timeout != 0).then_some(since + timeout);
         match record.phase {
-            Phase::Resolving | Phase::Securing | Phase::Request | Phase::Deferred | Phase::Response => {
-                after(record.since, times.handshake)
-            }
+            Phase::Resolving
+            | Phase::Proxying
+            | Phase::Securing
+            | Phase::Request
+            | Phase::Deferred
+            | Phase::Response => opening_deadline(record, times).map(|(at, _)| at),
             Phase::Dialing => {
-                let attempt = record.extra.as_ref().and_then(|extra| extra.dial.as_ref()?.give_up_at);
-                earliest(after(record.since, times.handshake), attempt)
+                let next = record.extra.as_ref().and_then(|extra| extra.dial.as_ref()?.attempts.next_at);
+                earliest(opening_deadline(record, times).map(|(at, _)| at), next)
             }
             Phase::WebSocket if record.protocol.state() == ReadyState::Open => {
                 let progress = if record.is_blocked() { after(record.blocked_at, times.progress) } else { None };
@@ -46,6 +49,12 @@ impl State {
             Phase::WebSocket | Phase::Ending => Some(record.since + times.close),
             Phase::Dead => None,
         }
+    }
+
+    /// When a connection that is being opened is given up, and whether that is for `connect_timeout`.
+    pub(super) fn opening_deadline(&self, slot: u32) -> Option<(Millis, bool)> {
+        let record = self.connections.get(slot)?;
+        opening_deadline(record, &self.groups.get(record.group)?.times)
     }
 
     /// Sees to it that the loop looks at a connection in time. An entry that is early enough is left as it is: what it
@@ -87,7 +96,7 @@ impl State {
     /// Whether what is overdue is something that the peer should have sent.
     pub(super) fn is_waiting_for_peer(&self, slot: u32) -> bool {
         self.connections.get(slot).is_some_and(|record| match record.phase {
-            Phase::Securing | Phase::Request | Phase::Response | Phase::Ending => true,
+            Phase::Proxying | Phase::Securing | Phase::Request | Phase::Response | Phase::Ending => true,
             Phase::WebSocket if record.protocol.state() == ReadyState::Open => record.heard_at < record.since,
             Phase::WebSocket => true,
             Phase::Resolving | Phase::Dialing | Phase::Deferred | Phase::Stream | Phase::Dead => false,
@@ -107,6 +116,14 @@ impl State {
             }
         }
     }
+}
+
+fn opening_deadline(record: &Record, times: &Times) -> Option<(Millis, bool)> {
+    let handshake = (times.handshake != 0).then_some((record.since + times.handshake, false));
+    let dial = record.extra.as_ref().and_then(|extra| extra.dial.as_ref());
+    let connect = dial.filter(|_| times.connect != 0 && record.phase != Phase::Response);
+    let connect = connect.map(|dial| (dial.began + times.connect, true));
+    earliest(handshake, connect)
 }
 
 /// Whether there is no WebSocket.
@@ -137,7 +154,7 @@ fn together(at: Millis, interval: Millis) -> Millis {
     at.next_multiple_of((interval / 32).clamp(1, 256))
 }
 
-fn earliest(one: Option<Millis>, other: Option<Millis>) -> Option<Millis> {
+fn earliest<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),

@@ -221,18 +221,15 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
     drop(state);
     let buffer = &mut scratch.buffer;
     for event in &scratch.events {
-        if event.token() == WAKER {
-            run_commands(cell);
-        } else if let Some(slot) = listener::slot_of(event.token()) {
-            cell.state().accept(slot);
-        } else {
-            let mut state = cell.state_while_gathering();
-            let slot = event.token().0 as u32;
-            if state.take_event(slot, event) {
-                cell.measure();
-                receive(cell, state, slot, buffer);
-                cell.measured();
-            }
+        let Ok(slot) = u32::try_from(event.token().0) else {
+            other_event(cell, event);
+            continue;
+        };
+        let mut state = cell.state_while_gathering();
+        if state.take_event(slot, event) {
+            cell.measure();
+            receive(cell, state, slot, buffer);
+            cell.measured();
         }
     }
     if let Some(ready) = carried_over {
@@ -263,7 +260,20 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
     Ok(state.goes_on())
 }
 
+/// An event that is not a connection's own.
 #[inline(never)]
+fn other_event(cell: &LoopCell, event: &mio::event::Event) {
+    let token = event.token();
+    if token == WAKER {
+        run_commands(cell);
+    } else if let Some(slot) = listener::slot_of(token) {
+        cell.state().accept(slot);
+    } else if event.is_writable() || event.is_error() {
+        // One of several attempts of a client to connect.
+        cell.state().dialed(token.0 as u32, (token.0 >> 32) as u32);
+    }
+}
+
 fn run_commands(cell: &LoopCell) {
     let shared = cell.state().shared.clone();
     let (commands, requests) = shared.drain();
@@ -434,7 +444,7 @@ impl State {
             if !(event.is_writable() || event.is_error()) {
                 return false;
             }
-            self.dialed(slot);
+            self.dialed(slot, 0);
             // A server may have spoken first, or ended, before the request: with edges no further event would tell.
             match self.connections.get_mut(slot) {
                 Some(dialed) if dialed.phase != Phase::Dialing => record = dialed,

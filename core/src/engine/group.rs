@@ -6,7 +6,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::addresses::{Addresses, Admission};
 use super::listener::Acceptor;
-use super::opening::MAX_HEADERS;
 use super::reconnecting::Persistent;
 use super::send::WRITE_AT_ONCE;
 use super::statistics::Counters;
@@ -14,6 +13,7 @@ use super::timers::{Millis, millis};
 use super::tls::ServerSetup;
 use crate::config::Options;
 use crate::event::{Handler, Listener};
+use crate::protocol::http::MAX_HEADERS;
 use crate::protocol::message::Limits;
 
 /// A program's handler; `None` once it was given away.
@@ -76,6 +76,7 @@ impl Everywhere {
 /// The timeouts of a group; 0 for none.
 pub(super) struct Times {
     pub(super) handshake: Millis,
+    pub(super) connect: Millis,
     pub(super) ping: Millis,
     pub(super) pong: Millis,
     pub(super) close: Millis,
@@ -101,6 +102,7 @@ impl Group {
             limits: Limits::from(&options),
             times: Times {
                 handshake: millis(options.handshake_timeout),
+                connect: millis(options.connect_timeout),
                 ping: millis(options.ping_interval),
                 pong: millis(options.pong_timeout).max(1),
                 close: millis(options.close_timeout),

@@ -9,7 +9,7 @@
 //! compressing  messages out where that was agreed on     pings   how long they take
 //! fragments    messages out piece by piece
 //! closing      close, fail, end, reap               deadlines, timers   every timeout of the loop
-//! listener     accept                               connector, resolver   connect
+//! listener     accept                               connector, resolver   connect: names, addresses, proxies, redirects
 //! reconnecting a client that connects again
 //! transport    a socket, plain or with TLS           tls, securing   TLS, and its handshake
 //! tcp          a socket's options                addresses   how many connections each address has

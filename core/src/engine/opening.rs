@@ -15,12 +15,10 @@ use crate::event::{Address, Connection, Headers, Opening, Request, Response, Res
 use crate::protocol::deflate::{self, Agreement};
 use crate::protocol::frame::Role;
 use crate::protocol::handshake::{self, Agreed, check_request, choose_subprotocol, write_accept};
-use crate::protocol::http::{self, Body, HttpError};
+use crate::protocol::http::{self, Body, HttpError, MAX_HEADERS};
 use crate::protocol::origin::check_origin;
+use crate::protocol::redirect;
 use crate::statistics::Refusal;
-
-/// The most that `max_headers` can be.
-pub(super) const MAX_HEADERS: usize = 256;
 
 type Storage<'b> = [MaybeUninit<httparse::Header<'b>>; MAX_HEADERS];
 
@@ -123,7 +121,8 @@ fn take_answer(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
     let mut storage: Storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let checked = cell.state().check_answer(slot, head, &mut storage);
     let (headers, Agreed { subprotocol, compression }) = match checked {
-        Ok(checked) => checked,
+        Ok(Answer::Open(headers, agreed)) => (headers, agreed),
+        Ok(Answer::Elsewhere(status, location)) => return cell.state().follow(slot, status, &location),
         Err(failure) => return cell.state().fail(slot, close::ABNORMAL, Side::Us, failure),
     };
     let Some((connection, group)) = cell.state().open(slot, subprotocol.as_deref(), compression) else { return };
@@ -167,6 +166,14 @@ impl Examined<'_, '_> {
             secured: self.secured.as_ref(),
         }
     }
+}
+
+/// What a server's answer comes to.
+enum Answer<'h, 'b> {
+    /// The WebSocket is open.
+    Open(&'h [httparse::Header<'b>], Agreed),
+    /// A redirect that is to be followed: its status, and where to.
+    Elsewhere(u16, String),
 }
 
 impl State {
@@ -424,16 +431,21 @@ impl State {
         slot: u32,
         head: &'b [u8],
         storage: &'h mut Storage<'b>,
-    ) -> Result<(&'h [httparse::Header<'b>], Agreed), Failure> {
+    ) -> Result<Answer<'h, 'b>, Failure> {
         let gone = || Failure::new(Stage::Http, FailureKind::Protocol, "the connection is gone");
         let record = self.connections.get(slot).ok_or_else(gone)?;
         let group = self.groups.get(record.group).ok_or_else(gone)?;
         let dial = record.extra.as_ref().and_then(|extra| extra.dial.as_ref()).ok_or_else(gone)?;
         let parsed = http::parse_response(head, &mut storage[..group.options.max_headers]).map_err(bad_answer)?;
+        if group.options.max_redirects > 0
+            && let Some(location) = redirect::location(&parsed)
+        {
+            return Ok(Answer::Elsewhere(parsed.status, location));
+        }
         let agreed = handshake::check_response(&parsed, &dial.key, &group.options);
         if agreed.is_err() {
             self.attempt_refused(slot, Headers(parsed.headers));
         }
-        Ok((parsed.headers, agreed?))
+        Ok(Answer::Open(parsed.headers, agreed?))
     }
 }

@@ -39,9 +39,13 @@ pub(super) fn receive(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, 
             state.heard_while_ending(slot, bytes);
         }
         // Nothing a peer may still send is of use.
-        Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Deferred | Phase::Stream | Phase::Dead => {
-            state.count_received(slot, count);
-        }
+        Phase::Resolving
+        | Phase::Dialing
+        | Phase::Proxying
+        | Phase::Securing
+        | Phase::Deferred
+        | Phase::Stream
+        | Phase::Dead => state.count_received(slot, count),
     }
 }
 
@@ -370,7 +374,10 @@ impl State {
     fn read(&mut self, slot: u32, buffer: &mut [u8]) -> Option<(usize, Phase)> {
         let record = self.connections.get_mut(slot)?;
         let phase = record.phase;
-        if !record.is_reading() || matches!(phase, Phase::Resolving | Phase::Dialing | Phase::Dead) {
+        if !record.is_reading() || matches!(phase, Phase::Resolving | Phase::Dialing | Phase::Proxying | Phase::Dead) {
+            if phase == Phase::Proxying {
+                self.hear_proxy(slot, buffer);
+            }
             return None;
         }
         if let Some(extra) = &mut record.extra

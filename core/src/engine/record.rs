@@ -22,8 +22,10 @@ use crate::protocol::frame::Role;
 pub(super) enum Phase {
     /// Client: the name is being looked up.
     Resolving,
-    /// Client: TCP is being opened.
+    /// Client: TCP is being opened, to one address or several.
     Dialing,
+    /// Client: the proxy has not opened its tunnel.
+    Proxying,
     /// The handshake of TLS is under way.
     Securing,
     /// Server: the request has not come, or not all of it.

@@ -373,9 +373,6 @@ impl State {
             if record.is_blocked() {
                 return self.press(slot);
             }
-            if record.phase == Phase::Dialing {
-                return;
-            }
             let is_last = record.phase == Phase::Ending && !record.holds_its_side();
             let Some(transport) = record.transport.as_mut() else { return };
             if !record.outbox.is_empty() {

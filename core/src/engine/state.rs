@@ -289,8 +289,8 @@ impl State {
         match self.record(connection) {
             Err(_) => ReadyState::Closed,
             Ok(record) => match record.phase {
-                Phase::Resolving | Phase::Dialing | Phase::Securing | Phase::Request => ReadyState::Connecting,
-                Phase::Deferred | Phase::Response => ReadyState::Connecting,
+                Phase::Resolving | Phase::Dialing | Phase::Proxying | Phase::Securing => ReadyState::Connecting,
+                Phase::Request | Phase::Deferred | Phase::Response => ReadyState::Connecting,
                 Phase::WebSocket => record.protocol.state(),
                 Phase::Stream => ReadyState::Open,
                 Phase::Ending => ReadyState::Closing,

@@ -117,6 +117,12 @@ impl Transport {
         self.socket.read(buffer)
     }
 
+    /// What one receive would bring, which stays to be received; not for TLS. 0 bytes are the end.
+    pub(super) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        debug_assert!(self.is_plain());
+        uninterrupted(|| recv(&self.socket.0, &mut *buffer, RecvFlags::PEEK).map(|(count, _)| count))
+    }
+
     /// One receive, decrypted; only for TLS.
     pub(super) fn read_secured(&mut self, buffer: &mut [u8]) -> io::Result<Decrypted> {
         match &mut self.tls {

@@ -70,6 +70,8 @@ pub struct ResponseHead<'h, 'b> {
     pub headers: &'h [Header<'b>],
 }
 
+/// The most headers that a head may be allowed.
+pub const MAX_HEADERS: usize = 256;
 /// Within so many bytes a first line must have its first space.
 const MAX_FIRST_WORD: usize = 32;
 

@@ -8,6 +8,8 @@ pub mod handshake;
 pub mod http;
 pub mod message;
 pub mod origin;
+pub mod proxy;
 pub mod reconnecting;
+pub mod redirect;
 pub mod unmask;
 pub mod url;

@@ -49,21 +49,8 @@ pub fn parse_url(url: &str) -> Result<Url, Error> {
         _ => return Err(invalid("has another scheme than ws:// and wss://")),
     };
     let uri: Uri = url.parse().map_err(|error| invalid(&format!("is malformed: {error}")))?;
-    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-    let (userinfo, authority) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let credentials = match userinfo {
-        "" | ":" => None,
-        userinfo => Some(Credentials::parse(userinfo).map_err(invalid)?),
-    };
+    let Authority { host, bare, port, credentials } = Authority::of(&uri).map_err(invalid)?;
     credentials.as_ref().map(Credentials::basic).transpose().map_err(invalid)?;
-    let Some((host, port)) = split_port(authority) else { return Err(invalid("has a malformed port")) };
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if bare.is_empty() {
-        return Err(invalid("has no host"));
-    }
-    if port == Some(0) {
-        return Err(invalid("has the port 0"));
-    }
     let default = if secure { 443 } else { 80 };
     let port = port.unwrap_or(default);
     Ok(Url {
@@ -75,6 +62,36 @@ pub fn parse_url(url: &str) -> Result<Url, Error> {
         unix: None,
         credentials,
     })
+}
+
+/// What stands between the scheme and the path of a URL.
+pub(super) struct Authority<'a> {
+    /// An address of IPv6 is in brackets.
+    host: &'a str,
+    /// The host without them.
+    pub(super) bare: &'a str,
+    pub(super) port: Option<u16>,
+    pub(super) credentials: Option<Credentials>,
+}
+
+impl<'a> Authority<'a> {
+    pub(super) fn of(uri: &'a Uri) -> Result<Self, &'static str> {
+        let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        let (userinfo, authority) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let credentials = match userinfo {
+            "" | ":" => None,
+            userinfo => Some(Credentials::parse(userinfo)?),
+        };
+        let (host, port) = split_port(authority).ok_or("has a malformed port")?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if bare.is_empty() {
+            return Err("has no host");
+        }
+        if port == Some(0) {
+            return Err("has the port 0");
+        }
+        Ok(Self { host, bare, port, credentials })
+    }
 }
 
 /// The path ends at the first `:/`, where the target begins; without one the target is `/`.
@@ -98,6 +115,82 @@ fn parse_unix(rest: &str) -> Option<Url> {
         unix,
         credentials: None,
     })
+}
+
+/// The URL that a reference in an answer means (RFC 3986 section 5.2, RFC 9110 section 10.2.2). What it says of HTTP holds
+/// for WebSocket; a fragment is left out.
+///
+/// # Errors
+/// [`Error::InvalidArgument`]: there is no such URL.
+pub fn resolve(base: &Url, reference: &str) -> Result<Url, Error> {
+    let reference = reference.split('#').next().unwrap_or_default();
+    let scheme_end = reference.find([':', '/', '?']).filter(|&end| reference[end..].starts_with(':'));
+    if let Some((scheme, rest)) = scheme_end.map(|end| (&reference[..end], &reference[end + 1..])) {
+        return match scheme.to_ascii_lowercase().as_str() {
+            "http" | "ws" => absolute("ws", rest),
+            "https" | "wss" => absolute("wss", rest),
+            _ => {
+                let shown = without_credentials(reference);
+                Err(Error::invalid(format!("the URL {shown:?} has another scheme than those of HTTP and WebSocket")))
+            }
+        };
+    }
+    if reference.starts_with("//") {
+        return absolute(if base.secure { "wss" } else { "ws" }, reference);
+    }
+    let (path, query) = split_query(reference);
+    let (base_path, base_query) = split_query(&base.target);
+    let (path, query) = match path {
+        "" => (base_path.to_owned(), query.or(base_query)),
+        path if path.starts_with('/') => (without_dots(path), query),
+        path => {
+            let folder = &base_path[..base_path.rfind('/').map_or(0, |slash| slash + 1)];
+            (without_dots(&format!("{folder}{path}")), query)
+        }
+    };
+    let target = with_query(path, query);
+    match target.parse::<Uri>() {
+        Ok(_) => Ok(Url { target, credentials: None, ..base.clone() }),
+        Err(error) => Err(Error::invalid(format!("the URL {reference:?} is malformed: {error}"))),
+    }
+}
+
+fn absolute(scheme: &str, rest: &str) -> Result<Url, Error> {
+    let url = parse_url(&format!("{scheme}:{rest}"))?;
+    let (path, query) = split_query(&url.target);
+    Ok(Url { target: with_query(without_dots(path), query), ..url })
+}
+
+fn split_query(target: &str) -> (&str, Option<&str>) {
+    target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)))
+}
+
+fn with_query(path: String, query: Option<&str>) -> String {
+    match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    }
+}
+
+/// A path without `.` and `..` (RFC 3986 section 5.2.4). It begins with a slash.
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    kept.pop();
+                }
+                if is_last {
+                    kept.push("");
+                }
+            }
+            segment => kept.push(segment),
+        }
+    }
+    format!("/{}", kept.join("/"))
 }
 
 fn target_of(uri: &Uri) -> String {
@@ -135,6 +228,84 @@ mod tests {
         assert_eq!((unix.unix, unix.target.as_str()), (Some(PathBuf::from("/run/a.sock")), "/chat?x=1"));
         assert_eq!((unix.host.as_str(), unix.authority.as_str()), ("localhost", "localhost"));
         assert_eq!(parse_url("ws+unix:a.sock").unwrap().target, "/");
+    }
+
+    #[test]
+    fn references_are_resolved_as_rfc_3986_says() {
+        let base = parse_url("ws://a/b/c/d;p?q").unwrap();
+        // Sections 5.4.1 and 5.4.2; fragments are left out, and another scheme is none of ours.
+        for (reference, target) in [
+            ("g", "/b/c/g"),
+            ("./g", "/b/c/g"),
+            ("g/", "/b/c/g/"),
+            ("/g", "/g"),
+            ("?y", "/b/c/d;p?y"),
+            ("g?y", "/b/c/g?y"),
+            ("#s", "/b/c/d;p?q"),
+            ("g#s", "/b/c/g"),
+            ("g?y#s", "/b/c/g?y"),
+            (";x", "/b/c/;x"),
+            ("g;x", "/b/c/g;x"),
+            ("g;x?y#s", "/b/c/g;x?y"),
+            ("", "/b/c/d;p?q"),
+            (".", "/b/c/"),
+            ("./", "/b/c/"),
+            ("..", "/b/"),
+            ("../", "/b/"),
+            ("../g", "/b/g"),
+            ("../..", "/"),
+            ("../../", "/"),
+            ("../../g", "/g"),
+            ("../../../g", "/g"),
+            ("../../../../g", "/g"),
+            ("/./g", "/g"),
+            ("/../g", "/g"),
+            ("g.", "/b/c/g."),
+            (".g", "/b/c/.g"),
+            ("g..", "/b/c/g.."),
+            ("..g", "/b/c/..g"),
+            ("./../g", "/b/g"),
+            ("./g/.", "/b/c/g/"),
+            ("g/./h", "/b/c/g/h"),
+            ("g/../h", "/b/c/h"),
+            ("g;x=1/./y", "/b/c/g;x=1/y"),
+            ("g;x=1/../y", "/b/c/y"),
+            ("g?y/./x", "/b/c/g?y/./x"),
+            ("g?y/../x", "/b/c/g?y/../x"),
+            ("g#s/../x", "/b/c/g"),
+            ("g?x:y", "/b/c/g?x:y"),
+        ] {
+            let url = resolve(&base, reference).unwrap();
+            assert_eq!((url.host.as_str(), url.target.as_str()), ("a", target), "{reference:?}");
+        }
+        let url = resolve(&base, "//g").unwrap();
+        assert_eq!((url.host.as_str(), url.target.as_str()), ("g", "/"));
+        assert!(resolve(&base, "g:h").is_err());
+    }
+
+    #[test]
+    fn an_absolute_location_of_http_is_one_of_websocket() {
+        let base = parse_url("wss://user:pass@a:1/b").unwrap();
+        for (reference, secure, authority, target) in [
+            ("http://b/x/../y", false, "b", "/y"),
+            ("HTTPS://b:8443", true, "b:8443", "/"),
+            ("wss://b/?q#f", true, "b", "/?q"),
+            ("//b/c", true, "b", "/c"),
+            ("/c", true, "a:1", "/c"),
+        ] {
+            let url = resolve(&base, reference).unwrap();
+            let found = (url.secure, url.authority.as_str(), url.target.as_str(), url.credentials);
+            assert_eq!(found, (secure, authority, target, None), "{reference}");
+        }
+        for reference in ["ftp://u:secret@b/", "ws+unix:/run/a.sock", "http://", "http:b", "http://b:x", "javascript:0"]
+        {
+            let error = resolve(&base, reference).expect_err(reference).to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        let unix = parse_url("ws+unix:/run/a.sock:/x").unwrap();
+        let url = resolve(&unix, "/y").unwrap();
+        assert_eq!((url.unix, url.target.as_str()), (unix.unix.clone(), "/y"));
+        assert_eq!(resolve(&unix, "http://b/").unwrap().unix, None);
     }
 
     #[test]

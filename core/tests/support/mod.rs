@@ -405,6 +405,16 @@ impl Events {
         })
     }
 
+    /// Why this connection was not opened: told by `on_error`, then by `on_close`, and nothing else before.
+    #[track_caller]
+    pub fn failure_of(&self, connection: Connection) -> Failure {
+        let Event::Error(of, failure) = self.next() else { panic!("no on_error") };
+        let Event::Closed(and, ended) = self.next() else { panic!("no on_close") };
+        assert_eq!((of, and), (connection, connection));
+        assert_eq!((ended.code, ended.was_clean, ended.failure.as_ref()), (1006, false, Some(&failure)));
+        failure
+    }
+
     /// How this connection has ended.
     #[track_caller]
     pub fn closed_of(&self, wanted: Connection) -> Ended {

@@ -155,9 +155,13 @@ impl Issued {
 
     #[track_caller]
     pub fn accept_with(&self, listener: &TcpListener, config: ServerConfig) -> TlsServer {
-        let peer = RawPeer::accept(listener);
-        let session = ServerConnection::new(Arc::new(config)).unwrap();
-        peer.over(|stream| StreamOwned::new(session, stream))
+        begin_as_server(RawPeer::accept(listener), config)
+    }
+
+    /// The raw server's end of a connection that is there, which has read nothing of TLS.
+    #[track_caller]
+    pub fn speak(&self, peer: RawPeer) -> TlsServer {
+        begin_as_server(peer, self.raw_server(&VERSIONS))
     }
 
     /// The raw server's end of the next connection, with its opening handshake done.
@@ -168,6 +172,11 @@ impl Issued {
         peer.answer_upgrade(&head, "");
         peer
     }
+}
+
+fn begin_as_server(peer: RawPeer, config: ServerConfig) -> TlsServer {
+    let session = ServerConnection::new(Arc::new(config)).unwrap();
+    peer.over(|stream| StreamOwned::new(session, stream))
 }
 
 /// A raw client that asks for this name, and has begun nothing.
