@@ -37,6 +37,8 @@ pub const WSX_STAGE_TLS: i32 = 3;
 pub const WSX_STAGE_HTTP: i32 = 4;
 /// It failed while open or closing.
 pub const WSX_STAGE_WEBSOCKET: i32 = 5;
+/// It failed at a client's proxy, before its tunnel to the server was open; http_status is the proxy's.
+pub const WSX_STAGE_PROXY: i32 = 6;
 
 /// The peer broke the protocol.
 pub const WSX_FAILURE_PROTOCOL: i32 = 1;
@@ -438,6 +440,7 @@ pub(crate) fn stage(stage: Stage) -> i32 {
     match stage {
         Stage::Resolve => WSX_STAGE_RESOLVE,
         Stage::Connect => WSX_STAGE_CONNECT,
+        Stage::Proxy => WSX_STAGE_PROXY,
         Stage::Tls => WSX_STAGE_TLS,
         Stage::Http => WSX_STAGE_HTTP,
         Stage::WebSocket => WSX_STAGE_WEBSOCKET,

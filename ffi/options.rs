@@ -400,6 +400,47 @@ pub unsafe extern "C" fn wsx_options_add_header(
     })
 }
 
+/// Client: connects through a proxy, except to a Unix socket: "http://[user:password@]host[:port]" by CONNECT, "socks5://" and
+/// "socks5h://" by SOCKS5, where the host's name is looked up here, or by the proxy. What is malformed, and a proxy that is
+/// spoken to over TLS ("https://"), is refused by wsx_connect() as WSX_ERR_INVALID. NULL: none, the default. [any thread]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_options_set_proxy(options: Option<&mut wsx_options>, url: *const c_char) -> i32 {
+    try_set(options, |options| {
+        // SAFETY: the contract of the crate.
+        options.connection.proxy = unsafe { optional_text(url, "url") }?.map(Into::into);
+        Ok(())
+    })
+}
+
+/// Client: whether the proxy that the environment names is taken where none is set (1), read by wsx_connect() as curl reads
+/// it: https_proxy or HTTPS_PROXY for wss, http_proxy for ws, else all_proxy or ALL_PROXY, and no_proxy or NO_PROXY for the
+/// hosts that are reached without: names, domains, addresses, networks as 10.0.0.0/8, with a port where only that is meant,
+/// or "*". Default 0. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_proxy_from_environment(options: Option<&mut wsx_options>, enabled: i32) -> i32 {
+    try_set(options, |options| {
+        options.connection.proxy_from_environment = switch(enabled, "enabled")?;
+        Ok(())
+    })
+}
+
+/// Client: most redirects (301, 302, 303, 307, 308) to follow. Beyond it, and from wss to ws, the connection fails. To
+/// another origin go neither the user of the URL nor headers whose names tell of credentials: Authorization, Cookie, and
+/// all with token, key, secret, session or password in them. Default 0: none is followed. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_max_redirects(options: Option<&mut wsx_options>, count: u32) -> i32 {
+    set(options, |options| options.connection.max_redirects = count)
+}
+
+/// Client: how long it may take until the request can be sent: the lookup of the name, TCP, a proxy, TLS; for each redirect
+/// anew. Beyond it the connection fails, under the stage it had come to. Of a name's addresses up to 32 are tried, the next
+/// one 250 ms after the last or when that fails (RFC 8305). Default 0: no limit but the handshake's timeout, which counts
+/// as well. [any thread]
+#[unsafe(no_mangle)]
+pub extern "C" fn wsx_options_set_connect_timeout(options: Option<&mut wsx_options>, ms: u64) -> i32 {
+    set(options, |options| options.connection.connect_timeout = milliseconds(ms))
+}
+
 /// Loop: most calls from other threads that may wait. Beyond it they answer WSX_ERR_FULL. Default 65,536. [any thread]
 #[unsafe(no_mangle)]
 pub extern "C" fn wsx_options_set_max_commands(options: Option<&mut wsx_options>, count: usize) -> i32 {

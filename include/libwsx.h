@@ -156,6 +156,9 @@
 /** It failed while open or closing. */
 #define WSX_STAGE_WEBSOCKET 5
 
+/** It failed at a client's proxy, before its tunnel to the server was open; http_status is the proxy's. */
+#define WSX_STAGE_PROXY 6
+
 /** The peer broke the protocol. */
 #define WSX_FAILURE_PROTOCOL 1
 
@@ -849,6 +852,39 @@ int32_t wsx_options_set_reuse_port(wsx_options *options, int32_t enabled);
  * WSX_ERR_INVALID. Default none. [any thread]
  */
 int32_t wsx_options_add_header(wsx_options *options, const char *name, const char *value);
+
+/**
+ * Client: connects through a proxy, except to a Unix socket: "http://[user:password@]host[:port]" by CONNECT, "socks5://" and
+ * "socks5h://" by SOCKS5, where the host's name is looked up here, or by the proxy. What is malformed, and a proxy that is
+ * spoken to over TLS ("https://"), is refused by wsx_connect() as WSX_ERR_INVALID. NULL: none, the default. [any thread]
+ */
+int32_t wsx_options_set_proxy(wsx_options *options,
+                              const char *url);
+
+/**
+ * Client: whether the proxy that the environment names is taken where none is set (1), read by wsx_connect() as curl reads
+ * it: https_proxy or HTTPS_PROXY for wss, http_proxy for ws, else all_proxy or ALL_PROXY, and no_proxy or NO_PROXY for the
+ * hosts that are reached without: names, domains, addresses, networks as 10.0.0.0/8, with a port where only that is meant,
+ * or "*". Default 0. [any thread]
+ */
+int32_t wsx_options_set_proxy_from_environment(wsx_options *options,
+                                               int32_t enabled);
+
+/**
+ * Client: most redirects (301, 302, 303, 307, 308) to follow. Beyond it, and from wss to ws, the connection fails. To
+ * another origin go neither the user of the URL nor headers whose names tell of credentials: Authorization, Cookie, and
+ * all with token, key, secret, session or password in them. Default 0: none is followed. [any thread]
+ */
+int32_t wsx_options_set_max_redirects(wsx_options *options, uint32_t count);
+
+/**
+ * Client: how long it may take until the request can be sent: the lookup of the name, TCP, a proxy, TLS; for each redirect
+ * anew. Beyond it the connection fails, under the stage it had come to. Of a name's addresses up to 32 are tried, the next
+ * one 250 ms after the last or when that fails (RFC 8305). Default 0: no limit but the handshake's timeout, which counts
+ * as well. [any thread]
+ */
+int32_t wsx_options_set_connect_timeout(wsx_options *options,
+                                        uint64_t ms);
 
 /**
  * Loop: most calls from other threads that may wait. Beyond it they answer WSX_ERR_FULL. Default 65,536. [any thread]

@@ -1,7 +1,7 @@
 /// <reference types="node" />
 
 import { EventEmitter } from "node:events";
-import { ClientTlsOptions, PerMessageDeflateOptions, SecureContextOptions, ServerTlsOptions } from "./lib/options.js";
+import { ClientTlsOptions, PerMessageDeflateOptions, SecureContextOptions, ServerTlsOptions, WayOptions } from "./lib/options.js";
 import { Peer, Request } from "./lib/request.js";
 import { RefusalCause, Stats } from "./lib/statistics.js";
 
@@ -213,7 +213,7 @@ declare namespace WebSocket {
     perMessageDeflate?: boolean | PerMessageDeflateOptions;
   }
 
-  export interface ClientOptions extends Options, ClientTlsOptions {
+  export interface ClientOptions extends Options, ClientTlsOptions, WayOptions {
     /** Further headers of the request. */
     headers?: Record<string, string | number | readonly string[]> | Iterable<[string, string]>;
     /** The header `Origin`. */
@@ -353,11 +353,11 @@ declare namespace WebSocket {
   export interface ConnectionError extends Error {
     code: string;
     /** How far the connection had come. */
-    stage?: "resolve" | "connect" | "tls" | "http" | "websocket";
+    stage?: "resolve" | "connect" | "proxy" | "tls" | "http" | "websocket";
     kind?: "protocol" | "refused" | "limit" | "timeout" | "transport" | "shutdown" | "callback";
     /** The limit or timeout that struck: there exactly if `kind` is `limit` or `timeout`. */
     limit?: Limit;
-    /** What a server answered instead of opening the WebSocket. */
+    /** What a server answered instead of opening the WebSocket, or a proxy instead of opening a tunnel. */
     statusCode?: number;
     errno?: number;
     syscall?: string;
@@ -499,7 +499,7 @@ declare namespace WebSocket {
     removeListener(event: string | symbol, listener: (this: WebSocketServer, ...args: any[]) => void): this;
   }
 
-  export { ClientTlsOptions, Peer, PerMessageDeflateOptions, RefusalCause, Request, SecureContextOptions, ServerTlsOptions, Stats, WebSocketAlias as WebSocket };
+  export { ClientTlsOptions, Peer, PerMessageDeflateOptions, RefusalCause, Request, SecureContextOptions, ServerTlsOptions, Stats, WayOptions, WebSocketAlias as WebSocket };
   export { WebSocketServer as Server };
 }
 

@@ -21,7 +21,7 @@ static const Word errors[] = {
     {"wrong_thread", WSX_ERR_WRONG_THREAD}, {"reentrant", WSX_ERR_REENTRANT}, {"loop_gone", WSX_ERR_LOOP_GONE},
     {"unsupported", WSX_ERR_UNSUPPORTED}, {"message_in_progress", WSX_ERR_MESSAGE_IN_PROGRESS}, {"system", WSX_ERR_SYSTEM}, {"panic", WSX_ERR_PANIC}, {NULL, 0}};
 static const Word stages[] = {{"resolve", WSX_STAGE_RESOLVE}, {"connect", WSX_STAGE_CONNECT}, {"tls", WSX_STAGE_TLS},
-    {"http", WSX_STAGE_HTTP}, {"websocket", WSX_STAGE_WEBSOCKET}, {NULL, 0}};
+    {"http", WSX_STAGE_HTTP}, {"websocket", WSX_STAGE_WEBSOCKET}, {"proxy", WSX_STAGE_PROXY}, {NULL, 0}};
 static const Word kinds[] = {{"protocol", WSX_FAILURE_PROTOCOL}, {"refused", WSX_FAILURE_REFUSED},
     {"limit", WSX_FAILURE_LIMIT}, {"timeout", WSX_FAILURE_TIMEOUT}, {"transport", WSX_FAILURE_TRANSPORT},
     {"shutdown", WSX_FAILURE_SHUTDOWN}, {"callback", WSX_FAILURE_CALLBACK}, {NULL, 0}};

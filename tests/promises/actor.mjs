@@ -142,7 +142,7 @@ function announce(socket, role, request, headers, words) {
 // --- Options: KEY=VALUE
 
 const NUMBERS = ['max_message', 'max_fragments', 'max_head', 'max_headers', 'handshake_timeout', 'ping_interval', 'pong_timeout',
-  'close_timeout', 'progress_timeout', 'backlog_limit', 'max_topics', 'max_topic_name', 'max_connections',
+  'close_timeout', 'progress_timeout', 'backlog_limit', 'max_topics', 'max_topic_name', 'max_redirects', 'connect_timeout', 'max_connections',
   'max_connections_per_address', 'listen_backlog', 'keep_alive_idle', 'keep_alive_interval', 'keep_alive_count'];
 const DEFLATE_NUMBERS = ['threshold', 'server_max_window_bits', 'client_max_window_bits'];
 const camel = (key) => key.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
@@ -152,11 +152,11 @@ function split(list) {
   const words = {}, options = {};
   for (const [key, value] of list.map((word) => word.split(/=(.*)/s))) {
     if (NUMBERS.includes(key)) options[camel(key)] = Number(value);
-    else if (['deliver_fragments', 'no_delay', 'reuse_port'].includes(key)) options[camel(key)] = value === '1';
+    else if (['deliver_fragments', 'no_delay', 'reuse_port', 'proxy_from_environment'].includes(key)) options[camel(key)] = value === '1';
     else if (key === 'backlog_policy') options.backlogPolicy = value;
     else if (key === 'origins') options.origins = value === 'any' ? 'any' : 'same-host';
     else if (key === 'origin') (options.origins ??= []).push(textOf(value));
-    else if (key === 'path') options.path = textOf(value);
+    else if (key === 'path' || key === 'proxy') options[key] = textOf(value);
     else if (key === 'subprotocol') (options.subprotocols ??= []).push(textOf(value));
     else if (key === 'header') (options.headers ??= []).push(pairOf(value));
     else if (key === 'compression') options.perMessageDeflate = {};

@@ -12,10 +12,10 @@ import threading
 
 import wsx
 
-COUNTS = {"max_message", "max_fragments", "max_head", "max_headers", "backlog_limit", "max_topics", "max_topic_name",
+COUNTS = {"max_message", "max_fragments", "max_head", "max_headers", "backlog_limit", "max_topics", "max_topic_name", "max_redirects",
           "max_connections", "max_connections_per_address", "listen_backlog", "keep_alive_count", "max_commands",
           "max_command_bytes", "receive_buffer"}
-TIMEOUTS = {"handshake_timeout", "ping_interval", "pong_timeout", "close_timeout", "progress_timeout", "keep_alive_idle",
+TIMEOUTS = {"handshake_timeout", "ping_interval", "pong_timeout", "close_timeout", "progress_timeout", "connect_timeout", "keep_alive_idle",
             "keep_alive_interval"}
 SWITCHES = {"deliver_fragments", "no_delay", "reuse_port", "measure_callbacks"}
 LISTS = {"subprotocol": "subprotocols", "origin": "origins"}
@@ -387,8 +387,10 @@ def set_option(options, key, value):
     elif key == "header":
         name, _, content = value.partition(":")
         options.setdefault("headers", []).append((text_of(name), text_of(content)))
-    elif key == "path":
-        options["path"] = text_of(value)
+    elif key in ("path", "proxy"):
+        options[key] = text_of(value)
+    elif key == "proxy_from_environment":
+        options["proxy"] = True     # its name in websockets
     elif key == "origins":
         options["origins"] = value.replace("_", "-")
     elif key == "backlog_policy":

@@ -89,6 +89,7 @@ fn failure_fields(failure: Option<&Failure>, key: &str) -> String {
         Stage::Connect => "connect",
         Stage::Tls => "tls",
         Stage::Http => "http",
+        Stage::Proxy => "proxy",
         Stage::WebSocket => "websocket",
         _ => "unknown",
     };

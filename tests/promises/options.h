@@ -21,6 +21,8 @@ static int32_t set_number(wsx_options *options, const char *key, const char *val
     NUMBER(backlog_limit);
     NUMBER(max_topics);
     NUMBER(max_topic_name);
+    NUMBER(max_redirects);
+    NUMBER(connect_timeout);
     NUMBER(keep_alive_idle);
     NUMBER(keep_alive_interval);
     NUMBER(keep_alive_count);
@@ -45,6 +47,7 @@ static int32_t set_number(wsx_options *options, const char *key, const char *val
     SWITCH(no_delay);
     SWITCH(reuse_port);
     SWITCH(measure_callbacks);
+    SWITCH(proxy_from_environment);
     SWITCH(compression);
     SWITCH(compression_server_no_context_takeover);
     SWITCH(compression_client_no_context_takeover);
@@ -68,7 +71,7 @@ typedef struct {
 } Pair;
 
 static const Text texts[] = {{"subprotocol", wsx_options_add_subprotocol}, {"origin", wsx_options_add_origin},
-    {"path", wsx_options_set_path}, {"tls_ca", wsx_options_set_tls_ca}, {"tls_alpn", wsx_options_add_tls_alpn},
+    {"path", wsx_options_set_path}, {"proxy", wsx_options_set_proxy}, {"tls_ca", wsx_options_set_tls_ca}, {"tls_alpn", wsx_options_add_tls_alpn},
     {"tls_server_name", wsx_options_set_tls_server_name}};
 static const Pair pairs[] = {{"header", wsx_options_add_header}, {"tls_certificate", wsx_options_add_tls_certificate}};
 

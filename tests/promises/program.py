@@ -209,7 +209,7 @@ def check_history(history):
             f"connection {about}: its close as a sentence begins with {begin!r}\n{shown}"
 
 
-STAGES = {"resolve": "resolve", "connect": "connect", "tls": "TLS", "http": "HTTP", "websocket": "WebSocket"}
+STAGES = {"resolve": "resolve", "connect": "connect", "proxy": "proxy", "tls": "TLS", "http": "HTTP", "websocket": "WebSocket"}
 MEANINGS = {1000: "normal closure", 1001: "going away", 1002: "protocol error", 1003: "unsupported data", 1005: "no code",
             1006: "no Close", 1007: "invalid payload", 1008: "policy violation", 1009: "message too big",
             1010: "extension missing", 1011: "internal error", 1012: "service restart", 1013: "try again later",

@@ -60,14 +60,17 @@ class Run:
         self.door, self.row, self.program = door, row, program
         self.peers, self.variables = {}, {"directory": directory, "longest": "x" * 64, "prose": PROSE}
         self.listener = None
-        self.options = list(option_tokens({**row.options, **row.does}, to_hex))
+        self.options = []
 
     def start(self):
         if self.row.role == "client":
             self.listener = Listener(self.row.narrow, tls=self.row.server if self.row.is_secure else None)
             self.variables["port"] = self.listener.port
             self.variables["url"] = f"{'wss' if self.row.is_secure else 'ws'}://127.0.0.1:{self.listener.port}/"
-        elif self.row.starts:
+        self.options = list(option_tokens({**self.row.options, **self.row.does}, lambda text: to_hex(self.value(text))))
+        if self.row.role == "client":
+            return
+        if self.row.starts:
             answer = self.program.do("listen", to_hex("127.0.0.1:0"), *self.options)
             assert answer.word == "ok", f"listen: {answer}"
             self.variables["port"] = int(answer.tokens[1])
@@ -431,6 +434,11 @@ class Run:
             alert = secure.alert_of(peer.socket)
             assert alert == words[0], f"the alert {alert}, {words[0]} was due"
             return
+        if kind == "bytes":
+            due = payload_of(words[0])
+            came = peer.take(len(due))
+            assert came == due, f"{came!r}, due was {due!r}"
+            return
         if kind == "compressed":
             kind, *words = f"{kind} {words[0]}", *words[1:]
         came, payload = peer.read_frame()
@@ -483,6 +491,10 @@ class Run:
 
     def peer_resets(self, peer):
         peer.reset()
+
+    def peer_hosts(self, peer):
+        """The next request on the same connection: what a proxy lets through is the server's."""
+        peer.read_request()
 
     def peer_leaves(self, peer):
         peer.close()

@@ -11,8 +11,9 @@ HERE = Path(__file__).resolve().parent
 DOORS = ["c", "rust", "python", "node"]
 WAYS = {"asyncio": "python"}    # another way to drive a door
 ROLES = ["server", "client"]
-KEYS = {"name", "role", "options", "loop", "does", "each", "steps", "starts", "doors", "why", "narrow", "secure", "server"}
-TEXT_OPTIONS = {"path", "body", "content_type", "accept", "show", "show_cookie", "show_parameter", "subprotocol", "origin", "tls_server_name", "tls_alpn"}
+KEYS = {"name", "role", "options", "loop", "does", "each", "steps", "starts", "doors", "why", "narrow", "secure", "server",
+        "environment"}
+TEXT_OPTIONS = {"path", "proxy", "body", "content_type", "accept", "show", "show_cookie", "show_parameter", "subprotocol", "origin", "tls_server_name", "tls_alpn"}
 LISTS = {"subprotocols": "subprotocol", "origins": "origin", "tls_certificates": "tls_certificate", "tls_alpn": "tls_alpn"}
 HEADERS = {"headers": "header", "answer_headers": "answer_header"}
 NESTED = {"compression", "tls", "reconnect"}
@@ -34,6 +35,7 @@ class Row:
     starts: bool = True                             # whether the server listens before the first step
     narrow: bool = False                            # client: the raw server has a small receive buffer
     server: dict = field(default_factory=dict)      # client: how the raw server speaks TLS
+    environment: dict = field(default_factory=dict) # of the program
 
     @property
     def is_secure(self):

@@ -12,8 +12,8 @@ def start():
     waiting = {}
 
     def started(door, row):
-        if row.loop:
-            return Program(command_of(door), option_tokens(row.loop, str))
+        if row.loop or row.environment:
+            return Program(command_of(door), option_tokens(row.loop, str), row.environment)
         ready = waiting.pop(door, None) or Program(command_of(door))
         waiting[door] = Program(command_of(door))
         return ready

@@ -141,7 +141,7 @@ LIMITS = [[cell.strip() for cell in line.strip("| ").split(" | ")]
 
 # What is no limit, but a choice: told where it is documented.
 CHOICES = {"deliver_fragments", "subprotocols", "compression", "no_delay", "tls", "path", "reuse_port", "headers",
-           "receive_buffer", "busy_poll", "threads", "measure_callbacks"}
+           "proxy", "proxy_from_environment", "receive_buffer", "busy_poll", "threads", "measure_callbacks"}
 
 
 def camel(name):
@@ -160,7 +160,8 @@ def test_every_limit_is_told_in_docs_with_its_name_in_each_door(name):
     assert f"`{name}`" in c and f"wsx_options_set_{name}(" in header
     assert f"`{name}`" in python and f"    {name}: " in (ROOT / "bindings/python/python/wsx/options.py").read_text()
     if not node.startswith("none: "):
-        assert f"`{camel(name)}`" in node and f"    {camel(name)}?: " in (ROOT / "bindings/node/index.d.ts").read_text()
+        types = "".join((ROOT / "bindings/node" / file).read_text() for file in ("index.d.ts", "lib/options.d.ts"))
+        assert f"`{camel(name)}`" in node and f"  {camel(name)}?: " in types
 
 
 def test_every_limit_of_docs_is_one_of_the_engine():

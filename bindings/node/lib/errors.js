@@ -46,16 +46,20 @@ const VIOLATIONS = [
   [/^TLS: the server's certificate not valid yet/, 'CERT_NOT_YET_VALID'],
 ];
 
-const STAGES = ['resolve', 'connect', 'tls', 'http', 'websocket'];
+const STAGES = ['resolve', 'connect', 'tls', 'http', 'websocket', 'proxy'];
 const KINDS = [null, 'protocol', 'refused', 'limit', 'timeout', 'transport', 'shutdown', 'callback'];
 const CODES = { protocol: 'WSX_ERR_PROTOCOL', refused: 'WSX_ERR_UNEXPECTED_RESPONSE', limit: 'WSX_ERR_LIMIT', timeout: 'ETIMEDOUT',
   transport: 'WSX_ERR_TRANSPORT', shutdown: 'WSX_ERR_SHUTDOWN', callback: 'WSX_ERR_CALLBACK' };
-const TLS_CODES = { ...CODES, protocol: 'WSX_ERR_TLS', refused: 'WSX_ERR_TLS' };
+// Of stages that have other peers than a server.
+const CODES_OF = {
+  tls: { ...CODES, protocol: 'WSX_ERR_TLS', refused: 'WSX_ERR_TLS' },
+  proxy: { ...CODES, protocol: 'WSX_ERR_PROXY', refused: 'WSX_ERR_PROXY' },
+};
 
 /** The Error of a failed connection. */
 function failureOf(text, kind, stage, httpStatus, systemNumber, limit) {
   const error = new Error(text);
-  error.code = VIOLATIONS.find(([words]) => words.test(text))?.[1] ?? (stage === 'tls' ? TLS_CODES : CODES)[kind] ?? 'WSX_ERR_ENGINE';
+  error.code = VIOLATIONS.find(([words]) => words.test(text))?.[1] ?? (CODES_OF[stage] ?? CODES)[kind] ?? 'WSX_ERR_ENGINE';
   if (stage === 'resolve' && kind === 'transport') error.code = 'ENOTFOUND';
   error.kind = kind;
   error.stage = stage;

@@ -1,4 +1,5 @@
-// The options for compression and TLS, with the names that they have in `ws`, and in Node's `https` and `tls`.
+// The options for compression and TLS, with the names that they have in `ws`, and in Node's `https` and `tls`; and those for
+// a client's way to its server.
 
 /** permessage-deflate (RFC 7692), in the words of `ws`; `{}` is the same as `true`. */
 export interface PerMessageDeflateOptions {
@@ -79,4 +80,34 @@ export interface ClientTlsOptions extends TlsOptions {
    * whoever is on the way can read and change everything. For tests. Default true.
    */
   rejectUnauthorized?: boolean;
+}
+
+/** A client's way to its server. */
+export interface WayOptions {
+  /**
+   * Connect through this proxy, except to a Unix socket: `http://[user:password@]host[:port]` by CONNECT, `socks5://` and
+   * `socks5h://` by SOCKS5, where the host's name is looked up here, or by the proxy. It stands in for an `agent` of `ws`.
+   * What is malformed, and a proxy of `https://`, is told by `error`. Default: none.
+   */
+  proxy?: string | URL;
+  /**
+   * Without `proxy`, take the one that the environment names, as curl reads it: `https_proxy` or `HTTPS_PROXY` for `wss:`,
+   * `http_proxy` for `ws:`, else `all_proxy` or `ALL_PROXY`, and `no_proxy` or `NO_PROXY` for the hosts that are reached
+   * without. Default false.
+   */
+  proxyFromEnvironment?: boolean;
+  /** `ws`'s switch: true is `maxRedirects: 10`, false is 0 in any case. */
+  followRedirects?: boolean;
+  /**
+   * Most redirects to follow. Beyond it, and from `wss:` to `ws:`, the connection fails. To another origin go neither the
+   * user of the URL nor headers whose names tell of credentials: Authorization, Cookie, and all with `token`, `key`,
+   * `secret`, `session` or `password` in them. Default 0, with which none is followed; 10 with `followRedirects`.
+   */
+  maxRedirects?: number;
+  /**
+   * How long it may take until the request can be sent: name, TCP, proxy, TLS; for each redirect anew. Beyond it: failed,
+   * under the stage it had come to. Of a name's addresses up to 32 are tried, the next one 250 ms after the last, or when
+   * that fails (RFC 8305). Default 0: no limit but `handshakeTimeout`, which counts as well.
+   */
+  connectTimeout?: number;
 }

@@ -13,9 +13,9 @@ const NUMBERS = {
   pingInterval: LARGEST[53], pongTimeout: LARGEST[53], closeTimeout: LARGEST[53], progressTimeout: LARGEST[53],
   backlogLimit: LARGEST[53], maxTopics: LARGEST[53], maxTopicName: 255, maxConnections: LARGEST[53],
   maxConnectionsPerAddress: LARGEST[53], listenBacklog: LARGEST[32], keepAliveIdle: 32_767_000, keepAliveInterval: 32_767_000,
-  keepAliveCount: 127,
+  keepAliveCount: 127, connectTimeout: LARGEST[53],
 };
-const SWITCHES = ['deliverFragments', 'noDelay', 'reusePort'];
+const SWITCHES = ['deliverFragments', 'noDelay', 'reusePort', 'proxyFromEnvironment'];
 const POLICIES = ['close', 'drop', 'refuse', 'pause'];
 // ws's names for options of ours.
 const ALIASES = { maxPayload: 'maxMessage', backlog: 'listenBacklog', timeout: 'handshakeTimeout' };
@@ -23,8 +23,8 @@ const CIPHERS = 'TLS 1.2 and 1.3 are spoken, with the ciphers that are good toda
 // Options of ws and of Node's tls that would change what a program can rely on, and are not there yet: what to do instead.
 const MISSING = {
   server: 'give "port", for TLS with "cert" and "key"; "handleRequest" answers other requests',
-  noServer: null, WebSocket: null, createConnection: null, followRedirects: null, generateMask: null, finishRequest: null,
-  agent: 'what it would say of TLS are options here: "ca", "cert", "key", "servername", "rejectUnauthorized"',
+  noServer: null, WebSocket: null, createConnection: null, generateMask: null, finishRequest: null,
+  agent: 'what it would say are options here: "proxy", and of TLS "ca", "cert", "key", "servername", "rejectUnauthorized"',
   passphrase: 'decrypt the key first, by "openssl pkey"',
   pfx: 'give "cert" and "key", which "openssl pkcs12" makes of it',
   SNICallback: 'give arrays of "cert" and "key": the first that is valid for the name is shown, and "setSecureContext" replaces them',
@@ -34,6 +34,9 @@ const MISSING = {
   crl: 'take who is revoked out of "ca"',
   minVersion: CIPHERS, maxVersion: CIPHERS, secureProtocol: CIPHERS, ciphers: CIPHERS, pskCallback: CIPHERS,
 };
+
+// ws's default where redirects are followed.
+const MAX_REDIRECTS = 10;
 
 // ws's names in perMessageDeflate: smallest and largest value.
 const WINDOW = [9, 15];
@@ -114,6 +117,21 @@ function engineOptions(given) {
   return options;
 }
 
+/** What only a client has: its proxy, and how many redirects it follows, in the words of ws or in ours. */
+function clientOptions(given) {
+  const options = engineOptions(given);
+  if (given.proxy !== undefined && given.proxy !== null) {
+    if (typeof given.proxy !== 'string' && !(given.proxy instanceof URL)) {
+      throw coded(TypeError, 'ERR_INVALID_ARG_TYPE', `The option "proxy" must be a string or a URL. Received ${typeof given.proxy}`);
+    }
+    options.proxy = String(given.proxy);
+  }
+  if (given.followRedirects === false) return options;
+  if (given.maxRedirects !== undefined) options.maxRedirects = number('maxRedirects', given.maxRedirects, LARGEST[32]);
+  else if (given.followRedirects) options.maxRedirects = MAX_REDIRECTS;
+  return options;
+}
+
 /** Headers as name, value, name, value. */
 function headerList(headers) {
   if (headers === undefined || headers === null) return [];
@@ -126,4 +144,4 @@ function highWater(options) {
   return (options.backlogLimit || 1024 * 1024) / 2;
 }
 
-module.exports = { engineOptions, headerList, highWater, refuse, strings };
+module.exports = { clientOptions, engineOptions, headerList, highWater, refuse, strings };

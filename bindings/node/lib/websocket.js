@@ -7,7 +7,7 @@ const { isCloseCode, sendable, textual, topicOf, wholeTextual } = require('./arg
 const { EVENT, NOBODY, attempt, border, bytesOf, hold, payload, publish, release, send, sockets } = require('./border.js');
 const { closeInfo, closeInfoOf, coded } = require('./errors.js');
 const { mixIn } = require('./events.js');
-const { engineOptions, headerList, highWater } = require('./options.js');
+const { clientOptions, headerList, highWater } = require('./options.js');
 const { headersOf, peerOf } = require('./request.js');
 const { clientTls } = require('./tls.js');
 
@@ -321,7 +321,7 @@ class WebSocket extends EventEmitter {
     if (protocols !== null && typeof protocols === 'object' && !Array.isArray(protocols)) [protocols, options] = [undefined, protocols];
     const given = options ?? {};
     const url = urlOf(address);
-    const native = engineOptions(given);
+    const native = clientOptions(given);
     native.subprotocols = subprotocolsOf(protocols);
     native.tls = clientTls(given);
     native.headers = headerList(given.headers);

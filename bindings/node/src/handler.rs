@@ -226,6 +226,7 @@ fn stage(stage: Stage) -> u8 {
         Stage::Connect => 1,
         Stage::Tls => 2,
         Stage::Http => 3,
+        Stage::Proxy => 5,
         _ => 4,
     }
 }

@@ -63,6 +63,14 @@ pub struct DoorOptions {
     pub reuse_port: Option<bool>,
     /// Further headers of a client's request: name, value, name, value.
     pub headers: Option<Vec<String>>,
+    /// The URL of a client's proxy.
+    pub proxy: Option<String>,
+    /// The proxy that the environment names.
+    pub proxy_from_environment: Option<bool>,
+    /// Most redirects of a client.
+    pub max_redirects: Option<u32>,
+    /// From the beginning to the request.
+    pub connect_timeout: Option<f64>,
     /// permessage-deflate.
     pub compression: Option<DoorCompression>,
     /// TLS.
@@ -154,6 +162,10 @@ impl From<DoorOptions> for Options {
         set(&mut options.headers, from.headers, |list| {
             list.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
         });
+        options.proxy = from.proxy.map(Into::into);
+        set(&mut options.proxy_from_environment, from.proxy_from_environment, |switch| switch);
+        set(&mut options.max_redirects, from.max_redirects, |count| count);
+        set(&mut options.connect_timeout, from.connect_timeout, milliseconds);
         options.compression = from.compression.map(Compression::from);
         options.tls = from.tls.map(Tls::from);
         options

@@ -79,12 +79,13 @@ pub(crate) struct Failure(pub(crate) wsx_core::Failure);
 
 #[pymethods]
 impl Failure {
-    /// How far the connection had come: "resolve", "connect", "tls", "http" or "websocket".
+    /// How far the connection had come: "resolve", "connect", "proxy", "tls", "http" or "websocket".
     #[getter]
     fn stage(&self) -> &'static str {
         match self.0.stage {
             Stage::Resolve => "resolve",
             Stage::Connect => "connect",
+            Stage::Proxy => "proxy",
             Stage::Tls => "tls",
             Stage::Http => "http",
             _ => "websocket",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyString};
+use pyo3::types::{PyBool, PyDict, PyMapping, PyString};
 use wsx_core::{BacklogPolicy, Compression, LoopOptions, Options, Origins};
 
 use crate::tls;
@@ -51,6 +51,9 @@ fn set(options: &mut Options, name: &str, value: &Bound<'_, PyAny>, function: &s
         "listen_backlog" => options.listen_backlog = value.extract()?,
         "reuse_port" => options.reuse_port = value.extract()?,
         "headers" => options.headers = headers(value)?,
+        "proxy" => proxy(options, value)?,
+        "max_redirects" => options.max_redirects = count(value)?,
+        "connect_timeout" => options.connect_timeout = timeout(value)?,
         _ => return Err(PyTypeError::new_err(format!("{function}() got an unexpected keyword argument '{name}'"))),
     }
     Ok(())
@@ -157,6 +160,14 @@ fn compression(value: &Bound<'_, PyAny>) -> PyResult<Option<Compression>> {
     compression.server_max_window_bits = field(value, "server_max_window_bits", |bits| bits.extract())?;
     compression.client_max_window_bits = field(value, "client_max_window_bits", |bits| bits.extract())?;
     Ok(Some(compression))
+}
+
+/// True is that of the environment, as in `websockets`.
+fn proxy(options: &mut Options, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    options.proxy_from_environment = value.is(PyBool::new(value.py(), true));
+    options.proxy =
+        if options.proxy_from_environment { None } else { value.extract::<Option<String>>()?.map(Into::into) };
+    Ok(())
 }
 
 fn origins(value: &Bound<'_, PyAny>) -> PyResult<Origins> {

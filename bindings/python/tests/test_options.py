@@ -21,15 +21,17 @@ VALUES = {
     "backlog_limit": 1000, "backlog_policy": "drop", "subprotocols": ["a", "b"], "max_topics": 1, "max_topic_name": 10,
     "no_delay": False, "keep_alive_idle": 9, "keep_alive_interval": 9, "keep_alive_count": 9, "max_connections_per_address": 1,
     "origins": ["https://a.example"], "path": "/only", "max_connections": 1, "listen_backlog": 10, "reuse_port": True,
-    "headers": {"X-A": "1"}, "compression": "deflate", "ssl": SERVING,
+    "headers": {"X-A": "1"}, "compression": "deflate", "ssl": SERVING, "proxy": "http://127.0.0.1:1", "max_redirects": 1,
+    "connect_timeout": 0.5,
 }
 
 # What is called otherwise here: as it is in asyncio and in the standard library.
 RENAMED = {"tls": "ssl"}
 
 # What this door does not offer: callbacks hold the interpreter, so further threads would only wait for it (a process per
-# core and `reuse_port` is what helps here); and it waits in the host's own loop, not in the engine's.
-LEFT_OUT = {"threads", "busy_poll"}
+# core and `reuse_port` is what helps here); it waits in the host's own loop, not in the engine's; and `proxy=True` is the
+# environment's.
+LEFT_OUT = {"threads", "busy_poll", "proxy_from_environment"}
 
 
 def fields(struct):

@@ -548,7 +548,7 @@ class Failure:
     """What went wrong with a connection; `str` is its message."""
 
     @property
-    def stage(self) -> Literal["resolve", "connect", "tls", "http", "websocket"]:
+    def stage(self) -> Literal["resolve", "connect", "proxy", "tls", "http", "websocket"]:
         """How far the connection had come."""
     @property
     def kind(self) -> Literal["protocol", "refused", "limit", "timeout", "transport", "shutdown", "callback"]:

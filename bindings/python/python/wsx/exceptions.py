@@ -8,6 +8,9 @@
             ConnectionClosedError   it ended in any other way
         InvalidHandshake            the opening handshake failed
             InvalidStatus           the server answered something else than 101
+            ProxyError              the proxy did not open a tunnel to the server
+                InvalidProxyStatus  it answered by HTTP that it would not
+        InvalidProxy                not the URL of a proxy that can be used
         InvalidURI                  not a URI that can be connected to
         InvalidState                the call does not fit what the connection is, or is doing
         ConcurrencyError            two tasks receive at once
@@ -33,10 +36,13 @@ __all__ = [
     "ConnectionClosedError",
     "ConnectionClosedOK",
     "InvalidHandshake",
+    "InvalidProxy",
+    "InvalidProxyStatus",
     "InvalidState",
     "InvalidStatus",
     "InvalidURI",
     "LoopClosed",
+    "ProxyError",
     "QueueFull",
     "WebSocketException",
 ]
@@ -150,18 +156,35 @@ class InvalidStatus(InvalidHandshake):
         self.response = SimpleNamespace(status_code=status_code)
 
 
+class ProxyError(InvalidHandshake):
+    """The proxy did not open a tunnel to the server."""
+
+
+class InvalidProxyStatus(ProxyError):
+    """The proxy answered by HTTP that it would not; `response.status_code` has its status."""
+
+    def __init__(self, status_code: int, cause: str = "") -> None:
+        super().__init__(cause or f"proxy rejected connection: HTTP {status_code}")
+        self.status_code = status_code
+        self.response = SimpleNamespace(status_code=status_code)
+
+
+class InvalidProxy(WebSocketException):
+    """Not the URL of a proxy that can be used; its text says why, and shows no password."""
+
+
 class InvalidURI(WebSocketException):
     """Not a URI that can be connected to."""
 
     def __init__(self, uri: str, msg: str) -> None:
-        super().__init__(uri, msg)
+        # Without user name and password, as the engine tells it.
+        shown = re.sub(r"(://|^).*@", r"\1***@", uri, count=1)
+        super().__init__(shown, msg)
         self.uri = uri
         self.msg = msg
 
     def __str__(self) -> str:
-        # Without user name and password, as the engine tells it.
-        shown = re.sub(r"(://|^).*@", r"\1***@", self.uri, count=1)
-        return f"{shown} isn't a valid URI: {self.msg}"
+        return "{} isn't a valid URI: {}".format(*self.args)
 
 
 class InvalidState(WebSocketException):

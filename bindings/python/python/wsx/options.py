@@ -170,6 +170,19 @@ class MoreOptions(TypedDict, total=False):
     """Server: let several listeners share the address, one per loop. Default False."""
     headers: HeadersLike
     """Client: further headers of the request. Default none."""
+    proxy: str | Literal[True] | None
+    """Client: connect through this proxy, except to a Unix socket: "http://[user:password@]host[:port]" by CONNECT,
+    "socks5://" and "socks5h://" by SOCKS5, where the host's name is looked up here, or by the proxy. True: the one that the
+    environment names, as curl reads `https_proxy`, `http_proxy`, `all_proxy` and `no_proxy`, which is the default of
+    `websockets`. "https://" proxies are refused. Default None."""
+    max_redirects: int | None
+    """Client: most redirects to follow. Beyond it, and from `wss://` to `ws://`, the connection fails. To another origin go
+    neither the user of the URL nor headers whose names tell of credentials: Authorization, Cookie, and all with `token`,
+    `key`, `secret`, `session` or `password` in them. None or 0: none is followed. Default 0."""
+    connect_timeout: float | None
+    """Client: how long it may take until the request can be sent: name, TCP, proxy, TLS; for each redirect anew. Beyond it:
+    failed, under the stage it had come to. Of a name's addresses up to 32 are tried, the next one 0.25 after the last, or
+    when that fails (RFC 8305). Default None: no limit but `handshake_timeout`, which counts as well."""
 
 
 class Options(MoreOptions, total=False):

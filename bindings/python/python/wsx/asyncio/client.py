@@ -10,7 +10,15 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from .. import _wsx
-from ..exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from ..exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidProxy,
+    InvalidProxyStatus,
+    InvalidStatus,
+    InvalidURI,
+    ProxyError,
+)
 from ..options import HeadersLike, MoreOptions, Reconnect
 from ..protocol import Headers
 from .connection import Connection, _closed
@@ -57,6 +65,9 @@ def _failed(close: _wsx.Close) -> Exception:
     failure = close.failure
     if failure is None:
         return InvalidHandshake(str(close))
+    if failure.stage == "proxy" and failure.kind != "timeout":
+        refused = failure.http_status
+        return ProxyError(failure.message) if refused is None else InvalidProxyStatus(refused, failure.message)
     if failure.http_status is not None and failure.kind == "refused":
         return InvalidStatus(failure.http_status, failure.message)
     if failure.kind == "timeout":
@@ -162,15 +173,18 @@ class connect:
 
     Names and defaults are those of the `websockets` package; every other option of the engine
     (`wsx.options.MoreOptions`) is a keyword as well, and goes before. They differ in `compression`, which is off unless
-    it is asked for, and in `ssl`, a `wsx.TLS`; `wss://` does without, and trusts whom the system trusts. `max_queue` is
-    the number of messages that may wait to be received.
+    it is asked for, in `ssl`, a `wsx.TLS`; `wss://` does without, and trusts whom the system trusts; in `proxy`, which is
+    None unless True or a URL is given; and redirects are followed where `max_redirects` is. `max_queue` is the number of
+    messages that may wait to be received.
 
     Raises, from `await` or `async with`:
         OSError: the connection could not be opened, over TCP or over TLS, as with a certificate that is not trusted.
         TimeoutError: it took longer than `open_timeout`.
-        InvalidURI, InvalidStatus, InvalidHandshake: as their names say.
+        InvalidURI, InvalidProxy, InvalidStatus, InvalidHandshake: as their names say.
+        ProxyError, InvalidProxyStatus: the proxy did not let through.
 
-    All but InvalidURI have the attribute `close`, the `wsx.Close` with all that is known of the end: stage, limit, errno.
+    All but InvalidURI and InvalidProxy have the attribute `close`, the `wsx.Close` with all that is known of the end: stage,
+    limit, errno.
     """
 
     def __init__(
@@ -254,6 +268,8 @@ class connect:
         except ValueError as error:
             if "the URL " in str(error):
                 raise InvalidURI(self._uri, str(error)) from None
+            if "the proxy " in str(error):
+                raise InvalidProxy(str(error)) from None
             raise
 
     async def _connect(self) -> ClientConnection:
