@@ -44,10 +44,11 @@ function failureFields(error, key) {
 
 // --- Numbers as the lines spell them, 1, 2, … in the order the program hears of them
 
-const sockets = [], peers = [], servers = [];
+const sockets = [], peers = [], servers = [], clients = [];
 
 function number(socket) {
-  const at = sockets.indexOf(socket);
+  // A client that connects again is one object for all its connections: its number is the last one.
+  const at = sockets.lastIndexOf(socket);
   return at === -1 ? sockets.push(socket) : at + 1;
 }
 
@@ -124,11 +125,35 @@ function listen(socket, words) {
   });
   socket.on('close', (code, reason, info) => {
     if (!info.error?.stage && socket.refusal && !socket.wasAnswered) return;
-    about('close', `code=${code}`, `clean=${yes(info.wasClean)}`, `by=${info.by}`, `lost=${info.lostMessages}`,
-      `unsent=${info.unsentBytes}`, `undelivered=${info.undeliveredMessages}`, `reason=${hexed(reason)}`,
-      failureFields(info.error?.stage && info.error, 'cause'), `text=${hexed(info.text)}`);
+    if (!socket.gaveUp || socket.gaveUp.closeCode !== null) tellClose(socket, info);
+    if (socket.gaveUp) tellGiveUp(socket);
     maybeStopped();
   });
+}
+
+function tellClose(socket, info) {
+  say('close', number(socket), `code=${info.code}`, `clean=${yes(info.wasClean)}`, `by=${info.by}`, `lost=${info.lostMessages}`,
+    `unsent=${info.unsentBytes}`, `undelivered=${info.undeliveredMessages}`, `reason=${hexed(info.reason)}`,
+    failureFields(info.error?.stage && info.error, 'cause'), `text=${hexed(info.text)}`);
+}
+
+/** How each connection of a client that connects again has ended is told here with what comes next, as of the object. */
+function listenAgain(socket) {
+  socket.on('reconnecting', (attempt, delay, cause) => {
+    if (cause.error) say('error', number(socket), failureFields(cause.error, 'text'));
+    tellClose(socket, cause);
+    say('reconnecting', clients.indexOf(socket) + 1, `attempt=${attempt}`, `delay=${Math.round(delay)}`, `code=${cause.code}`,
+      failureFields(cause.error, 'cause'));
+    sockets.push(socket);
+  });
+  socket.on('giveup', (info) => (socket.gaveUp = info));
+}
+
+function tellGiveUp(socket) {
+  const { kind, closeCode, statusCode, attempts, lostMessages, message } = socket.gaveUp;
+  say('gave_up', clients.indexOf(socket) + 1, `kind=${kind.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`,
+    `close_code=${closeCode ?? 0}`, `http_status=${statusCode ?? 0}`, `attempts=${attempts}`, `lost=${lostMessages}`,
+    `text=${hexed(message)}`);
 }
 
 function announce(socket, role, request, headers, words) {
@@ -159,6 +184,8 @@ function split(list) {
     else if (key === 'path' || key === 'proxy') options[key] = textOf(value);
     else if (key === 'subprotocol') (options.subprotocols ??= []).push(textOf(value));
     else if (key === 'header') (options.headers ??= []).push(pairOf(value));
+    else if (key === 'reconnect') options.reconnect = {};
+    else if (key.startsWith('reconnect_')) options.reconnect[camel(key.slice(10))] = Number(value);
     else if (key === 'compression') options.perMessageDeflate = {};
     else if (key.startsWith('compression_')) setCompression(options.perMessageDeflate, key.slice(12), value);
     else if (key.startsWith('tls_')) setTls(options, key.slice(4), value);
@@ -275,9 +302,19 @@ async function serve(address, ...list) {
   return [at, server.address().port ?? 0];
 }
 
+/** One object is the client, and its connections. */
+async function persist(...words) {
+  const [at] = await connect(...words);
+  return [clients.length, at];
+}
+
 async function connect(url, ...list) {
   const [words, { subprotocols, ...options }] = split(list);
   const socket = new WebSocket(textOf(url), subprotocols ?? [], options);
+  if (options.reconnect) {
+    clients.push(socket);
+    listenAgain(socket);
+  }
   let headers = {};
   socket.on('upgrade', (response) => ({ headers } = response));
   socket.on('open', () => announce(socket, 'client', null, headers, words));
@@ -327,8 +364,11 @@ const COMMANDS = {
   fragment: (at, kind, word, end) => outcome((callback) => socketAt(at).send(bytesOf(word), { binary: kind === 'binary', fin: end === 'last' }, callback)),
   ping: (at, word) => outcome((callback) => socketAt(at).ping(bytesOf(word), undefined, callback)),
   pong: (at, word) => outcome((callback) => socketAt(at).pong(bytesOf(word), undefined, callback)),
-  // A close without a code is one with undefined here.
-  close: (at, code, reason) => void socketAt(at).close(code === '1005' ? undefined : Number(code), textOf(reason)),
+  // A close without a code is one with undefined here; close() of a client that connects again ends the client.
+  close(at, code, reason) {
+    if (clients.includes(socketAt(at))) return void socketAt(at).reconnect(Number(code), textOf(reason));
+    return void socketAt(at).close(code === '1005' ? undefined : Number(code), textOf(reason));
+  },
   respond: (at, kind, ...list) => void respond(socketAt(at), kind, split(list)[0]),
   terminate: (at) => void socketAt(at).terminate(),
   flood: (at, size, total) => flood(socketAt(at), Number(size), Number(total)),
@@ -355,6 +395,12 @@ const COMMANDS = {
   },
   listen: serve,
   connect,
+  persist,
+  client_send: (at, kind, word) => outcome((callback) => clients[at - 1].send(messageOf(kind, word), callback)),
+  client_close: (at, code, reason) => void clients[at - 1].close(Number(code), textOf(reason)),
+  client_terminate: (at) => void clients[at - 1].terminate(),
+  client_buffered: (at) => [clients[at - 1].bufferedAmount],
+  client_connection: (at) => [clients[at - 1].readyState === WebSocket.OPEN ? number(clients[at - 1]) : 0],
   close_listener: (at) => outcome((callback) => servers[Number(at) - 1].close(callback)),
   shutdown: (grace) => void shutdown(Number(grace)),
 };

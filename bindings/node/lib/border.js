@@ -22,7 +22,8 @@ const TEXT = 0x100, SEND = 1, PUBLISH = 2, BROADCAST = 3;
 
 const EVENT = {
   OPEN: 1, CONNECTED: 2, TEXT: 3, BINARY: 4, FRAGMENT: 5, PING: 6, PONG: 7, DRAIN: 8, CLOSE: 9, LISTENER_ERROR: 10,
-  BUFFERED: 11, NOT_UTF8: 12, CLOSING: 13, DEFERRAL_ENDED: 14,
+  BUFFERED: 11, NOT_UTF8: 12, CLOSING: 13, DEFERRAL_ENDED: 14, LOST: 15, RECONNECTING: 16,
+  GAVE_UP: 17,
 };
 const LARGE_FLAG = 0x80;
 
@@ -125,7 +126,7 @@ function dispatch() {
       sockets[index]?._told(inIndex[at + 2]);
     } else {
       const socket = sockets[index];
-      if (kind === EVENT.CLOSE) sockets[index] = undefined;
+      if (kind === EVENT.CLOSE || kind === EVENT.GAVE_UP) sockets[index] = undefined;
       socket?._event(kind, flags, kind === EVENT.CONNECTED ? latin1(at) : payload(at));
     }
   }

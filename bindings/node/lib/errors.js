@@ -111,10 +111,20 @@ function closeInfo(flags, bytes) {
   return { info, reason };
 }
 
+const GIVE_UPS = ['finished', 'closeCode', 'httpStatus', 'attempts', 'closed', 'shutdown'];
+
+/** Why a client connects no more. See `gave_up` in src/handler.rs for the layout. */
+function giveUpInfo(bytes) {
+  return {
+    kind: GIVE_UPS[bytes[0]], closeCode: bytes.readUInt16LE(1) || null, statusCode: bytes.readUInt16LE(3) || null,
+    attempts: bytes.readUInt32LE(5), lostMessages: bytes.readUInt32LE(9), message: bytes.utf8Slice(13),
+  };
+}
+
 /** The same of a connection that the engine never knew. */
 function closeInfoOf(error) {
   const text = `closed by us with 1006 (no Close), not clean; ${error.message}`;
   return { code: 1006, reason: '', wasClean: false, by: 'us', error, undeliveredMessages: 0, lostMessages: 0, unsentBytes: 0, text };
 }
 
-module.exports = { closeInfo, closeInfoOf, coded, listenerError, translate };
+module.exports = { closeInfo, closeInfoOf, coded, giveUpInfo, listenerError, translate };

@@ -43,6 +43,10 @@ const WINDOW = [9, 15];
 const DEFLATE_NUMBERS = { threshold: [0, LARGEST[53]], serverMaxWindowBits: WINDOW, clientMaxWindowBits: WINDOW };
 const DEFLATE_SWITCHES = ['serverNoContextTakeover', 'clientNoContextTakeover'];
 
+const RECONNECT = {
+  baseDelay: LARGEST[53], maxDelay: LARGEST[53], resetAfter: LARGEST[53], maxAttempts: LARGEST[32], offlineLimit: LARGEST[53],
+};
+
 function number(name, value, largest, smallest = 0) {
   if (typeof value !== 'number') {
     throw coded(TypeError, 'ERR_INVALID_ARG_TYPE', `The option "${name}" must be a number. Received ${typeof value}`);
@@ -80,6 +84,18 @@ function compression(given) {
   if (level !== undefined && level !== Z_DEFAULT_COMPRESSION) options.level = number('perMessageDeflate.zlibDeflateOptions.level', level, 9, 1);
   if (zlibDeflateOptions?.dictionary || zlibInflateOptions?.dictionary) {
     throw coded(TypeError, 'WSX_ERR_UNSUPPORTED', 'The option "perMessageDeflate" takes no dictionary: RFC 7692 has no way to agree on one');
+  }
+  return options;
+}
+
+/** What `reconnect` asks for; undefined for a connection that is made once. */
+function reconnect(given) {
+  if (given === undefined || given === null || given === false) return undefined;
+  if (given === true) return {};
+  if (typeof given !== 'object') throw coded(TypeError, 'ERR_INVALID_ARG_TYPE', 'The option "reconnect" must be a boolean or an object');
+  const options = {};
+  for (const [name, largest] of Object.entries(RECONNECT)) {
+    if (given[name] !== undefined) options[name] = number(`reconnect.${name}`, given[name], largest);
   }
   return options;
 }
@@ -144,4 +160,4 @@ function highWater(options) {
   return (options.backlogLimit || 1024 * 1024) / 2;
 }
 
-module.exports = { clientOptions, engineOptions, headerList, highWater, refuse, strings };
+module.exports = { clientOptions, engineOptions, headerList, highWater, reconnect, refuse, strings };

@@ -309,6 +309,7 @@ class WebSocketServer extends EventEmitter {
     socket._server = this;
     socket._handlers = this._handlers;
     socket._policy = this._policy;
+    socket._isCareful = this._policy === 'refuse';
     socket._high = this._high;
     socket.ref();
     this._all.add(socket);

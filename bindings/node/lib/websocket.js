@@ -7,7 +7,8 @@ const { isCloseCode, sendable, textual, topicOf, wholeTextual } = require('./arg
 const { EVENT, NOBODY, attempt, border, bytesOf, hold, payload, publish, release, send, sockets } = require('./border.js');
 const { closeInfo, closeInfoOf, coded } = require('./errors.js');
 const { mixIn } = require('./events.js');
-const { clientOptions, headerList, highWater } = require('./options.js');
+const { clientOptions, headerList, highWater, reconnect } = require('./options.js');
+const { mixInReconnecting } = require('./reconnecting.js');
 const { headersOf, peerOf } = require('./request.js');
 const { clientTls } = require('./tls.js');
 
@@ -42,6 +43,10 @@ class WebSocket extends EventEmitter {
     this._held = null;                 // events that came while paused
     this._keeps = false;               // keeps the process alive
     this._aborted = false;
+    this._ends = false;                // the program has closed
+    this._reconnects = false;          // a client that connects again
+    this._lastClose = null;            // how its last connection ended
+    this._isCareful = false;           // asks the engine at once whether it takes a message
     this._isFailing = false;           // the engine closes, not the program
     this._peer = null;                 // asked for
     /** How the connection ended; null before. */
@@ -97,15 +102,16 @@ class WebSocket extends EventEmitter {
    */
   send(data, options, callback) {
     if (typeof options === 'function') [options, callback] = [undefined, options];
-    if (this._state === CONNECTING) throw this._notOpen();
+    if (this._state === CONNECTING && !this._reconnects) throw this._notOpen();
     data = sendable(data);
     const isText = textual(data, options);
+    if (this._state === CONNECTING) return this._sendOffline(data, isText, callback);
     if (this._state !== OPEN || this._index === NOBODY) {
       if (callback !== undefined) process.nextTick(callback, this._notOpen());
       return false;
     }
     if (options?.fin === false || this._fragments !== null) return this._sendFragment(data, isText, options?.fin !== false, callback);
-    if (callback !== undefined || this._policy === 'refuse') return this._sendCarefully(data, isText, callback);
+    if (callback !== undefined || this._isCareful) return this._sendCarefully(data, isText, callback);
     try {
       return this._took(send(this._index, data, isText));
     } catch (error) {
@@ -233,7 +239,8 @@ class WebSocket extends EventEmitter {
 
   /** Begins the closing handshake. */
   close(code, reason) {
-    if (this._state === CLOSING || this._state === CLOSED) return;
+    if (this._state === CLOSED || this._ends) return;
+    if (this._state === CLOSING && !this._reconnects) return;
     if (this._state === CONNECTING) return this._abort();
     if (code !== undefined && !(typeof code === 'number' && isCloseCode(code))) {
       throw coded(TypeError, 'ERR_INVALID_ARG_VALUE', 'First argument must be a valid error code number');
@@ -242,6 +249,7 @@ class WebSocket extends EventEmitter {
     const text = code === undefined || reason === undefined ? '' : reason.toString();
     if (Buffer.byteLength(text) > MAX_REASON) throw coded(RangeError, 'ERR_OUT_OF_RANGE', 'The message must not be greater than 123 bytes');
     this._state = CLOSING;
+    this._ends = true;
     this._let();
     // A connection that is gone tells so by itself.
     if (this._index !== NOBODY) this._try('close', code ?? NO_STATUS, text);
@@ -253,6 +261,7 @@ class WebSocket extends EventEmitter {
     if (this._state === CONNECTING) return this._abort();
     this._state = CLOSING;
     this._isFailing = false;
+    this._ends = true;
     this._let();
     if (this._index !== NOBODY) this._try('terminate');
   }
@@ -260,6 +269,7 @@ class WebSocket extends EventEmitter {
   _abort() {
     this._state = CLOSING;
     this._aborted = true;
+    this._ends = true;
     if (this._index !== NOBODY) this._try('terminate');
   }
 
@@ -332,9 +342,13 @@ class WebSocket extends EventEmitter {
     this._url = typeof url === 'string' ? url : url.href;
     this._policy = native.backlogPolicy;
     this._high = highWater(native);
+    const again = reconnect(given.reconnect);
+    this._reconnects = again !== undefined;
+    this._isCareful = this._reconnects || this._policy === 'refuse';
     this.ref();
     try {
-      this._index = attempt('connect', targetOf(url), native);
+      if (this._reconnects) this._index = attempt('connectPersistently', targetOf(url), native, again);
+      else this._index = attempt('connect', targetOf(url), native);
       sockets[this._index] = this;
     } catch (error) {
       process.nextTick(() => this._ended({ info: closeInfoOf(error), reason: EMPTY }));
@@ -366,9 +380,12 @@ class WebSocket extends EventEmitter {
   /** Any other event. */
   _event(kind, flags, data) {
     if (kind === EVENT.CLOSING) return this._closing();
-    if (kind === EVENT.CLOSE) {
+    if (kind === EVENT.CLOSE || kind === EVENT.GAVE_UP) {
       this._index = NOBODY;
       if (this._state === OPEN) this._state = CLOSING;
+    } else if (kind === EVENT.LOST && this._paused) {
+      // The next connection is not paused.
+      this._let();
     }
     if (this._held !== null && kind !== EVENT.DRAIN && kind !== EVENT.NOT_UTF8) this._hold(kind, flags, data);
     else this._tell(kind, flags, data);
@@ -390,6 +407,9 @@ class WebSocket extends EventEmitter {
   _tell(kind, flags, data) {
     switch (kind) {
       case EVENT.CLOSE: return this._ended(closeInfo(flags, data));
+      case EVENT.LOST: return this._lost(closeInfo(flags, data));
+      case EVENT.RECONNECTING: return this._again(data);
+      case EVENT.GAVE_UP: return this._gaveUp(data);
       case EVENT.CONNECTED: return this._connected(data);
       case EVENT.DRAIN: return this._drained();
       case EVENT.NOT_UTF8: return this._emitError(coded(TypeError, 'WS_ERR_INVALID_UTF8', 'Bytes that were sent as text are not UTF-8; they were not sent'));
@@ -418,8 +438,9 @@ class WebSocket extends EventEmitter {
   _connected(lines) {
     const [protocol, extensions, ...raw] = lines.split('\n');
     this._agreed(protocol, extensions);
-    if (this._aborted) return;
+    if (this._ends) return;
     this._state = OPEN;
+    if (this._sent !== null && this._sent.length !== 0) border().watch(this._index);
     if (this.listenerCount('upgrade') !== 0) this.emit('upgrade', { statusCode: 101, headers: headersOf(raw), rawHeaders: raw });
     this.emit('open');
   }
@@ -458,7 +479,7 @@ class WebSocket extends EventEmitter {
     this.unref();
     this._server?._left(this);
     while (this._sent !== null && this._sent.length !== 0) this._report(info.error ?? this._notOpen());
-    if (this._aborted) info.error ??= coded(Error, 'WSX_ERR_ABORTED', 'WebSocket was closed before the connection was established');
+    if (this._aborted && !this._reconnects) info.error ??= coded(Error, 'WSX_ERR_ABORTED', 'WebSocket was closed before the connection was established');
     try {
       if (info.error !== null) this._failed(info.error, wasConnecting);
     } finally {
@@ -489,6 +510,7 @@ class WebSocket extends EventEmitter {
 }
 
 mixIn(WebSocket.prototype);
+mixInReconnecting(WebSocket.prototype);
 for (const [value, name] of NAMES.entries()) {
   Object.defineProperty(WebSocket, name, { value, enumerable: true });
   Object.defineProperty(WebSocket.prototype, name, { value, enumerable: true });

@@ -1,13 +1,15 @@
 //! Small numbers for connections: JavaScript knows each by an index, because 64 bits do not fit in its numbers.
 //!
 //! An index is given back only after JavaScript has heard of the Close, so what it sends before that never reaches a
-//! successor.
+//! successor. A client that connects again has one index for all its connections.
 
-use wsx_core::Connection;
+use wsx_core::{Client, Connection};
 
 #[derive(Clone, Copy)]
 struct Entry {
     connection: Connection,
+    /// Whose connection it is, where that connects again.
+    client: Option<Client>,
     watched: bool,
 }
 
@@ -25,8 +27,15 @@ pub struct Connections {
 impl Connections {
     /// Gives a connection an index, which is kept as its user data as well.
     pub fn add(&mut self, connection: Connection) -> u32 {
-        let entry = Some(Entry { connection, watched: false });
-        let index = match self.free.pop() {
+        let index = self.reserve();
+        self.attempt(index, connection);
+        index
+    }
+
+    /// An index for whatever it will be.
+    pub fn reserve(&mut self) -> u32 {
+        let entry = Some(Entry { connection: Connection::from_id(0), client: None, watched: false });
+        match self.free.pop() {
             Some(index) => {
                 self.entries[index as usize] = entry;
                 index
@@ -35,16 +44,43 @@ impl Connections {
                 self.entries.push(entry);
                 (self.entries.len() - 1) as u32
             }
-        };
-        // It is open or connecting, so this cannot fail.
-        let _ = connection.set_user_data(u64::from(index) + 1);
-        index
+        }
+    }
+
+    /// Gives back an index that JavaScript has not heard of.
+    pub fn give_back(&mut self, index: u32) {
+        self.entries[index as usize] = None;
+        self.free.push(index);
+    }
+
+    /// The index is this client's.
+    pub fn bind(&mut self, index: u32, client: Client) {
+        if let Some(entry) = &mut self.entries[index as usize] {
+            entry.client = Some(client);
+        }
+    }
+
+    /// From now on the index means this connection, which keeps it as its user data.
+    pub fn attempt(&mut self, index: u32, connection: Connection) {
+        if let Some(entry) = self.entries[index as usize].as_mut().filter(|entry| entry.connection != connection) {
+            (entry.connection, entry.watched) = (connection, false);
+            // It is not gone, so this cannot fail.
+            let _ = connection.set_user_data(u64::from(index) + 1);
+        }
+    }
+
+    fn entry(&self, index: i32) -> Option<Entry> {
+        usize::try_from(index).ok().and_then(|index| *self.entries.get(index)?)
     }
 
     /// The connection of an index; a wrong one is stale.
     pub fn at(&self, index: i32) -> Connection {
-        let entry = usize::try_from(index).ok().and_then(|index| *self.entries.get(index)?);
-        entry.map_or(Connection::from_id(0), |entry| entry.connection)
+        self.entry(index).map_or(Connection::from_id(0), |entry| entry.connection)
+    }
+
+    /// The client of an index, if it is one that connects again.
+    pub fn client(&self, index: i32) -> Option<Client> {
+        self.entry(index)?.client
     }
 
     /// Takes note that a connection is closed.
@@ -76,7 +112,8 @@ impl Connections {
             let Some(entry) = entries[*index as usize].as_mut().filter(|entry| entry.connection == *connection) else {
                 return false;
             };
-            let Ok(amount) = connection.buffered_amount() else { return false };
+            let amount = entry.client.map_or_else(|| connection.buffered_amount(), Client::buffered_amount);
+            let Ok(amount) = amount else { return false };
             if *told != Some(amount) {
                 *told = Some(amount);
                 tell(*index, amount);

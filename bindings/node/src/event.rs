@@ -35,6 +35,13 @@ pub const DEFERRAL_ENDED: i32 = 14;
 
 /// An answer takes effect.
 pub const ANSWERED: i32 = 0x100;
+/// A connection of a client that connects again has ended: as [`CLOSE`], but not the last event.
+pub const LOST: i32 = 15;
+/// A client waits, and then connects again. Payload: which attempt (32 bits), the delay in milliseconds (float, 64).
+pub const RECONNECTING: i32 = 16;
+/// A client connects no more: its last event. Payload: see `handler.rs`.
+pub const GAVE_UP: i32 = 17;
+
 /// The request was shown to JavaScript before.
 pub const HOOKED: i32 = 0x100;
 /// The message is text.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use napi::bindgen_prelude::FromNapiValue;
 use wsx_core::{
-    BacklogPolicy, Close, Connection, Failure, FailureKind, Figure, Fragment, Handler, Listener, Message, Opening,
-    Options, Request, Response, Side, Stage,
+    BacklogPolicy, Client, Close, Connection, Failure, FailureKind, Figure, Fragment, GiveUp, GiveUpKind, Handler,
+    Listener, Message, Opening, Options, Reconnecting, Request, Response, Side, Stage,
 };
 
 use crate::connections::index_of;
@@ -20,6 +20,8 @@ pub struct Events {
     engine: Rc<Engine>,
     /// The listener's number and state; none for a client.
     listening: Option<(u32, Rc<Listening>)>,
+    /// The index of a client that connects again.
+    client: Option<u32>,
     /// Whether the engine chooses the subprotocol, from a list of its own.
     chooses: bool,
     /// The connection of the last message, and its index: the next one is often the same.
@@ -44,15 +46,28 @@ impl Events {
         Self {
             engine,
             listening: Some((number, listening)),
+            client: None,
             chooses,
             last: (Connection::from_id(0), -1),
             most: most(options),
         }
     }
 
-    /// The handler of a client.
-    pub fn of_client(engine: Rc<Engine>, options: &Options) -> Self {
-        Self { engine, listening: None, chooses: true, last: (Connection::from_id(0), -1), most: most(options) }
+    /// The handler of a client; of one that connects again, with its index.
+    pub fn of_client(engine: Rc<Engine>, client: Option<u32>, options: &Options) -> Self {
+        let last = (Connection::from_id(0), -1);
+        Self { engine, listening: None, client, chooses: true, last, most: most(options) }
+    }
+
+    /// The index of a connection that may be the next one of a client.
+    fn index(&self, connection: Connection) -> i32 {
+        match self.client {
+            Some(index) => {
+                self.engine.connections.borrow_mut().attempt(index, connection);
+                index as i32
+            }
+            None => index_of(connection),
+        }
     }
 
     #[inline]
@@ -113,7 +128,7 @@ impl Handler for Events {
             _ => {
                 let mut out = agreed;
                 write_headers(&mut out, opening.headers);
-                self.engine.append_message(event::CONNECTED, index_of(connection), &out);
+                self.engine.append_message(event::CONNECTED, self.index(connection), &out);
             }
         }
     }
@@ -153,13 +168,30 @@ impl Handler for Events {
     }
 
     fn on_close(&mut self, connection: Connection, close: &Close<'_>) {
-        let index = index_of(connection);
-        let kind = event::CLOSE
+        let index = self.index(connection);
+        let event = if self.client.is_some() { event::LOST } else { event::CLOSE };
+        let kind = event
             | if close.by == Side::Peer { event::BY_PEER } else { 0 }
             | if close.was_clean { event::WAS_CLEAN } else { 0 }
             | i32::from(close.code) << 16;
         self.engine.append(kind, index, &end(close));
-        self.engine.connections.borrow_mut().closed(index);
+        if self.client.is_none() {
+            self.engine.connections.borrow_mut().closed(index);
+        }
+    }
+
+    fn on_reconnecting(&mut self, _: Client, reconnecting: &Reconnecting<'_>) {
+        let Some(index) = self.client else { return };
+        let mut out = Vec::with_capacity(12);
+        out.extend(reconnecting.attempt.to_le_bytes());
+        out.extend((reconnecting.delay.as_secs_f64() * 1000.0).to_le_bytes());
+        self.engine.append(event::RECONNECTING, index as i32, &out);
+    }
+
+    fn on_give_up(&mut self, _: Client, give_up: &GiveUp) {
+        let Some(index) = self.client else { return };
+        self.engine.append(event::GAVE_UP, index as i32, &gave_up(give_up));
+        self.engine.connections.borrow_mut().closed(index as i32);
     }
 
     fn on_listener_error(&mut self, _: Listener, failure: &Failure) {
@@ -191,6 +223,26 @@ fn end(close: &Close<'_>) -> Vec<u8> {
     write_failure(&mut out, close.failure);
     out.extend(close.reason.as_bytes());
     out.extend(close.to_string().as_bytes());
+    out
+}
+
+/// Why a client connects no more: kind (8 bits), close code (16), HTTP status (16), attempts (32), lost messages (32), the
+/// text. A code or status of 0 is none.
+fn gave_up(give_up: &GiveUp) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    out.push(match give_up.kind {
+        GiveUpKind::Finished => 0,
+        GiveUpKind::CloseCode => 1,
+        GiveUpKind::HttpStatus => 2,
+        GiveUpKind::Attempts => 3,
+        GiveUpKind::Closed => 4,
+        _ => 5,
+    });
+    out.extend(give_up.close_code.unwrap_or(0).to_le_bytes());
+    out.extend(give_up.http_status.unwrap_or(0).to_le_bytes());
+    out.extend(give_up.attempts.to_le_bytes());
+    out.extend(give_up.lost_messages.to_le_bytes());
+    out.extend(give_up.message.as_bytes());
     out
 }
 

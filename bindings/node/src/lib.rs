@@ -25,12 +25,12 @@ use napi::Env;
 use napi::bindgen_prelude::{Object, Uint8ArraySlice};
 use napi_derive::napi;
 use wsx_core::statistics::Figure;
-use wsx_core::{Address, Connection, Error, Message, MessageKind, Options, Tls};
+use wsx_core::{Address, Client, Connection, Error, Message, MessageKind, Options, Reconnect, Tls};
 
 use crate::engine::Engine;
 use crate::handler::Events;
 use crate::listeners::Listening;
-use crate::options::{DoorOptions, DoorTls};
+use crate::options::{DoorOptions, DoorReconnect, DoorTls};
 use crate::request::Answer;
 
 /// What a call answers: errors have a code.
@@ -103,6 +103,11 @@ impl Border {
         self.engine.commit();
         self.engine.is_touched.set(true);
         self.engine.connections.borrow().at(index)
+    }
+
+    /// The client of an index, if it is one that connects again.
+    fn client(&self, index: i32) -> Option<Client> {
+        self.engine.connections.borrow().client(index)
     }
 
     #[napi]
@@ -179,16 +184,47 @@ impl Border {
         engine.commit();
         engine.is_touched.set(true);
         let options = Options::from(options);
-        let events = Events::of_client(engine.clone(), &options);
+        let events = Events::of_client(engine.clone(), None, &options);
         let connection = engine.handle.connect(&url, &options, events).map_err(error)?;
         Ok(engine.connections.borrow_mut().add(connection))
+    }
+
+    /// Begins to connect, and connects again; answers the index of the client and all its connections.
+    #[napi]
+    pub fn connect_persistently(&self, url: String, options: DoorOptions, reconnect: DoorReconnect) -> Result<u32> {
+        let engine = &self.engine;
+        engine.commit();
+        engine.is_touched.set(true);
+        let (options, reconnect) = (Options::from(options), Reconnect::from(reconnect));
+        let index = engine.connections.borrow_mut().reserve();
+        let events = Events::of_client(engine.clone(), Some(index), &options);
+        match engine.handle.connect_persistently(&url, &options, &reconnect, events) {
+            Ok(client) => {
+                engine.connections.borrow_mut().bind(index, client);
+                Ok(index)
+            }
+            Err(refused) => {
+                engine.connections.borrow_mut().give_back(index);
+                Err(error(refused))
+            }
+        }
+    }
+
+    /// Closes the connection of a client that connects again, but not the client.
+    #[napi]
+    pub fn close_connection(&self, index: i32, code: u32, reason: String) -> Result<()> {
+        self.at(index).close(u16::try_from(code).unwrap_or(0), &reason).map_err(error)
     }
 
     /// Sends a message that is large, or whose sender wants to know whether it was taken.
     #[napi]
     pub fn send(&self, index: i32, is_text: bool, payload: Uint8ArraySlice<'_>) -> Result<()> {
         let connection = self.at(index);
-        connection.send(message(is_text, &payload)?).map_err(|refused| {
+        let message = message(is_text, &payload)?;
+        if let Some(client) = self.client(index) {
+            return client.send(message).map_err(error);
+        }
+        connection.send(message).map_err(|refused| {
             self.engine.may_be_closing(index, connection);
             error(refused)
         })
@@ -234,12 +270,15 @@ impl Border {
 
     #[napi]
     pub fn close(&self, index: i32, code: u32, reason: String) -> Result<()> {
-        self.at(index).close(u16::try_from(code).unwrap_or(0), &reason).map_err(error)
+        let (connection, code) = (self.at(index), u16::try_from(code).unwrap_or(0));
+        let closed = self.client(index).map_or_else(|| connection.close(code, &reason), |it| it.close(code, &reason));
+        closed.map_err(error)
     }
 
     #[napi]
     pub fn terminate(&self, index: i32) -> Result<()> {
-        self.at(index).terminate().map_err(error)
+        let connection = self.at(index);
+        self.client(index).map_or_else(|| connection.terminate(), Client::terminate).map_err(error)
     }
 
     #[napi]
@@ -283,7 +322,9 @@ impl Border {
     /// Bytes that wait on a connection.
     #[napi]
     pub fn buffered(&self, index: i32) -> f64 {
-        self.at(index).buffered_amount().unwrap_or(0) as f64
+        let connection = self.at(index);
+        let amount = self.client(index).map_or_else(|| connection.buffered_amount(), Client::buffered_amount);
+        amount.unwrap_or(0) as f64
     }
 
     /// Bytes that wait after what can be written was written.

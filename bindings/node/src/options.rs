@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
-use wsx_core::{BacklogPolicy, Certificate, ClientAuth, Compression, Options, Origins, Pem, Tls};
+use wsx_core::{BacklogPolicy, Certificate, ClientAuth, Compression, Options, Origins, Pem, Reconnect, Tls};
 
 /// The options of a listener or a client connection, each optional. The facade has checked that numbers are whole and
 /// in range; timeouts are milliseconds.
@@ -75,6 +75,34 @@ pub struct DoorOptions {
     pub compression: Option<DoorCompression>,
     /// TLS.
     pub tls: Option<DoorTls>,
+}
+
+/// How a client connects again, each optional and checked as those above.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+pub struct DoorReconnect {
+    /// Longest delay before the first attempt in a row.
+    pub base_delay: Option<f64>,
+    /// Longest delay of all.
+    pub max_delay: Option<f64>,
+    /// What begins the count anew.
+    pub reset_after: Option<f64>,
+    /// Most attempts in a row.
+    pub max_attempts: Option<u32>,
+    /// Most bytes that wait offline.
+    pub offline_limit: Option<f64>,
+}
+
+impl From<DoorReconnect> for Reconnect {
+    fn from(from: DoorReconnect) -> Self {
+        let mut reconnect = Self::default();
+        set(&mut reconnect.base_delay, from.base_delay, milliseconds);
+        set(&mut reconnect.max_delay, from.max_delay, milliseconds);
+        set(&mut reconnect.reset_after, from.reset_after, milliseconds);
+        set(&mut reconnect.max_attempts, from.max_attempts, |count| count);
+        set(&mut reconnect.offline_limit, from.offline_limit, |size| size as usize);
+        reconnect
+    }
 }
 
 /// The choices for permessage-deflate, each optional and checked as those above.

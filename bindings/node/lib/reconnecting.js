@@ -1,0 +1,69 @@
+'use strict';
+// What a WebSocket with the option `reconnect` is beyond others: one object for many connections.
+
+const { NOBODY, attempt, bytesOf } = require('./border.js');
+const { closeInfoOf, coded, giveUpInfo } = require('./errors.js');
+
+const CONNECTING = 0, OPEN = 1;
+const GOING_AWAY = 1001;
+const EMPTY = Buffer.alloc(0);
+
+const methods = {
+  /** Closes the connection, but not the client: it connects again, unless the code says otherwise. */
+  reconnect(code = GOING_AWAY, reason = '') {
+    if (!this._reconnects) throw coded(Error, 'WSX_ERR_WRONG_KIND', 'Only a client with the option "reconnect" connects again');
+    if (this._state === OPEN && this._index !== NOBODY) attempt('closeConnection', this._index, code, reason.toString());
+  },
+
+  /** There is no connection: the engine keeps the message for the next one, or refuses it. */
+  _sendOffline(data, isText, callback) {
+    const bytes = bytesOf(data);
+    const error = this._index === NOBODY || this._ends ? this._notOpen() : this._try('send', isText, bytes);
+    if (error !== undefined) {
+      const told = error.code === 'WSX_ERR_NOT_OPEN' ? this._notOpen() : error;
+      if (callback === undefined) throw told;
+      process.nextTick(callback, told);
+      return false;
+    }
+    this._total += bytes.byteLength;
+    if (callback !== undefined) (this._sent ??= []).push({ at: this._total, callback });
+    return true;
+  },
+
+  /** A connection has ended; what comes of that is told next. */
+  _lost(ending) {
+    this._lastClose = ending;
+    this._isFailing = false;
+    this._pending = 0;
+    while (this._sent !== null && this._sent.length !== 0) this._report(ending.info.error ?? this._notOpen());
+  },
+
+  /** The client waits, and then connects again. */
+  _again(data) {
+    if (this._ends) return;
+    this._state = CONNECTING;
+    this._agreed('', '');
+    this._peer = null;
+    this.emit('reconnecting', data.readUInt32LE(0), data.readDoubleLE(4), this._lastClose.info);
+    // What it would have waited for is gone.
+    if (this._needsDrain) this._drained();
+  },
+
+  /** The client connects no more. */
+  _gaveUp(data) {
+    const info = giveUpInfo(data);
+    try {
+      this.emit('giveup', info);
+    } finally {
+      const wasWaiting = info.closeCode === null;
+      this._ended(wasWaiting ? { info: { ...closeInfoOf(info), error: null }, reason: EMPTY } : this._lastClose);
+    }
+  },
+};
+
+/** Gives a class these methods. */
+function mixInReconnecting(prototype) {
+  for (const [name, value] of Object.entries(methods)) Object.defineProperty(prototype, name, { value, writable: true, configurable: true });
+}
+
+module.exports = { mixInReconnecting };
