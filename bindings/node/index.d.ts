@@ -2,6 +2,7 @@
 
 import { EventEmitter } from "node:events";
 import { ClientTlsOptions, PerMessageDeflateOptions, SecureContextOptions, ServerTlsOptions, WayOptions } from "./lib/options.js";
+import { GiveUpInfo, ReconnectListeners, ReconnectOption, ReconnectOptions } from "./lib/reconnecting.js";
 import { Peer, Request } from "./lib/request.js";
 import { RefusalCause, Stats } from "./lib/statistics.js";
 
@@ -86,6 +87,14 @@ declare class WebSocket extends EventEmitter {
    * @param reason at most 123 bytes of UTF-8; left out where there is no code
    */
   close(code?: number, reason?: string | Buffer): void;
+  /**
+   * With the option `reconnect`: closes the connection but not the client, which connects again, unless the code says
+   * otherwise. Nothing happens while there is none.
+   *
+   * @param code as of `close`; default 1001
+   * @throws {Error} without the option, or where code or reason cannot be sent
+   */
+  reconnect(code?: number, reason?: string | Buffer): void;
   /** Ends the transport at once, without a Close. `close` tells 1006. */
   terminate(): void;
 
@@ -213,7 +222,7 @@ declare namespace WebSocket {
     perMessageDeflate?: boolean | PerMessageDeflateOptions;
   }
 
-  export interface ClientOptions extends Options, ClientTlsOptions, WayOptions {
+  export interface ClientOptions extends Options, ClientTlsOptions, WayOptions, ReconnectOption {
     /** Further headers of the request. */
     headers?: Record<string, string | number | readonly string[]> | Iterable<[string, string]>;
     /** The header `Origin`. */
@@ -389,7 +398,7 @@ declare namespace WebSocket {
   }
 
   /** The events of a WebSocket, and what their listeners get. */
-  export interface Listeners {
+  export interface Listeners extends ReconnectListeners {
     open: [];
     /** A client's answer of the server. */
     upgrade: [response: { statusCode: 101; headers: Request["headers"]; rawHeaders: string[] }];
@@ -499,7 +508,7 @@ declare namespace WebSocket {
     removeListener(event: string | symbol, listener: (this: WebSocketServer, ...args: any[]) => void): this;
   }
 
-  export { ClientTlsOptions, Peer, PerMessageDeflateOptions, RefusalCause, Request, SecureContextOptions, ServerTlsOptions, Stats, WayOptions, WebSocketAlias as WebSocket };
+  export { ClientTlsOptions, GiveUpInfo, Peer, PerMessageDeflateOptions, ReconnectOptions, RefusalCause, Request, SecureContextOptions, ServerTlsOptions, Stats, WayOptions, WebSocketAlias as WebSocket };
   export { WebSocketServer as Server };
 }
 

@@ -8,7 +8,8 @@ const CONNECTING = 0, OPEN = 1;
 const GOING_AWAY = 1001;
 const EMPTY = Buffer.alloc(0);
 
-const methods = {
+/** Methods of a WebSocket. */
+const reconnecting = {
   /** Closes the connection, but not the client: it connects again, unless the code says otherwise. */
   reconnect(code = GOING_AWAY, reason = '') {
     if (!this._reconnects) throw coded(Error, 'WSX_ERR_WRONG_KIND', 'Only a client with the option "reconnect" connects again');
@@ -61,9 +62,4 @@ const methods = {
   },
 };
 
-/** Gives a class these methods. */
-function mixInReconnecting(prototype) {
-  for (const [name, value] of Object.entries(methods)) Object.defineProperty(prototype, name, { value, writable: true, configurable: true });
-}
-
-module.exports = { mixInReconnecting };
+module.exports = { reconnecting };

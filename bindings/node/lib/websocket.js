@@ -8,7 +8,8 @@ const { EVENT, NOBODY, attempt, border, bytesOf, hold, payload, publish, release
 const { closeInfo, closeInfoOf, coded } = require('./errors.js');
 const { mixIn } = require('./events.js');
 const { clientOptions, headerList, highWater, reconnect } = require('./options.js');
-const { mixInReconnecting } = require('./reconnecting.js');
+const { pausing } = require('./pausing.js');
+const { reconnecting } = require('./reconnecting.js');
 const { headersOf, peerOf } = require('./request.js');
 const { clientTls } = require('./tls.js');
 
@@ -273,38 +274,6 @@ class WebSocket extends EventEmitter {
     if (this._index !== NOBODY) this._try('terminate');
   }
 
-  // --- Pausing
-
-  /** Tells nothing and reads nothing until `resume`. */
-  pause() {
-    if (this._state === CONNECTING || this._state === CLOSED || this._paused) return;
-    this._paused = true;
-    this._held ??= [];
-    if (this._index !== NOBODY) this._try('pause');
-  }
-
-  /** Goes on after `pause`. */
-  resume() {
-    if (!this._paused) return;
-    this._let();
-    if (this._index !== NOBODY) this._try('resume');
-  }
-
-  /** Lets go of what was held, in the order it came, as an event of its own. */
-  _let() {
-    this._paused = false;
-    if (this._held?.length === 0) this._held = null;
-    else if (this._held !== null) process.nextTick(() => this._replay());
-  }
-
-  _replay() {
-    try {
-      while (!this._paused && this._held !== null && this._held.length !== 0) this._tell(...this._held.shift());
-    } finally {
-      if (!this._paused && this._held !== null) this._let();
-    }
-  }
-
   // --- The process
 
   /** Keeps the process alive while it is open: the default. */
@@ -510,7 +479,9 @@ class WebSocket extends EventEmitter {
 }
 
 mixIn(WebSocket.prototype);
-mixInReconnecting(WebSocket.prototype);
+for (const [name, value] of Object.entries({ ...pausing, ...reconnecting })) {
+  Object.defineProperty(WebSocket.prototype, name, { value, writable: true, configurable: true });
+}
 for (const [value, name] of NAMES.entries()) {
   Object.defineProperty(WebSocket, name, { value, enumerable: true });
   Object.defineProperty(WebSocket.prototype, name, { value, enumerable: true });

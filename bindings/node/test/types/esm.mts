@@ -81,6 +81,12 @@ client.addEventListener("close", (event) => is<boolean>(event.wasClean), { once:
 client.addEventListener("error", { handleEvent: ({ error }) => is<string>(error.code) });
 is<0 | 1 | 2 | 3>(client.readyState);
 is<"" | "permessage-deflate">(client.extensions);
+const again = new WebSocket("ws://localhost", { reconnect: { baseDelay: 100, offlineLimit: 1024 } });
+again.on("reconnecting", (attempt, delay, cause) => is<[number, number, number]>([attempt, delay, cause.code]));
+again.once("giveup", ({ kind, closeCode }) => is<[boolean, number | null]>([kind === "finished", closeCode]));
+again.reconnect(4000, "elsewhere");
+// @ts-expect-error not a number
+new WebSocket("ws://localhost", { reconnect: { maxAttempts: "3" } });
 is<1>(WebSocket.OPEN);
 is<Default>(client);
 // @ts-expect-error read only
