@@ -159,6 +159,11 @@ test-promises: library build/promises/c build/certificates/ca.pem door-python do
 	cargo build -q --example promises
 	$(pytest) tests/promises --doors c,rust,python,asyncio,node
 
+proxies: library build/promises/c build/certificates/ca.pem door-python door-node ## clients of all four doors through tinyproxy and microsocks, and by names with several addresses
+	@$(need) tinyproxy microsocks unshare ip
+	cargo build -q --example promises
+	$(pytest) tests/proxies --doors c,rust,python,asyncio,node
+
 build/promises/c: tests/promises/actor.c $(wildcard tests/promises/*.h) $(header) build/libwsx.a
 	@mkdir -p $(@D)
 	$(static)
@@ -241,4 +246,4 @@ clean: ## remove everything that was built or fetched into the project
 	rm -rf build target node_modules bindings/node/node_modules bindings/node/*.node tests/node/node_modules \
 	  tests/browser/node_modules bench/peers/node/node_modules bench/target
 
-.PHONY: help build library demo door-c door-rust door-python door-node install installcheck test test-rust test-c test-python test-node test-promises autobahn browser budgets bench-parts bench memcheck lint lint-rust lint-bench lint-header lint-deny clean
+.PHONY: help build library demo door-c door-rust door-python door-node install installcheck test test-rust test-c test-python test-node test-promises proxies autobahn browser budgets bench-parts bench memcheck lint lint-rust lint-bench lint-header lint-deny clean

@@ -50,13 +50,13 @@ def frame(opcode, payload=b"", *, masked, fin=True, first=None, announced=None):
 class Listener:
     """Where a raw server waits for the program's clients; over TLS where it is said how."""
 
-    def __init__(self, narrow=False, path=None, tls=None):
+    def __init__(self, narrow=False, path=None, tls=None, address=("127.0.0.1", 0)):
         self.tls = tls
-        self.socket = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
+        self.socket = socket.socket(socket.AF_UNIX if path else socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         self.socket.settimeout(DEADLINE)
         if narrow:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
-        self.socket.bind(path or ("127.0.0.1", 0))
+        self.socket.bind(path or address)
         self.socket.listen(64)
         self.port = 0 if path else self.socket.getsockname()[1]
 
