@@ -5,9 +5,7 @@
 //! What JavaScript sends in between waits in its memory until libuv is about to wait.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::{c_int, c_void};
 use std::os::fd::AsRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,6 +19,10 @@ use crate::listeners::Listeners;
 use crate::memory::{Event, LARGE, Memory};
 use crate::uv::{self, Watch};
 use crate::{command, event};
+
+mod callbacks;
+
+use callbacks::{before_waiting, deadline_is_over, environment_ends, handle_is_closed, readable};
 
 /// From this size on a payload has a Buffer of its own instead of a place in the slab.
 const LARGE_PAYLOAD: usize = 16 * 1024;
@@ -342,14 +344,6 @@ impl Engine {
         }
     }
 
-    /// Nothing may unwind into libuv: a panic, which is a defect of this door, is told as an error that nobody catches.
-    fn guarded(&self, call: impl FnOnce()) {
-        let Err(panic) = catch_unwind(AssertUnwindSafe(call)) else { return };
-        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        let _scope = self.scope();
-        js::throw_uncaught(self.env, &format!("defect in libwsx, please report it: {}", text.unwrap_or("no message")));
-    }
-
     fn turn(&self) {
         let _scope = self.scope();
         self.commit();
@@ -445,59 +439,5 @@ fn message(is_text: bool, payload: &[u8], extra: i32, kind: i32) -> Option<Messa
     match is_text {
         true => simdutf8::basic::from_utf8(payload).ok().map(Message::Text),
         false => Some(Message::Binary(payload)),
-    }
-}
-
-/// The engine of a handle.
-///
-/// # Safety
-/// `handle` is one of a running [`Watch`].
-unsafe fn engine<'h>(handle: *mut uv::Handle) -> &'h Engine {
-    // SAFETY: its data is the engine, which the handles own until the last is closed.
-    unsafe { &*uv::data::<Engine>(handle) }
-}
-
-unsafe extern "C" fn readable(handle: *mut uv::Handle, _status: c_int, _events: c_int) {
-    // SAFETY: libuv calls this for our handle.
-    let engine = unsafe { engine(handle) };
-    engine.guarded(|| engine.turn());
-}
-
-unsafe extern "C" fn deadline_is_over(handle: *mut uv::Handle) {
-    // SAFETY: libuv calls this for our handle.
-    let engine = unsafe { engine(handle) };
-    engine.armed.set(None);
-    engine.guarded(|| engine.turn());
-}
-
-unsafe extern "C" fn before_waiting(handle: *mut uv::Handle) {
-    // SAFETY: libuv calls this for our handle.
-    let engine = unsafe { engine(handle) };
-    if engine.memory.has_commands() || engine.is_touched.get() || !engine.feedback.borrow().is_empty() {
-        engine.guarded(|| {
-            let _scope = engine.scope();
-            engine.finish();
-        });
-    }
-}
-
-unsafe extern "C" fn environment_ends(hook: sys::napi_async_cleanup_hook_handle, engine: *mut c_void) {
-    // SAFETY: the hook was added with the engine, which the handles own.
-    let engine = unsafe { &*engine.cast::<Engine>() };
-    engine.hook.set(hook);
-    engine.end();
-}
-
-unsafe extern "C" fn handle_is_closed(handle: *mut uv::Handle) {
-    // SAFETY: libuv calls this once for each of our handles, which owns the engine together with the others.
-    unsafe {
-        let data = uv::data::<Engine>(handle);
-        uv::free(handle);
-        let left = (*data).open_handles.get() - 1;
-        (*data).open_handles.set(left);
-        if left == 0 {
-            sys::napi_remove_async_cleanup_hook((*data).hook.get());
-            drop(Rc::from_raw(data));
-        }
     }
 }
