@@ -234,6 +234,8 @@ fn retry_after_is_honoured_once() {
     let (attempt, delay) = events.reconnecting();
     assert_eq!(attempt, 2);
     assert!((Duration::from_secs(1)..=Duration::from_millis(1004)).contains(&delay), "{delay:?}");
+    accept_and_close(&listener, 1012);
+    assert!(events.reconnecting().1 < Duration::from_secs(1));
     answer(&listener, "503 Busy");
     assert!(events.reconnecting().1 < Duration::from_secs(1));
 }
@@ -313,7 +315,7 @@ fn the_queue_is_bounded() {
 fn a_full_queue_goes_through_to_a_peer_whatever_the_policy() {
     let limit = Options::default().backlog_limit;
     let (listener, running, client, events) = connect(&with_queue(soon(), limit), Script::new());
-    let count = running.on_loop(move || (0..).take_while(|_| client.send(&[7; 1]).is_ok()).count());
+    let count = running.on_loop(move || (0..limit).take_while(|_| client.send(&[7; 1]).is_ok()).count());
     assert_eq!(count, limit / 33);
     let (mut peer, _) = RawPeer::accept_upgrade(&listener);
     for _ in 0..count {
@@ -547,6 +549,40 @@ fn what_cannot_be_is_refused_where_the_client_is_made() {
     let queue = with_queue(soon(), 2 * 1024 * 1024);
     assert!(refused("ws://127.0.0.1/", &queue).contains("offline_limit"));
     assert!(refused("http://127.0.0.1/", &soon()).contains("ws://"));
+}
+
+#[test]
+fn each_attempt_begins_at_the_first_url_whereto_the_last_was_redirected() {
+    let (first, url) = listen();
+    let (second, elsewhere) = listen();
+    let running = Running::idle();
+    let mut options = Options::default();
+    options.max_redirects = 1;
+    let (_, events) = running.connect_persistently(&url, &options, &soon(), Script::new());
+    for _ in 0..2 {
+        answer(&first, &format!("302 Found\r\nLocation: {elsewhere}"));
+        accept_and_close(&second, 1012);
+        events.reconnecting();
+    }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn over_tls_a_client_comes_back_as_well() {
+    let authority = support::tls::Authority::new("A");
+    let issued = authority.local();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("wss://{}/", listener.local_addr().unwrap());
+    let running = Running::idle();
+    let (client, events) = running.connect_persistently(&url, &authority.client(), &soon(), Script::new());
+    for _ in 0..3 {
+        let mut peer = issued.accept_upgrade(&listener);
+        events.opened();
+        client.send("hello").unwrap();
+        peer.expect_text("hello");
+        drop(peer);
+        events.reconnecting();
+    }
 }
 
 #[test]

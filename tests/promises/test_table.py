@@ -164,8 +164,18 @@ def test_every_limit_is_told_in_docs_with_its_name_in_each_door(name):
         assert f"`{camel(name)}`" in node and f"  {camel(name)}?: " in types
 
 
+@pytest.mark.parametrize("name", options_of("Reconnect", "config/reconnect.rs"))
+def test_every_limit_of_reconnecting_is_told_in_docs_with_its_name_in_each_door(name):
+    (row,) = [row for row in LIMITS if len(row) == 7 and row[3] == f"`{name}`"]
+    assert row[4:] == [f"`reconnect_{name}`", f"`{name}`", f"`{camel(name)}`"]
+    assert f"wsx_options_set_reconnect_{name}(" in (ROOT / "include/libwsx.h").read_text()
+    assert f"    {name}: " in (ROOT / "bindings/python/python/wsx/options.py").read_text()
+    assert f"  {camel(name)}?: " in (ROOT / "bindings/node/lib/reconnecting.d.ts").read_text()
+
+
 def test_every_limit_of_docs_is_one_of_the_engine():
-    known = {*options_of("Options"), *options_of("LoopOptions"), *options_of("Compression"), "none"}
+    known = {*options_of("Options"), *options_of("LoopOptions"), *options_of("Compression"),
+             *options_of("Reconnect", "config/reconnect.rs"), "none"}
     for row in LIMITS:
         if len(row) == 7 and row[0] != "limit":
             assert re.findall(r"`(\w+)`", row[3])[:1] in ([], *([name] for name in known)), row
