@@ -72,6 +72,45 @@ pub unsafe extern "C" fn wsx_listen_fd(
     })
 }
 
+/// Serves a path of a listener with options (where they are NULL, the defaults) and callbacks of its own, and writes the
+/// route's number, which may go to NULL.
+///
+/// The path is a whole one, "/chat", or ends in a slash and a star for everything below: that of "/rooms" is for "/rooms/"
+/// and "/rooms/7/x", and not for "/rooms". It is compared with that of the request as it came, without the query, byte by
+/// byte. A whole path goes before the others, the longest of those before the shorter; what no route leads to is the
+/// listener's. Plain requests come to the route as well.
+///
+/// The number is like that of a listener, for the connections of the route alone: broadcasts to the listener do not reach
+/// them. wsx_listener_close() gives the path back to the listener; closing the listener ends its routes.
+///
+/// WSX_ERR_INVALID: the path cannot be one, or has a route already; or an option is set that concerns the socket or the
+/// request's head, which are the listener's: TLS, the path, max_head, max_headers, max_connections_per_address,
+/// listen_backlog, reuse_port, no_delay, keep_alive. The handshake timeout is the listener's until the request has come.
+/// max_connections is the route's own beside the listener's, which counts those of its routes; 0: none. WSX_ERR_CLOSED: the
+/// listener is closed. [loop thread]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wsx_route(
+    listener: wsx_listener,
+    path: *const c_char,
+    options: Option<&wsx_options>,
+    callbacks: *const wsx_callbacks,
+    user: *mut c_void,
+    route: Option<&mut MaybeUninit<wsx_listener>>,
+) -> i32 {
+    enter(|| {
+        // SAFETY: the contract of the crate.
+        let handler = unsafe { Callbacks::new(callbacks, user) }?;
+        // SAFETY: the contract of the crate.
+        let path = unsafe { text(path, "path") }?;
+        let listener = Listener::from_id(listener);
+        let made = with_defaults(options, |options| listener.route_boxed(path, options, handler))?;
+        if let Some(route) = route {
+            route.write(made.id());
+        }
+        Ok(())
+    })
+}
+
 /// Connects to "ws://HOST[:PORT]/PATH", "wss://HOST[:PORT]/PATH" (TLS) or "ws+unix:PATH:/TARGET", with options or, where
 /// they are NULL, the defaults, and writes the connection's number, which may go to NULL. Success means that it was begun:
 /// on_open tells when it may be sent to; where it fails on_error tells why, then on_close. wss is WSX_ERR_UNSUPPORTED in a

@@ -14,7 +14,8 @@ use crate::error::{FailureKind, Stage};
 ///
 /// `connections`, `handshakes` and `buffered_bytes` tell what is; everything else counts from the beginning, and never
 /// falls. Each accepted connection is in the end one of `opened`, `streams`, `answered` and `refused`; each begun client
-/// one of `opened`, `connects_failed` and those that the program gave up itself.
+/// one of `opened`, `connects_failed` and those that the program gave up itself. A connection that has come to a
+/// [route](crate::Listener::route) is counted there from then on, and was accepted by the listener.
 ///
 /// Messages and bytes are counted by receive and by write, so that counting costs next to nothing: a callback may find
 /// what its own receive has brought not counted yet.

@@ -112,6 +112,22 @@ impl Border {
 
     #[napi]
     pub fn listen(&self, address: String, options: DoorOptions) -> Result<u32> {
+        self.serve(options, |options, events| self.engine.handle.listen(&address, options, events))
+    }
+
+    /// Serves a path of a listener.
+    #[napi]
+    pub fn route(&self, listener: u32, path: String, options: DoorOptions) -> Result<u32> {
+        let listener = self.engine.listener(listener).map_err(error)?;
+        self.serve(options, |options, events| listener.route(&path, options, events))
+    }
+
+    /// Gives a number to a listener, or to a route, that begins so.
+    fn serve(
+        &self,
+        options: DoorOptions,
+        begin: impl FnOnce(&Options, Events) -> wsx_core::Result<wsx_core::Listener>,
+    ) -> Result<u32> {
         let engine = &self.engine;
         engine.is_touched.set(true);
         let chooses = options.subprotocols.is_some();
@@ -119,7 +135,7 @@ impl Border {
         let number = engine.listeners.borrow_mut().reserve(listening.clone());
         let options = Options::from(options);
         let events = Events::of_listener(engine.clone(), number, listening.clone(), chooses, &options);
-        match engine.handle.listen(&address, &options, events) {
+        match begin(&options, events) {
             Ok(listener) => listening.listener.set(Some(listener)),
             Err(refused) => {
                 engine.listeners.borrow_mut().forget(number);

@@ -39,6 +39,16 @@ macro_rules! hooks {
                 },)* })
             }
 
+            /// Takes the callbacks out of the keywords of a call.
+            pub(crate) fn take(keywords: &Bound<'_, PyDict>) -> PyResult<Self> {
+                let take = |name: &str| -> PyResult<Option<Py<PyAny>>> {
+                    let Some(given) = keywords.get_item(name)? else { return Ok(None) };
+                    keywords.del_item(name)?;
+                    Ok((!given.is_none()).then(|| given.unbind()))
+                };
+                Ok(Self { $($name: take(stringify!($name))?,)* })
+            }
+
             /// Shows the garbage collector what this holds.
             pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
                 $(visit.call(&self.$name)?;)*

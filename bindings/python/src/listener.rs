@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::connection::Connection;
 use crate::door::Door;
 use crate::errors::Raise;
+use crate::hooks::{Bridge, Hooks};
+use crate::options;
 use crate::payload::{from_address, with_message};
 use crate::statistics;
 use crate::tls;
@@ -24,6 +27,23 @@ impl Listener {
     #[getter]
     fn local_address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         from_address(py, &self.number.local_address().raise(py)?)
+    }
+
+    /// Serves a path with options and callbacks of its own. [loop thread]
+    #[pyo3(signature = (path, handler = None, **keywords))]
+    fn route(
+        &self,
+        py: Python<'_>,
+        path: &str,
+        handler: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let keywords = keywords.map(|keywords| keywords.copy()).transpose()?.unwrap_or_else(|| PyDict::new(py));
+        let hooks = Hooks::take(&keywords)?.or_methods(py, handler)?;
+        let options = options::options(Some(&keywords), "route")?;
+        let bridge = Bridge::new(py, self.door.clone(), hooks);
+        let number = self.number.route(path, &options, bridge).raise(py)?;
+        Ok(Self { number, door: self.door.clone() })
     }
 
     /// Stops accepting; open connections stay. [any thread]

@@ -510,7 +510,7 @@ impl State {
     /// Removes a group that listens no more, has no connections, and makes none.
     fn take_idle_group(&mut self, slot: u32) -> Option<Group> {
         let group = self.groups.get(slot)?;
-        if group.acceptor.is_some() || group.persistent.is_some() || group.records != 0 {
+        if group.acceptor.is_some() || group.persistent.is_some() || group.records != 0 || self.is_route(slot) {
             return None;
         }
         if self.latest.0 == slot {
@@ -520,6 +520,8 @@ impl State {
         if self.shared.counted.end(group.listener) {
             self.listeners -= 1;
         }
+        // With the listener goes what it has led to.
+        self.news.extend(group.routes.iter().map(|route| News::IdleGroup(route.group)));
         self.shared_listeners.remove(&group.listener);
         self.groups.remove(slot)
     }

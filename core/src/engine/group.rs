@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::addresses::{Addresses, Admission};
 use super::listener::Acceptor;
 use super::reconnecting::Persistent;
+use super::routes::Route;
 use super::send::WRITE_AT_ONCE;
 use super::statistics::Counters;
 use super::timers::{Millis, millis};
@@ -34,8 +35,12 @@ pub(super) struct Group {
     pub(super) everywhere: Arc<Everywhere>,
     /// A listener's own, or those of the loop's clients.
     pub(super) counters: Arc<Counters>,
-    /// Records that belong here.
+    /// Records that belong here; those of a listener's routes are the listener's as well.
     pub(super) records: usize,
+    /// The routes of a listener.
+    pub(super) routes: Vec<Route>,
+    /// The listener whose route this is, or was.
+    pub(super) within: Option<u32>,
     /// The number that the program knows the listener by: where several threads serve it, that of the first.
     pub(super) listener: Listener,
     /// What a client that connects again is beside its connections; none for others, and once it has given up.
@@ -115,6 +120,8 @@ impl Group {
             everywhere: Arc::default(),
             counters,
             records: 0,
+            routes: Vec::new(),
+            within: None,
             listener: Listener(0),
             persistent: None,
         }

@@ -273,6 +273,32 @@ impl Listener {
         shared(self.index()).ok_or(Error::Closed)?.listener_statistics(self)
     }
 
+    /// Serves a path with options and a handler of its own. [loop thread; the first one's]
+    ///
+    /// The path is a whole one, `/chat`, or ends in `/*` for everything below: `/rooms/*` is for `/rooms/` and `/rooms/7/x`,
+    /// and not for `/rooms`. It is compared with that of the request as it came, without the query, byte by byte. A whole
+    /// path goes before the others, the longest of those before the shorter; what no route leads to is the listener's. Plain
+    /// requests come to the route as well.
+    ///
+    /// The number is like that of a listener, for the connections of the route alone: broadcasts to the listener do not reach
+    /// them. Closing it gives the path back to the listener; closing the listener ends its routes. Its address is the
+    /// listener's.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a path that cannot be one, or has a route already, and for options that concern the
+    /// socket or the request's head, which are the listener's: `tls`, `path`, `max_head`, `max_headers`,
+    /// `max_connections_per_address`, `listen_backlog`, `reuse_port`, `no_delay`, `keep_alive_…`. The handshake timeout is the
+    /// listener's until the request has come. `max_connections` is the route's own beside the listener's, which counts those
+    /// of its routes; default none. [`Error::Closed`] where the listener is closed.
+    pub fn route(self, path: &str, options: &Options, handler: impl Handler) -> Result<Self> {
+        self.route_boxed(path, options, Box::new(handler))
+    }
+
+    /// [`route`](Self::route) with a handler that is boxed already.
+    pub fn route_boxed(self, path: &str, options: &Options, handler: Box<dyn Handler>) -> Result<Self> {
+        siblings::route(self, path, options, handler)
+    }
+
     /// Sends a message to every open connection of this listener but `except`, encoded once. [any thread]
     pub fn broadcast<'m>(self, message: impl Into<Message<'m>>, except: Option<Connection>) -> Result<()> {
         publish(self.index(), Target::Listener(self), message.into(), except)
@@ -372,6 +398,11 @@ impl Handle {
         }
         let mut handler = Some(handler);
         self.outcome(now(self.index(), |state| begin(state, options, &mut handler)))
+    }
+
+    /// [`Listener::route`]. [loop thread; the first one's]
+    pub fn route(&self, listener: Listener, path: &str, options: &Options, handler: impl Handler) -> Result<Listener> {
+        self.outcome(listener.route(path, options, handler))
     }
 
     /// [`Listener::reload_tls`]. [any thread]

@@ -146,7 +146,7 @@ impl Acceptor {
         }
     }
 
-    fn address(&self) -> io::Result<Address> {
+    pub(super) fn address(&self) -> io::Result<Address> {
         match &self.socket {
             AcceptorSocket::Tcp(listener) => listener.local_addr().map(Address::Tcp),
             AcceptorSocket::Unix(listener, _) => {
@@ -316,6 +316,9 @@ impl State {
     /// Has new connections begin TLS with this.
     pub(super) fn reload_tls(&mut self, listener: Listener, setup: ServerSetup) -> Result<()> {
         let group = self.groups.get(self.listener_slot(listener)?).ok_or(Error::Closed)?;
+        if group.within.is_some() {
+            return Err(Error::invalid("a route has no TLS of its own: give the listener that it belongs to"));
+        }
         if group.everywhere.reload_tls(setup) {
             Ok(())
         } else {
@@ -324,14 +327,18 @@ impl State {
     }
 
     pub(super) fn listener_address(&self, listener: Listener) -> Result<Address> {
-        let group = self.groups.get(self.listener_slot(listener)?);
+        let group = self.groups.get(self.accepting_slot(self.listener_slot(listener)?));
         let acceptor = group.and_then(|group| group.acceptor.as_ref()).ok_or(Error::Closed)?;
         acceptor.address().map_err(|source| Error::io("read the listener's address", source))
     }
 
     pub(super) fn close_listener(&mut self, listener: Listener) -> Result<()> {
         let slot = self.listener_slot(listener)?;
-        self.close_acceptor(slot);
+        if self.is_route(slot) {
+            self.close_route(slot);
+        } else {
+            self.close_acceptor(slot);
+        }
         for sibling in self.shared.siblings().filter(|_| !self.shared_listeners.contains_key(&listener)) {
             let close = move |state: &mut State| drop(state.close_listener(listener));
             // A loop that is gone listens no more.

@@ -3,7 +3,7 @@
 //! ```text
 //! event_loop   one turn: poll, dispatch, commands, deadlines, flush, reap     handle, shared   the thread-safe door
 //! receive      bytes in: frames to callbacks        opening   bytes in: HTTP heads to callbacks
-//! deferring    requests that the program answers later
+//! deferring    requests that the program answers later          routes    paths with options and a handler of their own
 //! send         messages out: backlog, flush         current   the short way out of a callback
 //! topics       broadcast and publish             handover  a large message passed on without a copy
 //! compressing  messages out where that was agreed on     pings   how long they take
@@ -41,6 +41,7 @@ mod reconnecting;
 mod record;
 mod registry;
 mod resolver;
+mod routes;
 mod securing;
 mod send;
 mod shared;

@@ -228,22 +228,24 @@ impl State {
 
     /// Parses a request and checks what needs no program.
     fn examine<'h, 'b>(
-        &self,
+        &mut self,
         slot: u32,
         head: &'b [u8],
         storage: &'h mut Storage<'b>,
     ) -> Result<Option<Examined<'h, 'b>>, HttpError> {
-        let Some(examined) = self.parse(slot, head, storage)? else { return Ok(None) };
-        let Some(group) = self.groups.get(examined.group) else { return Ok(None) };
+        let Some(mut examined) = self.parse(slot, head, storage)? else { return Ok(None) };
         if self.connections.get(slot).is_some_and(|record| record.is_surplus) {
             let message = "your address has too many connections (max_connections_per_address): close one of them";
             return Err(HttpError { cause: Refusal::Address, ..HttpError::new(503, message) });
         }
-        if group.everywhere.records.load(Ordering::Relaxed) > group.max_connections {
-            return Err(HttpError::new(503, "the server is full (max_connections): try again later"));
+        self.check_room(examined.group)?;
+        if let Some(route) = self.enter_route(slot, examined.request().path()) {
+            self.check_room(route)?;
+            examined.group = route;
         }
+        let Some(group) = self.groups.get(examined.group) else { return Ok(None) };
         if examined.key.is_some() {
-            let is_served = |only: &str| examined.parsed.target.split('?').next() == Some(only);
+            let is_served = |only: &str| examined.request().path() == only;
             if !group.options.path.as_deref().is_none_or(is_served) {
                 return Err(HttpError::new(404, "no WebSocket is served at this path"));
             }
@@ -251,6 +253,14 @@ impl State {
         }
         self.shared.waiting_requests.begin_asking(examined.connection.0);
         Ok(Some(examined))
+    }
+
+    fn check_room(&self, group: u32) -> Result<(), HttpError> {
+        let Some(group) = self.groups.get(group) else { return Ok(()) };
+        if group.everywhere.records.load(Ordering::Relaxed) > group.max_connections {
+            return Err(HttpError::new(503, "the server is full (max_connections): try again later"));
+        }
+        Ok(())
     }
 
     /// Sends what the request hook answered. `Some` where a WebSocket is open now, with its subprotocol.

@@ -10,8 +10,9 @@ use std::thread::{JoinHandle, ThreadId};
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::event_loop::EventLoop;
-use super::group::OwnedHandler;
+use super::group::{Everywhere, OwnedHandler};
 use super::handle::Handle;
+use super::registry::loop_index;
 use super::shared::{Command, Cost, Shared, now, now_or_later, shared};
 use super::state::State;
 use super::topics::Target;
@@ -103,10 +104,7 @@ pub(super) fn listen(
     begin: impl FnOnce(&mut State, &Options, &mut OwnedHandler) -> Result<Listener>,
 ) -> Result<Listener> {
     let siblings: Vec<_> = first.shared.siblings().collect();
-    let handlers: Option<Vec<_>> = siblings.iter().map(|_| handler.for_another_thread()).collect();
-    let handlers = handlers.ok_or_else(|| {
-        Error::invalid("the loop has several threads, and the handler is for one: see Handler::for_another_thread")
-    })?;
+    let handlers = handlers_for(&siblings, &*handler)?;
     let mut options = options.clone();
     options.reuse_port = true;
     // Where it is not taken it is dropped here, outside of every lock and borrow.
@@ -127,6 +125,35 @@ pub(super) fn listen(
         }
     }
     Ok(listener)
+}
+
+/// Begins a route of a listener that every loop serves; the number is the first one's.
+pub(super) fn route(listener: Listener, path: &str, options: &Options, handler: Box<dyn Handler>) -> Result<Listener> {
+    let first = shared(loop_index(listener.0)).ok_or(Error::Closed)?;
+    let siblings: Vec<_> = first.siblings().collect();
+    let handlers = handlers_for(&siblings, &*handler)?;
+    let everywhere = Arc::<Everywhere>::default();
+    // Where it is not taken it is dropped here, outside of every lock and borrow.
+    let mut handler = Some(handler);
+    let counted = everywhere.clone();
+    let begin = |state: &mut State| state.route(listener, path, options, &mut handler, counted);
+    let route = now(first.index, begin)?;
+    for (sibling, handler) in siblings.iter().zip(handlers) {
+        let (path, options, everywhere) = (path.to_owned(), options.clone(), everywhere.clone());
+        let join = move |state: &mut State| state.join_route(route, listener, &path, &options, handler, everywhere);
+        if let Err(error) = now_or_later(sibling.index, Cost::Granted(0), join, None) {
+            let _ = route.close();
+            return Err(error);
+        }
+    }
+    Ok(route)
+}
+
+fn handlers_for(siblings: &[Arc<Shared>], handler: &dyn Handler) -> Result<Vec<Box<dyn Handler>>> {
+    let handlers: Option<Vec<_>> = siblings.iter().map(|_| handler.for_another_thread()).collect();
+    handlers.ok_or_else(|| {
+        Error::invalid("the loop has several threads, and the handler is for one: see Handler::for_another_thread")
+    })
 }
 
 /// Sends a message to an audience on every loop, from a thread that has none of them: encoded once.

@@ -180,7 +180,7 @@ impl State {
     /// The slot of a listener that is not closed.
     pub(super) fn listener_slot(&self, listener: Listener) -> Result<u32> {
         let slot = self.group_slot(listener)?;
-        self.groups.get(slot).filter(|group| group.acceptor.is_some()).map(|_| slot).ok_or(Error::Closed)
+        if self.is_listening(slot) { Ok(slot) } else { Err(Error::Closed) }
     }
 
     /// A masking key for one frame of a client, unpredictable (RFC 6455 section 5.3); none for a server.
@@ -230,15 +230,18 @@ impl State {
         self.count_gone(slot);
         let Some(record) = self.connections.remove(slot) else { return };
         self.timers.look_again();
-        if let Some(group) = self.groups.get_mut(record.group) {
+        let mut leaves = Some(record.group);
+        while let Some(slot) = leaves {
+            let Some(group) = self.groups.get_mut(slot) else { return };
             group.records -= 1;
             group.everywhere.records.fetch_sub(1, Ordering::Relaxed);
             group.has_left(record.peer.address());
+            leaves = group.within;
             if group.records == 0 && group.acceptor.is_none() {
-                self.news.push_back(News::IdleGroup(record.group));
+                self.news.push_back(News::IdleGroup(slot));
             }
             if group.records + 1 == group.max_connections.saturating_add(RESERVE) {
-                self.accept_again(record.group);
+                self.accept_again(slot);
             }
         }
     }
