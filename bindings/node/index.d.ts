@@ -4,7 +4,7 @@ import { EventEmitter } from "node:events";
 import { CloseInfo, ConnectionError, Limit } from "./lib/close.js";
 import { ClientTlsOptions, PerMessageDeflateOptions, SecureContextOptions, ServerTlsOptions, WayOptions } from "./lib/options.js";
 import { GiveUpInfo, ReconnectListeners, ReconnectOption, ReconnectOptions } from "./lib/reconnecting.js";
-import { Peer, Request } from "./lib/request.js";
+import { Later, Peer, Request, VerifyInfo } from "./lib/request.js";
 import { RefusalCause, Stats } from "./lib/statistics.js";
 
 /**
@@ -286,8 +286,10 @@ declare namespace WebSocket {
     handleRequest?: (this: WebSocketServer, request: Request) => Later<number | true | Page | null | undefined>;
   }
 
-  /** Now, or later. */
-  type Later<T> = T | PromiseLike<T>;
+  /** What does not concern the socket, or the head of a request: those are the server's. */
+  export type RouteOptions = Omit<ServerOptions, keyof ServerTlsOptions | "host" | "port" | "socketPath" | "path" | "listenBacklog" |
+    "backlog" | "reusePort" | "noDelay" | "maxHead" | "maxHeaders" | "maxConnectionsPerAddress" | "keepAliveIdle" | "keepAliveInterval" |
+    "keepAliveCount">;
 
   export interface Page {
     /** 200 to 599. Default 200. */
@@ -295,12 +297,6 @@ declare namespace WebSocket {
     headers?: Record<string, string | readonly string[]>;
     /** Default: the status in words. */
     body?: Data;
-  }
-
-  export interface VerifyInfo {
-    origin: string | undefined;
-    secure: boolean;
-    req: Request;
   }
 
   /** What a server does for each connection. `this` is the object that has the functions. */
@@ -406,6 +402,17 @@ declare namespace WebSocket {
     /** The open connections; undefined with `clientTracking: false`. */
     readonly clients: Set<WebSocket>;
 
+    /**
+     * Serves a path with options, handlers and events of its own, on this server's port. `/chat` is that path, `/rooms/*` all
+     * below `/rooms/`; paths are compared as they come, without the query. A whole path goes before the others, the longest of
+     * those before the shorter, and what no route leads to is this server's. `broadcast` and `clients` are those of the route
+     * alone. Closing it gives the path back; closing this server closes its routes, and `close` comes after theirs.
+     *
+     * @throws {TypeError} where the path cannot be one or has a route already, or an option is the server's
+     * @throws {Error} `ERR_SERVER_NOT_RUNNING`
+     */
+    route(path: string, options?: RouteOptions): WebSocketServer;
+
     /** Address, family and port, or the path of a Unix socket; null where it does not listen. */
     address(): { address: string; family: "IPv4" | "IPv6"; port: number } | string | null;
 
@@ -457,7 +464,8 @@ declare namespace WebSocket {
     removeListener(event: string | symbol, listener: (this: WebSocketServer, ...args: any[]) => void): this;
   }
 
-  export { ClientTlsOptions, CloseInfo, ConnectionError, GiveUpInfo, Limit, Peer, PerMessageDeflateOptions, ReconnectOptions, RefusalCause, Request, SecureContextOptions, ServerTlsOptions, Stats, WayOptions, WebSocketAlias as WebSocket };
+  export { ClientTlsOptions, CloseInfo, ConnectionError, GiveUpInfo, Limit, Peer, PerMessageDeflateOptions, ReconnectOptions, RefusalCause, Request, SecureContextOptions, ServerTlsOptions, Stats };
+  export { VerifyInfo, WayOptions, WebSocketAlias as WebSocket };
   export { WebSocketServer as Server };
 }
 

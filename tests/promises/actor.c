@@ -19,7 +19,8 @@ typedef struct {
     int32_t status;
     int tells_requests, tells_deferrals;
     Bytes body, content_type, accept, show, header_name, header_value, show_cookie, show_parameter;
-    size_t number; /* of the listener */
+    size_t number;   /* of the listener */
+    char within[16]; /* the listener of a route */
 } Does;
 
 static wsx_loop *loop;
@@ -321,6 +322,7 @@ static int set_does(Does *does, const char *key, char *value)
     if (strcmp(key, "on_message") == 0) snprintf(does->on_message, sizeof does->on_message, "%s", value);
     else if (strcmp(key, "on_open") == 0) snprintf(does->on_open, sizeof does->on_open, "%s", value);
     else if (strcmp(key, "request") == 0) snprintf(does->request, sizeof does->request, "%s", value);
+    else if (strcmp(key, "within") == 0) snprintf(does->within, sizeof does->within, "%s", value);
     else if (strcmp(key, "tell") == 0) does->tells_requests = 1;
     else if (strcmp(key, "tell_deferral") == 0) does->tells_deferrals = 1;
     else if (strcmp(key, "status") == 0) does->status = (int32_t)strtol(value, NULL, 10);
@@ -399,10 +401,11 @@ static void listen_or_connect(char **words, size_t total)
     if (status < 0) {
         answer(status);
         drop(does);
-    } else if (strcmp(words[0], "listen") == 0) {
+    } else if (strcmp(words[0], "listen") == 0 || strcmp(words[0], "route") == 0) {
         does->number = listener_total + 1;
         wsx_listener listener;
-        status = wsx_listen(loop, text(where), options, &callbacks, does, &listener);
+        if (strcmp(words[0], "listen") == 0) status = wsx_listen(loop, text(where), options, &callbacks, does, &listener);
+        else status = wsx_route(listener_at(does->within), text(where), options, &callbacks, does, &listener);
         if (status < 0) answer(status);
         else {
             listeners[listener_total++] = listener;
@@ -548,7 +551,8 @@ static void perform(char **words, size_t total)
         pthread_join(thread, NULL);
         return;
     }
-    if (is(command, "listen") || is(command, "connect") || is(command, "persist")) {
+    if (is(command, "listen") || is(command, "connect") || is(command, "persist") ||
+        is(command, "route")) {
         listen_or_connect(words, total);
         return;
     }

@@ -273,7 +273,8 @@ async function serve(address, ...list) {
   const at = servers.length + 1, where = textOf(address);
   const [host, port] = where.split(':');
   const place = where.startsWith('unix:') ? { socketPath: port } : { host, port: /^\d+$/.test(port) ? Number(port) : port };
-  const server = new WebSocketServer({ ...place, ...options, ...hooks(words, at) });
+  const given = { ...options, ...hooks(words, at) };
+  const server = words.within ? servers[Number(words.within) - 1].route(where, given) : new WebSocketServer({ ...place, ...given });
   const failed = await new Promise((resolve) => {
     server.once('listening', () => resolve(null));
     server.once('error', resolve);
@@ -394,6 +395,7 @@ const COMMANDS = {
     return [hexed(peer.remoteAddress === undefined ? 'unix:' : `${peer.remoteAddress}:${peer.remotePort}`)];
   },
   listen: serve,
+  route: serve,
   connect,
   persist,
   client_send: (at, kind, word) => outcome((callback) => clients[at - 1].send(messageOf(kind, word), callback)),

@@ -312,7 +312,7 @@ class Program:
             case "subprotocol": return [hexed(self.connection(words[0]).subprotocol)]
             case "extensions": return [hexed(self.connection(words[0]).extensions or None)]
             case "peer": return [hexed(address_of(self.connection(words[0]).remote_address))]
-            case "listen": return self.listen(*words)
+            case "listen" | "route": return self.listen(*words)
             case "connect": return self.connect(*words)
             case "persist": return self.persist(*words)
             case "client_send": self.client(words[0]).send(message_of(*words[1:]))
@@ -343,7 +343,9 @@ class Program:
 
     def listen(self, address, *words):
         does, options = self.split(words)
-        listener = self.loop.listen(text_of(address), does, **options)
+        within = does.words.get("within")
+        begin = self.listeners[int(within) - 1].route if within else self.loop.listen
+        listener = begin(text_of(address), does, **options)
         self.listeners.append(listener)
         where = listener.local_address
         return [does.number, where[1] if isinstance(where, tuple) else 0]

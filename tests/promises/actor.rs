@@ -519,7 +519,7 @@ impl Program {
                 let connection = self.client(words[1]).connection()?;
                 return Ok(format!("ok {}", connection.map_or(0, |connection| self.number(connection))));
             }
-            "listen" | "connect" | "persist" => return self.listen_or_connect(words),
+            "listen" | "connect" | "persist" | "route" => return self.listen_or_connect(words),
             "reload" => {
                 let mut options = Options::default();
                 for (key, value) in words[2..].iter().map(|word| key_and_value(word)) {
@@ -555,7 +555,13 @@ impl Program {
         if words[0] == "connect" {
             return Ok(format!("ok {}", self.number(self.handle.connect(&address, &options, does)?)));
         }
-        let listener = self.handle.listen(&address, &options, does)?;
+        let listener = match words[0] {
+            "route" => {
+                let within = self.listener(does.word("within")).unwrap();
+                self.handle.route(within, &address, &options, does)?
+            }
+            _ => self.handle.listen(&address, &options, does)?,
+        };
         let port = match listener.local_address()? {
             Address::Tcp(address) => address.port(),
             Address::Unix(_) => 0,

@@ -19,7 +19,7 @@ COMMANDS = {
     "count": "w", "connections": "w", "statistics": "w", "pause": "w", "resume": "w", "state": "w", "buffered": "w", "latency": "w",
     "subprotocol": "w",
     "extensions": "w", "peer": "w", "listen": "to", "connect": "to", "reload": "wo", "close_listener": "w", "stop": "",
-    "shutdown": "w", "free": "", "respond": "wwo",
+    "shutdown": "w", "free": "", "respond": "wwo", "route": "to",
     "persist": "to", "client_send": "wwp", "client_close": "wwt", "client_terminate": "w", "client_buffered": "w",
     "client_connection": "w",
 }

@@ -1,4 +1,4 @@
-// An HTTP request, as the hooks and the connections of a server see it.
+// An HTTP request, as the hooks and the connections of a server see it, and what hooks answer.
 
 import { PeerCertificate } from "node:tls";
 
@@ -49,4 +49,13 @@ export interface Peer {
   servername: string | undefined;
   /** The client's certificate, as Node shows it; `{}` where there is none. */
   getPeerCertificate(): Partial<PeerCertificate>;
+}
+
+/** Now, or later. */
+export type Later<T> = T | PromiseLike<T>;
+
+export interface VerifyInfo {
+  origin: string | undefined;
+  secure: boolean;
+  req: Request;
 }

@@ -42,10 +42,11 @@ function when(value, next) {
 
 /** `listening`, `connection`, `headers`, `error` and `close` are its events. */
 class WebSocketServer extends EventEmitter {
-  constructor(options, callback) {
+  /** With `within` it is a route: a path of another server. */
+  constructor(options, callback, within = null) {
     super();
     const given = { ...options };
-    if (given.port === undefined && given.socketPath === undefined && !given.server && !given.noServer) {
+    if (!within && given.port === undefined && given.socketPath === undefined && !given.server && !given.noServer) {
       throw coded(TypeError, 'ERR_INVALID_ARG_VALUE', 'One of the options "port" and "socketPath" must be given');
     }
     const native = engineOptions(given);
@@ -55,7 +56,9 @@ class WebSocketServer extends EventEmitter {
       if (given[name] && typeof given[name] !== 'function') throw coded(TypeError, 'ERR_INVALID_ARG_TYPE', `The option "${name}" must be a function`);
     }
     this.options = given;
-    this.path = given.path;
+    this.path = within ? within.path : given.path;
+    this._within = within;
+    this._routes = new Set();
     this._secured = given;             // the options that TLS was begun with last
     this.clients = given.clientTracking === false ? undefined : new Set();
     this._all = this.clients ?? new Set();
@@ -75,14 +78,14 @@ class WebSocketServer extends EventEmitter {
     try {
       this._listener = this._bind(given, native);
     } catch (error) {
-      if (error instanceof TypeError || error instanceof RangeError) throw error;
+      if (this._within || error instanceof TypeError || error instanceof RangeError) throw error;
       this._state = 'failed';
       if (error.syscall === 'listen') Object.assign(error, { address: given.host ?? given.socketPath ?? '::', port: given.port });
       process.nextTick(() => this.emit('error', error));
       return;
     }
     servers[this._listener] = this;
-    this.ref();
+    if (!this._within) this.ref();     // a route's server does so
     if (given.verifyClient || given.handleProtocols || given.handleRequest) border().hook(this._listener, true);
     this.on('newListener', (name) => {
       if (name === 'headers' && this._listener !== NOBODY) border().hook(this._listener, true);
@@ -93,6 +96,7 @@ class WebSocketServer extends EventEmitter {
   }
 
   _bind({ host, port, socketPath }, native) {
+    if (this._within) return attempt('route', this._within.server._listener, this._within.path, native);
     if (socketPath !== undefined) return attempt('listen', `unix:${socketPath}`, native);
     if (!Number.isInteger(port) || port < 0 || port > 65535) {
       throw coded(RangeError, 'ERR_SOCKET_BAD_PORT', `The option "port" must be an integer from 0 to 65535. Received ${port}`);
@@ -105,6 +109,17 @@ class WebSocketServer extends EventEmitter {
       if (error.code !== 'EAFNOSUPPORT' && error.code !== 'EADDRNOTAVAIL') throw error;
       return attempt('listen', `0.0.0.0:${port}`, native);
     }
+  }
+
+  /**
+   * Serves a path with options, handlers and events of its own: `/chat`, or `/rooms/*` for everything below. What no route
+   * leads to is this server's.
+   */
+  route(path, options) {
+    if (this._state !== 'listening') throw coded(Error, 'ERR_SERVER_NOT_RUNNING', 'The server is not running');
+    const route = new WebSocketServer(options, undefined, { server: this, path: String(path) });
+    this._routes.add(route);
+    return route;
   }
 
   /** Where it listens: address, family and port, or a path; null where it does not. */
@@ -164,6 +179,7 @@ class WebSocketServer extends EventEmitter {
       if (this._state === 'closed') process.nextTick(callback, coded(Error, 'ERR_SERVER_NOT_RUNNING', 'The server is not running'));
       else this.once('close', () => callback());
     }
+    for (const route of this._routes) route.close(options);
     if (options) this._closeAll(options);
     if (this._state !== 'listening' && this._state !== 'failed') return;
     this._state = 'closing';
@@ -187,7 +203,7 @@ class WebSocketServer extends EventEmitter {
   }
 
   _maybeClosed() {
-    if (this._state !== 'closing' || this._all.size !== 0) return;
+    if (this._state !== 'closing' || this._all.size !== 0 || this._routes.size !== 0) return;
     this._state = 'closed';
     if (this._listener !== NOBODY) {
       servers[this._listener] = undefined;
@@ -195,6 +211,12 @@ class WebSocketServer extends EventEmitter {
     }
     this._listener = NOBODY;
     this.emit('close');
+    this._within?.server._routeClosed(this);
+  }
+
+  _routeClosed(route) {
+    this._routes.delete(route);
+    this._maybeClosed();
   }
 
   // --- The process

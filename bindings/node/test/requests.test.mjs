@@ -88,3 +88,38 @@ test("cookies are parsed for who asks", limit, async (t) => {
   assert.equal(Object.getPrototypeOf(cookies), null);
   await leave(socket);
 });
+
+test("a route has handlers, events and options of its own", limit, async (t) => {
+  const server = await serve(t);
+  const heard = [];
+  const chat = server.route("/chat", { maxMessage: 10, subprotocols: ["v1"], verifyClient: async ({ req }) => req.query.get("x") !== "no" });
+  const rooms = server.route("/rooms/*", { handlers: { open: (socket, request) => heard.push(`rooms ${request.path}`) } });
+  server.on("connection", (_, request) => heard.push(`server ${request.path}`));
+  chat.on("connection", (_, request) => heard.push(`chat ${request.path}`));
+  await once(chat, "listening");
+  assert.deepEqual([chat.path, chat.address().port], ["/chat", server.address().port]);
+  const sockets = [];
+  for (const path of ["chat", "rooms/7", "rooms", ""]) sockets.push(await open(server.url + path, ["v1"]));
+  assert.deepEqual(heard, ["chat /chat", "rooms /rooms/7", "server /rooms", "server /"]);
+  assert.equal((await failed(new WebSocket(`${server.url}chat?x=no`))).error.statusCode, 401);
+  assert.deepEqual([server.clients.size, chat.clients.size, rooms.clients.size], [2, 1, 1]);
+  chat.broadcast("to the chat");
+  assert.equal(String(await sockets[0].receive()), "to the chat");
+  sockets[0].send("more than ten");
+  assert.equal((await sockets[0].closed).code, 1009);
+  for (const [path, options] of [["chat"], ["/chat"], ["/x", { path: "/y" }], ["/x", { maxHead: 1000 }]]) {
+    assert.throws(() => server.route(path, options), { name: "TypeError", code: "ERR_INVALID_ARG_VALUE" });
+  }
+  assert.throws(() => chat.route("/chat/x"), /a route has no routes/);
+  chat.close();
+  await once(chat, "close");
+  await leave(await open(`${server.url}chat`));
+  assert.equal(heard.at(-1), "server /chat");
+  const ends = [];
+  for (const [name, one] of Object.entries({ rooms, server })) one.on("close", () => ends.push(name));
+  server.close({});
+  await once(server, "close");
+  assert.deepEqual(ends, ["rooms", "server"]);
+  assert.equal((await sockets[1].closed).code, 1001);
+  assert.throws(() => server.route("/x"), { code: "ERR_SERVER_NOT_RUNNING" });
+});

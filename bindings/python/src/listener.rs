@@ -30,7 +30,7 @@ impl Listener {
     }
 
     /// Serves a path with options and callbacks of its own. [loop thread]
-    #[pyo3(signature = (path, handler = None, **keywords))]
+    #[pyo3(signature = (path, /, handler = None, **keywords))]
     fn route(
         &self,
         py: Python<'_>,

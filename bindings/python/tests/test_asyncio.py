@@ -819,3 +819,43 @@ async def test_an_engine_that_is_gone_is_told_once_and_called_no_more():
     await until(lambda: told)
     assert [type(error) for error in told] == [wsx.LoopClosed]
     assert not host.remove_reader(descriptor)
+
+
+async def test_routes_have_handlers_of_their_own():
+    async def name(ws, name):
+        await ws.send(f"{name} {ws.request.path}")
+        await ws.wait_closed()
+
+    def named(text):
+        return lambda ws: name(ws, text)
+
+    async with served(named("server")) as (server, uri):
+        chat = server.route("/chat", named("chat"), max_size=10, subprotocols=["v1"])
+        rooms = server.route("/rooms/*", named("rooms"), process_request=lambda connection, request:
+                             connection.respond(403, "no") if request.path == "/rooms/secret" else None)
+        assert chat.addresses == server.addresses and chat.is_serving()
+        sockets = []
+        for path, expected in (("", "server"), ("chat", "chat"), ("rooms/7", "rooms"), ("rooms", "server")):
+            ws = await wsx.connect(uri + path, subprotocols=["v1"])
+            assert await ws.recv() == f"{expected} /{path}"
+            assert ws.subprotocol == ("v1" if expected == "chat" else None)
+            sockets.append(ws)
+        with pytest.raises(wsx.InvalidStatus, match="403"):
+            await wsx.connect(uri + "rooms/secret")
+        assert (len(server.connections), len(chat.connections), len(rooms.connections)) == (2, 1, 1)
+        chat.broadcast("to the chat")
+        assert await sockets[1].recv() == "to the chat"
+        await sockets[1].send("more than ten")
+        with pytest.raises(wsx.ConnectionClosed, match="1009"):
+            await sockets[1].recv()
+        for path, options in (("chat", {}), ("/chat", {}), ("/x", {"path": "/y"}), ("/x", {"max_head": 1000})):
+            with pytest.raises(ValueError):
+                server.route(path, echo, **options)
+        chat.close()
+        async with wsx.connect(uri + "chat") as ws:
+            assert await ws.recv() == "server /chat"
+        server.close()
+        await server.wait_closed()
+        assert not rooms.connections and not rooms.is_serving()
+        with pytest.raises(wsx.ConnectionClosed, match="1001"):
+            await sockets[2].recv()

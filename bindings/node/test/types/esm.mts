@@ -54,6 +54,11 @@ new WebSocketServer({
   verifyClient: async ({ req }) => req.query.get("token") !== null,
   handleProtocols: async (protocols) => [...protocols][0],
 });
+is<WebSocketServer>(server.route("/rooms/*", { maxMessage: 10, origins: ["https://*.example.org"] }));
+// @ts-expect-error the server's
+server.route("/chat", { port: 0 });
+// @ts-expect-error the server's
+server.route("/chat", { cert: "" });
 new WebSocketServer({ port: 0, perMessageDeflate: { threshold: 0, clientMaxWindowBits: 10, zlibDeflateOptions: { level: 1 } } });
 new WebSocketServer({ port: 0, cert: "", key: Buffer.alloc(0), ca: [new Uint8Array(0)], requestCert: true, rejectUnauthorized: false, ALPNProtocols: ["chat"] });
 server.setSecureContext({ cert: [""], key: [""] });

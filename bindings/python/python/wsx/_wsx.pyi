@@ -380,6 +380,37 @@ class Listener:
     @property
     def local_address(self) -> Any:
         """Where it listens, as Python's sockets tell it, with the port that the system chose."""
+    def route(
+        self,
+        path: str,
+        /,
+        handler: Handler | object | None = None,
+        *,
+        on_request: Callable[[Request], Response | None] | None = None,
+        after_deferral: Callable[[Connection, bool], object] | None = None,
+        on_open: Callable[[Connection, Opening], object] | None = None,
+        on_message: Callable[[Connection, Any], object] | None = None,
+        on_fragment: Callable[[Connection, Fragment], object] | None = None,
+        on_ping: Callable[[Connection, bytes], object] | None = None,
+        on_pong: Callable[[Connection, bytes], object] | None = None,
+        on_drain: Callable[[Connection], object] | None = None,
+        on_error: Callable[[Connection, Failure], object] | None = None,
+        on_close: Callable[[Connection, Close], object] | None = None,
+        on_listener_error: Callable[[Listener, Failure], object] | None = None,
+        **options: Unpack[Options],
+    ) -> Listener:
+        """Serves a path with options and callbacks of its own: `/chat`, or `/rooms/*` for everything below `/rooms/`.
+
+        The path is compared with that of the request as it came, without the query. A whole path goes before the others, the
+        longest of those before the shorter; what no route leads to is the listener's. Plain requests come to the route as
+        well. Broadcasts and counts are those of the route alone. Closing it gives the path back to the listener; closing the
+        listener ends its routes.
+
+        ValueError: the path cannot be one, or has a route already; or an option concerns the socket or the request's head,
+        which are the listener's (`ssl`, `path`, `max_head`, `max_headers`, `max_connections_per_address`, `listen_backlog`,
+        `reuse_port`, `no_delay`, `keep_alive_...`). `max_connections` is the route's own beside the listener's, which counts
+        those of its routes. ConnectionClosed: the listener is closed.
+        """
     def close(self) -> None:
         """Stops accepting and frees the address; open connections stay. [any thread]"""
     def reload_tls(self, tls: TLS, /) -> None:

@@ -115,15 +115,16 @@ class Server:
         self._connections: set[ServerConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._deciding: dict[_wsx.Connection, asyncio.Task[None]] = {}
+        self._routes: list[Server] = []
         self._is_closing = False
         self._closed: asyncio.Future[None] = self._host.create_future()
 
-    def _listen(self, addresses: Iterable[str], options: Options) -> None:
+    def _listen(self, begin: Iterable[Callable[..., _wsx.Listener]], options: Options) -> None:
         asks = self._process_request is not None or self._select_subprotocol is not None
         hooks = _AskingHooks(self) if asks else _ServerHooks(self)
         try:
-            for address in addresses:
-                self._listeners.append(self._events.listen(address, hooks, **options))
+            for listen in begin:
+                self._listeners.append(listen(hooks, **options))
         except BaseException:
             self.close()
             raise
@@ -143,6 +144,50 @@ class Server:
         Prometheus."""
         first, *others = [listener.statistics() for listener in self._listeners]
         return sum(others, start=first)
+
+    def route(
+        self,
+        path: str,
+        handler: HandlerFunction,
+        /,
+        *,
+        subprotocols: Sequence[str] | None = None,
+        select_subprotocol: SelectSubprotocol | None = None,
+        process_request: ProcessRequest | None = None,
+        open_timeout: float | None = 10,
+        ping_interval: float | None = 20,
+        ping_timeout: float | None = 20,
+        close_timeout: float | None = 10,
+        max_size: int | None = 2**20,
+        max_queue: int | None = 16,
+        logger: logging.Logger | None = None,
+        **options: Unpack[MoreOptions],
+    ) -> Server:
+        """Serves a path with a handler and options of its own: `/chat`, or `/rooms/*` for everything below `/rooms/`.
+
+        What no route leads to is this server's. Keywords are those of `serve`, but for what concerns the socket or the
+        request's head, which raises ValueError (see `wsx.Listener.route`). What is returned has the connections of the
+        route; closing it gives the path back, and closing this server closes its routes.
+        """
+        route = Server(
+            handler,
+            process_request=process_request,
+            select_subprotocol=select_subprotocol,
+            max_queue=max_queue,
+            logger=logger or self.logger,
+        )
+        own = engine_options(
+            options,
+            subprotocols=subprotocols,
+            open_timeout=open_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            close_timeout=close_timeout,
+            max_size=max_size,
+        )
+        route._listen((partial(listener.route, path) for listener in self._listeners), own)
+        self._routes.append(route)
+        return route
 
     def broadcast(self, message: str | ReadableBuffer) -> None:
         """Sends a message to every open connection, encoded once."""
@@ -168,6 +213,8 @@ class Server:
 
     def close(self, close_connections: bool = True, code: int = 1001, reason: str = "") -> None:
         """Stops accepting and, unless told otherwise, closes the connections. `wait_closed` waits for the end of it."""
+        for route in self._routes:
+            route.close(close_connections, code, reason)
         if not self._is_closing:
             self._is_closing = True
             for listener in self._listeners:
@@ -183,6 +230,8 @@ class Server:
     async def wait_closed(self) -> None:
         """Waits until it is closed, every connection has ended and every handler has returned."""
         await asyncio.shield(self._closed)
+        for route in self._routes:
+            await route.wait_closed()
 
     async def serve_forever(self) -> None:
         """Serves until it is closed or this is cancelled, which closes it."""
@@ -346,5 +395,5 @@ class serve:
 
     async def _serve(self) -> Server:
         server = self._make()
-        server._listen(self._addresses, self._options)
+        server._listen((partial(server._events.listen, address) for address in self._addresses), self._options)
         return server
