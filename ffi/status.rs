@@ -79,7 +79,7 @@ pub fn remember(error: &Error) -> i32 {
         Error::WrongKind(_) => WSX_ERR_WRONG_KIND,
         Error::BacklogFull { .. } => WSX_ERR_BACKLOG_FULL,
         Error::MessageInProgress => WSX_ERR_MESSAGE_IN_PROGRESS,
-        Error::Full => WSX_ERR_FULL,
+        Error::Full(_) => WSX_ERR_FULL,
         Error::WrongThread => WSX_ERR_WRONG_THREAD,
         Error::Reentrant => WSX_ERR_REENTRANT,
         Error::LoopGone => WSX_ERR_LOOP_GONE,

@@ -31,7 +31,9 @@ pub enum Error {
     /// A message is being sent in fragments, and no other may come between them: send its last fragment first.
     MessageInProgress,
     /// Too many calls from other threads wait for the loop: it is overloaded or not turning. Try again later.
-    Full,
+    ///
+    /// What was refused is `max_commands` or `max_command_bytes` of [`LoopOptions`](crate::LoopOptions).
+    Full(Limit),
     /// The call belongs to the loop's own thread; use `Handle::post` to get there.
     WrongThread,
     /// `run` or `turn` was called from inside a callback.
@@ -65,7 +67,9 @@ impl fmt::Display for Error {
             Self::MessageInProgress => f.write_str(
                 "a message is being sent in fragments, and no other may come between: send its last one first",
             ),
-            Self::Full => f.write_str("too many calls from other threads wait for the event loop"),
+            Self::Full(Limit { option, figure, .. }) => {
+                write!(f, "too many calls from other threads wait for the event loop: {option} is {figure}")
+            }
             Self::WrongThread => f.write_str("this call belongs to the event loop's thread: use post"),
             Self::Reentrant => f.write_str("run and turn cannot be called from inside a callback"),
             Self::LoopGone => f.write_str("the event loop is gone, or shuts down"),
@@ -160,6 +164,16 @@ pub enum Figure {
     Count(u64),
     /// A timeout.
     Time(Duration),
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "{bytes} bytes"),
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Time(time) => write!(f, "{time:?}"),
+        }
+    }
 }
 
 impl From<usize> for Figure {

@@ -469,10 +469,10 @@ fn commands_from_other_threads_are_counted() {
     for number in 0..8 {
         connection.send(&number.to_string()).unwrap();
     }
-    assert!(matches!(connection.send("too many"), Err(Error::Full)));
-    assert!(matches!(server.handle.post(|| panic!("this was refused")), Err(Error::Full)));
-    assert!(matches!(server.listener.broadcast("too many", None), Err(Error::Full)));
-    assert!(matches!(connection.ping(b""), Err(Error::Full)));
+    assert!(matches!(connection.send("too many"), Err(Error::Full(_))));
+    assert!(matches!(server.handle.post(|| panic!("this was refused")), Err(Error::Full(_))));
+    assert!(matches!(server.listener.broadcast("too many", None), Err(Error::Full(_))));
+    assert!(matches!(connection.ping(b""), Err(Error::Full(_))));
     drop(release);
     for number in 0..8 {
         peer.expect_text(&number.to_string());
@@ -492,9 +492,9 @@ fn commands_from_other_threads_are_weighed() {
     let release = busy(&server);
     connection.send(&[1; 400]).unwrap();
     server.listener.broadcast(&[2; 400], None).unwrap();
-    assert!(matches!(connection.send(&[3; 201]), Err(Error::Full)));
-    assert!(matches!(server.listener.broadcast(&[3; 201], None), Err(Error::Full)));
-    assert!(matches!(server.handle.publish("topic", &[3; 201], None), Err(Error::Full)));
+    assert!(matches!(connection.send(&[3; 201]), Err(Error::Full(_))));
+    assert!(matches!(server.listener.broadcast(&[3; 201], None), Err(Error::Full(_))));
+    assert!(matches!(server.handle.publish("topic", &[3; 201], None), Err(Error::Full(_))));
     connection.send(&[4; 200]).unwrap();
     drop(release);
     for (byte, size) in [(1, 400), (2, 400), (4, 200)] {

@@ -266,7 +266,7 @@ fn it_is_accepted_from_another_thread_while_the_loop_is_blocked_and_its_queue_fu
     let (mut peer, connection) = server.open();
     server.meanwhile(|| {
         connection.send("waits").unwrap();
-        assert!(matches!(connection.send("too many"), Err(Error::Full)));
+        assert!(matches!(connection.send("too many"), Err(Error::Full(_))));
         server.handle.shutdown(DEADLINE * 4).unwrap();
     });
     peer.expect_text("waits");

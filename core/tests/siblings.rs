@@ -314,7 +314,7 @@ fn what_a_thread_cannot_take_in_is_refused_before_anybody_gets_it() {
             taken += 1;
             false
         }
-        Err(Error::Full) => true,
+        Err(Error::Full(_)) => true,
         Err(error) => panic!("{error}"),
     });
     drop(gate);

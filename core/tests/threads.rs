@@ -152,7 +152,7 @@ fn stop_is_accepted_from_another_thread_though_the_queue_of_calls_is_full() {
     let flag = ran.clone();
     thread::spawn(move || {
         handle.post(move || flag.store(true, Ordering::SeqCst)).unwrap();
-        assert!(matches!(handle.post(|| ()), Err(Error::Full)));
+        assert!(matches!(handle.post(|| ()), Err(Error::Full(_))));
         handle.stop().unwrap();
     })
     .join()

@@ -62,7 +62,7 @@ fn code_of(error: &Error) -> &'static str {
         Error::WrongKind(_) => "wrong_kind",
         Error::BacklogFull { .. } => "backlog_full",
         Error::MessageInProgress => "message_in_progress",
-        Error::Full => "full",
+        Error::Full(_) => "full",
         Error::WrongThread => "wrong_thread",
         Error::Reentrant => "reentrant",
         Error::LoopGone => "loop_gone",

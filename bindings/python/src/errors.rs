@@ -13,7 +13,7 @@ pub(crate) fn exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::NotOpen | Error::WrongKind(_) => defined(py, "InvalidState", "", (text,)),
         Error::BacklogFull { backlog, limit } => defined(py, "BacklogFull", "", (text, *backlog, *limit)),
         Error::MessageInProgress => defined(py, "ConcurrencyError", "", (text,)),
-        Error::Full => defined(py, "QueueFull", "", (text,)),
+        Error::Full(_) => defined(py, "QueueFull", "", (text,)),
         Error::LoopGone => defined(py, "LoopClosed", "", (text,)),
         Error::InvalidArgument(_) => PyValueError::new_err(text),
         Error::Unsupported(_) => PyNotImplementedError::new_err(text),

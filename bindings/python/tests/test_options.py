@@ -172,4 +172,4 @@ def test_calls_of_other_threads_have_a_limit(turns):
         thread = threading.Thread(target=flood)
         thread.start()
         thread.join()
-    assert raised == ["too many calls from other threads wait for the event loop"]
+    assert raised == ["too many calls from other threads wait for the event loop: max_commands is 10"]

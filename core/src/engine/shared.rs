@@ -18,7 +18,7 @@ use super::registry;
 use super::state::State;
 use super::statistics::Counted;
 use crate::config::LoopOptions;
-use crate::error::{Error, Result};
+use crate::error::{Error, Figure, Limit, Result};
 use crate::event::Connection;
 use crate::protocol::deflate::Inflaters;
 
@@ -272,10 +272,21 @@ impl Shared {
     }
 
     /// Whether commands of so many bytes more can wait; a single one always can.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
+    pub(super) fn check_room(&self, bytes: usize) -> Result<()> {
         let waiting = self.waiting_bytes.load(Ordering::Relaxed);
-        (waiting == 0 || waiting.saturating_add(bytes) <= self.max_command_bytes)
-            && self.waiting_commands.load(Ordering::Relaxed) < self.max_commands
+        let commands = self.waiting_commands.load(Ordering::Relaxed);
+        let fits = waiting == 0 || waiting.saturating_add(bytes) <= self.max_command_bytes;
+        if fits && commands < self.max_commands { Ok(()) } else { Err(self.full(commands)) }
+    }
+
+    /// What is told where no command more can wait, while so many do.
+    #[cold]
+    fn full(&self, commands: usize) -> Error {
+        Error::Full(if commands >= self.max_commands {
+            Limit::new("max_commands", Figure::Count(self.max_commands as u64)).reached(commands as u64)
+        } else {
+            Limit::new("max_command_bytes", self.max_command_bytes)
+        })
     }
 
     /// The epoll descriptor.
@@ -307,7 +318,7 @@ impl Shared {
                 Cost::Limited(bytes)
                     if commands.queue.len() >= self.max_commands || commands.bytes + bytes > self.max_command_bytes =>
                 {
-                    return Err(Error::Full);
+                    return Err(self.full(commands.queue.len()));
                 }
                 Cost::Limited(bytes) | Cost::Granted(bytes) => bytes,
             };

@@ -171,8 +171,10 @@ pub(super) fn publish_from_elsewhere(
     // All of them take it, or none does.
     let cost = match &loops[..] {
         [_] => Cost::Limited(cost),
-        _ if loops.iter().all(|one| one.has_room(cost)) => Cost::Granted(cost),
-        _ => return Err(Error::Full),
+        _ => {
+            loops.iter().try_for_each(|one| one.check_room(cost))?;
+            Cost::Granted(cost)
+        }
     };
     let mut result = Err(Error::Closed);
     for index in loops.iter().map(|one| one.index) {
@@ -203,6 +205,6 @@ impl State {
     /// Whether what is published here can be passed on.
     pub(super) fn check_siblings(&self, bytes: usize) -> Result<()> {
         let pending = self.batch.as_ref().map_or(0, |batch| batch.frames.len());
-        if self.shared.siblings().all(|sibling| sibling.has_room(pending + bytes)) { Ok(()) } else { Err(Error::Full) }
+        self.shared.siblings().try_for_each(|sibling| sibling.check_room(pending + bytes))
     }
 }
