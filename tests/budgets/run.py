@@ -2,6 +2,7 @@
 """What a message costs build/echo, in figures that no noise reaches: instructions, system calls, memory, wake-ups.
 
 usage: run.py [--accept] [instructions] [system-calls] [memory] [wake-ups]     (all four where none is named)
+       run.py profile                                                          (where the instructions go, by function)
 
 Each row has a ceiling, in ceilings.toml: what was reached once, and 3 %. One that is above it fails the run. The budget
 is the goal, and only told; the last column is what uWebSockets 20 takes, measured once and elsewhere. --accept makes
@@ -24,7 +25,7 @@ import tomllib
 from pathlib import Path
 
 from peers import Broadcast, CompressedEcho, Echo, GatheredEcho, Handshake, answer_pings, connect, connect_all
-from server import Server, close, count_calls, count_instructions
+from server import Server, close, count_by_function, count_calls, count_instructions
 
 ROOT = Path(__file__).resolve().parents[2]
 ECHO = [str(ROOT / "build" / "echo"), "--port", "0"]
@@ -55,7 +56,7 @@ ROWS = {
     "sends, 64 B echo, 32 in flight": (1 / 32, None),
     "waits, 64 B echo, 32 in flight": (None, None),
     "system calls, broadcast delivery, 16 in flight": (0.0635, 0.063),
-    "system calls, handshake": (10, 16),
+    "system calls, handshake": (10.5, 16),
     "bytes, each of 10,000 idle connections": (250, 257),
     "bytes, each of 1,000 over TLS": (None, None),
     "bytes, each of 1,000 over TLS, compressed": (None, None),
@@ -209,6 +210,18 @@ def timer_wake_ups(trace, began, ended):
     return useful, void
 
 
+def profile():
+    """Tells what each function takes of the rows that every message and connection is part of."""
+    for what, load, rounds in (("64 B echo, one in flight", Echo(64), 1000),
+                               ("64 B echo, 32 in flight", GatheredEcho(64, 100, 32), 5),
+                               ("handshake", Handshake(), 200)):
+        costs = per_message(count_by_function, load, rounds)
+        print(f"{what}: {shown(sum(costs.values()))} instructions")
+        for name, cost in sorted(costs.items(), key=lambda item: -item[1]):
+            if cost >= 0.01 * sum(costs.values()):
+                print(f"{cost:12,.1f}  {name}")
+
+
 # --- The table
 
 PARTS = {"instructions": instructions, "system-calls": system_calls, "memory": memory, "wake-ups": wake_ups}
@@ -248,6 +261,8 @@ def accept(ceilings, figures):
 
 
 def main():
+    if sys.argv[1:] == ["profile"]:
+        return profile()
     names = [name for name in sys.argv[1:] if name != "--accept"] or list(PARTS)
     if not set(names) <= set(PARTS):
         raise SystemExit(__doc__)

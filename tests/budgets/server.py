@@ -67,11 +67,28 @@ class Server:
 def count_instructions(command, work):
     """Runs the server, has it work, and returns how many instructions that took. What `work` returns, the peers, stays
     until the server has ended, so that it ends in the same way each time."""
+    return _under_callgrind(command, work, lambda path: {
+        "instructions": int(re.search(r"^totals: (\d+)", path.read_text(), re.M)[1])})
+
+
+def count_by_function(command, work):
+    """The same, for each function without those that it calls; what is inlined counts for whom it is inlined into."""
+    def by_function(path):
+        counts = {}
+        annotate = ["callgrind_annotate", "--threshold=100", "--auto=no", "--tree=none", path]
+        for line in subprocess.run(annotate, capture_output=True, text=True, check=True).stdout.splitlines():
+            if row := re.match(r" *([\d,]+) \([ \d.]+%\) +(?!PROGRAM)[^ ]*?:(?=[^:])(.+?)(?: \[\S+\])?$", line):
+                counts[row[2]] = counts.get(row[2], 0) + int(row[1].replace(",", ""))
+        return counts
+    return _under_callgrind(command, work, by_function)
+
+
+def _under_callgrind(command, work, read):
     with tempfile.NamedTemporaryFile("r") as file:
         with Server(command, ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={file.name}"]) as server:
             peers = work(server)
         close(peers)
-        return {"instructions": int(re.search(r"^totals: (\d+)", file.read(), re.M)[1])}
+        return read(Path(file.name))
 
 
 def count_calls(command, work):
