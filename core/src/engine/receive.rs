@@ -2,6 +2,7 @@
 
 use std::cell::RefMut;
 use std::io;
+use std::mem::take;
 
 use super::callback::{guarded, with_handler};
 use super::current;
@@ -17,7 +18,7 @@ use crate::close::Side;
 use crate::event::{Connection, Fragment, Handler, Message, ReadyState};
 use crate::protocol::deflate::{Agreement, Inflation};
 use crate::protocol::frame::{MAX_CLOSE, Role, begins_with_close, last_of};
-use crate::protocol::message::{Assembled, Limits, Received, Receiver, Violation, receive_short};
+use crate::protocol::message::{Assembled, Limits, Received, Receiver, Violation, receive_medium, receive_short};
 
 /// Receives for one connection, once, and tells the program what came.
 #[inline]
@@ -86,7 +87,7 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
     drop(state);
     let mut received = bytes.len();
     if lent.is_current && !lent.receiver.is_partial() {
-        lent.messages = short_messages(cell, slot, &mut lent, &mut bytes);
+        lent.messages = whole_messages(cell, slot, &mut lent, &mut bytes);
         if !current::is(lent.connection) {
             lent.is_current = false;
             flow = cell.state_while_gathering().flow(slot);
@@ -127,27 +128,47 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
     }
 }
 
-/// Tells the short messages that the bytes begin with, as long as their answers are only gathered: what nearly all of
-/// them are, one behind the other, with nothing else to look at. Returns how many.
+/// Tells the messages that the bytes begin with and that are there whole, as long as their answers are only gathered: what
+/// nearly all of them are, one behind the other, with nothing else to look at. Returns how many.
 #[inline(always)]
-fn short_messages(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &mut &mut [u8]) -> u32 {
+fn whole_messages(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &mut &mut [u8]) -> u32 {
     let (connection, limits) = (lent.connection, lent.limits);
     let mut told = 0;
-    while let Some(message) = receive_short(bytes, &limits) {
-        match message {
-            Ok(message) => {
-                told += 1;
-                if let Err(panicked) = guarded(|| lent.handler.on_message(connection, message)) {
-                    cell.state().callback_failed(slot, panicked);
-                }
+    loop {
+        while let Some(message) = receive_short(bytes, &limits) {
+            told += tell_whole(cell, slot, lent, message);
+            if !current::is(connection) {
+                return told;
             }
-            Err(violation) => violated(cell, slot, lent, violation),
         }
+        if bytes.is_empty() {
+            return told;
+        }
+        let (message, rest) = receive_medium(take(bytes), &limits);
+        *bytes = rest;
+        let Some(message) = message else { return told };
+        told += tell_whole(cell, slot, lent, message);
         if !current::is(connection) {
-            break;
+            return told;
         }
     }
-    told
+}
+
+/// Tells a message; returns how many that was.
+#[inline(always)]
+fn tell_whole(cell: &LoopCell, slot: u32, lent: &mut Lent, message: Result<Message<'_>, Violation>) -> u32 {
+    match message {
+        Ok(message) => {
+            if let Err(panicked) = guarded(|| lent.handler.on_message(lent.connection, message)) {
+                cell.state().callback_failed(slot, panicked);
+            }
+            1
+        }
+        Err(violation) => {
+            violated(cell, slot, lent, violation);
+            0
+        }
+    }
 }
 
 /// Tells what comes behind, whatever it is; returns what may not be told, or not now.
@@ -383,7 +404,7 @@ impl State {
         if let Some(extra) = &mut record.extra
             && !extra.carry.is_empty()
         {
-            let carry = std::mem::take(&mut extra.carry);
+            let carry = take(&mut extra.carry);
             buffer[..carry.len()].copy_from_slice(&carry);
             // The peer is not silent, it is we who have not come to what it sends.
             let (_, was_awaited) = heard(record, self.now, true);
@@ -474,7 +495,7 @@ impl State {
         let largest = if record.protocol.compression.is_none() { WRITE_AT_ONCE } else { group.largest_gathered() };
         let lent = Lent {
             handler: group.handler.take()?,
-            receiver: std::mem::take(&mut record.protocol.receiver),
+            receiver: take(&mut record.protocol.receiver),
             group: record.group,
             limits: group.limits,
             role: record.protocol.role(),

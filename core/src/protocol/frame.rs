@@ -133,7 +133,18 @@ pub(crate) fn parse_short_message(input: &[u8]) -> Option<ShortMessage> {
     })
 }
 
-/// A message that is there whole, in one short frame with a mask.
+/// The same for one whose length is in two bytes of its own, as up to 64 KiB; and where its payload begins.
+#[inline]
+pub(crate) fn parse_medium_message(input: &[u8]) -> Option<(ShortMessage, usize)> {
+    const HEADER: usize = 8;
+    let (&[first, second, high, low, a, b, c, d], after) = input.split_first_chunk::<HEADER>()?;
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    let is_message = first.wrapping_sub(0x81) < 2 && second == 0x80 | 126;
+    let frame = ShortMessage { is_text: first == 0x81, mask: [a, b, c, d], end: HEADER + length };
+    (is_message && length <= after.len()).then_some((frame, HEADER))
+}
+
+/// A message that is there whole, in one frame with a mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ShortMessage {
     pub(crate) is_text: bool,
@@ -418,6 +429,32 @@ mod tests {
             );
         }
         assert!(parse(b"\xc1\x80", Role::Client, true).unwrap_err().failure.message.contains("is masked"));
+    }
+
+    #[test]
+    fn a_message_of_a_client_that_is_there_whole_is_found_at_once_and_as_by_the_letter() {
+        for size in [0, 1, 125, 126, 127, 1000, 0xffff] {
+            for opcode in [OpCode::Text, OpCode::Binary] {
+                let mut bytes = Vec::new();
+                append(&mut bytes, opcode, true, &vec![7; size], Some([1, 2, 3, 4]));
+                let (header, start) = parse(&bytes, Role::Server, false).unwrap().unwrap();
+                let found = match parse_short_message(&bytes) {
+                    Some(frame) => (frame, SHORT_HEADER),
+                    None => parse_medium_message(&bytes).unwrap(),
+                };
+                assert_eq!(found.1, start);
+                assert_eq!((found.0.end, Some(found.0.mask)), (start + header.length as usize, header.mask));
+                assert_eq!(found.0.is_text, header.opcode == OpCode::Text);
+                bytes.pop();
+                assert!(parse_short_message(&bytes).is_none() && parse_medium_message(&bytes).is_none(), "{size}");
+            }
+        }
+        // No mask, not the last fragment, control, compressed, and a length in eight bytes.
+        for begin in [b"\x82\x7e", b"\x02\xfe", b"\x89\xfe", b"\xc2\xfe", b"\x82\xff", b"\x80\xfe"] {
+            let mut bytes = begin.to_vec();
+            bytes.resize(100_000, 0);
+            assert!(parse_short_message(&bytes).is_none() && parse_medium_message(&bytes).is_none(), "{begin:x?}");
+        }
     }
 
     #[test]

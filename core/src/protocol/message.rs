@@ -11,7 +11,7 @@ use crate::config::Options;
 use crate::error::{Failure, FailureKind, Figure, Limit, Stage};
 use crate::event::Message;
 use crate::protocol::deflate::Inflation;
-use crate::protocol::frame::{self, OpCode, Role, SHORT_HEADER};
+use crate::protocol::frame::{self, OpCode, Role, SHORT_HEADER, ShortMessage};
 use crate::protocol::unmask::{unmask, unmask_from};
 
 mod assembly;
@@ -328,9 +328,30 @@ pub fn receive_short<'b>(input: &mut &'b mut [u8], limits: &Limits) -> Option<Re
     }
     let (bytes, rest) = mem::take(input).split_at_mut(frame.end);
     *input = rest;
-    let payload = &mut bytes[SHORT_HEADER..];
+    Some(take_message(bytes, SHORT_HEADER, frame))
+}
+
+/// The same for a message of up to 64 KiB; and what is left of the input.
+#[inline(never)]
+pub fn receive_medium<'b>(
+    input: &'b mut [u8],
+    limits: &Limits,
+) -> (Option<Result<Message<'b>, Violation>>, &'b mut [u8]) {
+    match frame::parse_medium_message(input) {
+        Some((frame, start)) if (frame.end - start) as u64 <= limits.max_message => {
+            let (bytes, rest) = input.split_at_mut(frame.end);
+            (Some(take_message(bytes, start, frame)), rest)
+        }
+        _ => (None, input),
+    }
+}
+
+/// The message of a whole frame, whose payload begins at `start`.
+#[inline(always)]
+fn take_message(bytes: &mut [u8], start: usize, frame: ShortMessage) -> Result<Message<'_>, Violation> {
+    let payload = &mut bytes[start..];
     unmask(payload, frame.mask);
-    Some(if frame.is_text { text(payload) } else { Ok(Message::Binary(payload)) })
+    if frame.is_text { text(payload) } else { Ok(Message::Binary(payload)) }
 }
 
 #[inline]
