@@ -81,7 +81,9 @@ fn what_comes_behind_the_proxys_answer_is_the_servers_and_not_lost() {
         ("http", vec![format!("{OPEN}{early}").into_bytes()]),
         ("socks5h", vec![b"\x05\0".to_vec(), [CONNECTED, early.as_bytes()].concat()]),
     ] {
-        let (listener, running, options) = proxy(scheme, "");
+        let (listener, running, mut options) = proxy(scheme, "");
+        // Nothing but those bytes can end this.
+        options.handshake_timeout = Duration::ZERO;
         let (client, events) = running.connect("ws://name.invalid/", &options, Script::new());
         let mut peer = RawPeer::accept(&listener);
         peer.read_bytes(3);

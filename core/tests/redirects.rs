@@ -205,6 +205,24 @@ fn all_redirects_share_one_handshake_timeout() {
 }
 
 #[test]
+fn the_time_to_connect_begins_anew_with_each_redirect() {
+    let scene = Scene::new();
+    let mut options = following(1);
+    options.connect_timeout = Duration::from_millis(150);
+    let (client, events) = scene.connect("", &options);
+    let mut peer = RawPeer::accept(&scene.listener);
+    peer.read_head();
+    // Another one begins later, and runs out of it: now the first would have as well.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    options.proxy = Some(format!("http://{}", silent.local_addr().unwrap()).into());
+    let (late, late_events) = scene.connect("", &options);
+    assert_eq!(late_events.failure_of(late).kind, FailureKind::Timeout);
+    peer.write(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n");
+    let _peer = RawPeer::accept_upgrade(&scene.listener);
+    assert_eq!(events.opened(), client);
+}
+
+#[test]
 fn a_redirect_leads_through_the_proxy_again() {
     let scene = Scene::new();
     let mut options = Options::default();
