@@ -4,7 +4,7 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of `ffi/` in the order of the header, each with the title of its functions there.
-const NOUNS: [(&str, &str); 11] = [
+const NOUNS: [(&str, &str); 12] = [
     ("status", "Version and errors"),
     ("options", "Options"),
     ("event_loop", "The loop, and everybody on it"),
@@ -16,6 +16,7 @@ const NOUNS: [(&str, &str); 11] = [
     ("connection", "A connection"),
     ("statistics", "Statistics"),
     ("client", "A client that connects again"),
+    ("log", "The log"),
 ];
 const HEADER: &str = "include/libwsx.h";
 

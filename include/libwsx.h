@@ -315,6 +315,39 @@
 /** The loop was shut down or freed. */
 #define WSX_GIVE_UP_SHUTDOWN 6
 
+/** Log nothing. */
+#define WSX_LOG_OFF 0
+
+/** The program, or its system, has something to repair: nothing can be accepted, say. */
+#define WSX_LOG_ERROR 1
+
+/** A connection failed. */
+#define WSX_LOG_WARNING 2
+
+/** A listener begins or ends; a request or a TLS handshake was refused. */
+#define WSX_LOG_INFORMATION 3
+
+/** What every connection does: accepted, begun, open, closed; its backlog above the mark, and below it. */
+#define WSX_LOG_DEBUG 4
+
+/** Listening and accepting. */
+#define WSX_TOPIC_LISTENER 1
+
+/** A request, up to the answer. */
+#define WSX_TOPIC_REQUEST 2
+
+/** The TLS handshake. */
+#define WSX_TOPIC_TLS 3
+
+/** A connection: begun, open, failed, closed. */
+#define WSX_TOPIC_CONNECTION 4
+
+/** Output that waits. */
+#define WSX_TOPIC_BACKLOG 5
+
+/** The program's own callbacks. */
+#define WSX_TOPIC_CALLBACK 6
+
 /**
  * An event loop: sockets, timers and callbacks of one thread, the first one to run, turn or flush it, or to ask for
  * its timeout; and of further ones that it starts itself (wsx_options_set_threads()). A program may have several
@@ -616,6 +649,30 @@ typedef struct wsx_statistics {
      */
     uint64_t longest_callback_ns;
 } wsx_statistics;
+
+/**
+ * One thing that happened. It has no header, no query, no payload and no password; what it says of a peer's (the reason of
+ * a close) has its control characters escaped. Borrowed until the function returns.
+ */
+typedef struct wsx_log_record {
+    /** Size of this struct in the library that runs: what lies beyond it is not there. */
+    size_t size;
+    /** How much it matters: a WSX_LOG_ constant. */
+    int32_t level;
+    /** What it is about: a WSX_TOPIC_ constant. New ones may come. */
+    int32_t topic;
+    /** The connection, if it is about one, else 0; the program may not have heard of it. */
+    wsx_connection connection;
+    /** The listener, if it is about one or a connection of it, else 0. */
+    wsx_listener listener;
+    /** One sentence, with a NUL at its end. */
+    const char *message;
+    /** Bytes of the message, without the NUL. */
+    size_t message_length;
+} wsx_log_record;
+
+/** A function of the program that is told what happens. */
+typedef void (*wsx_log_function)(const wsx_log_record *record, void *user);
 
 #ifdef __cplusplus
 extern "C" {
@@ -1578,6 +1635,21 @@ int32_t wsx_client_connection(wsx_client client, wsx_connection *connection);
  */
 int32_t wsx_client_buffered_amount(wsx_client client,
                                    size_t *amount);
+
+/* ---- The log ---- */
+
+/**
+ * Has a function told what happens, up to a level; WSX_LOG_OFF, for which the function may be NULL, ends that. There is
+ * one log for a loop, which takes the place of the one before. It is called on the loop's thread (on each of several, at
+ * once), later in the turn in which it happened, and may call everything but what drives the loop; what it does itself is
+ * not logged. The drop function, which may be NULL, is called with the user pointer exactly once: after the last call, or
+ * where this fails. Without a log nothing is formatted. [any thread]
+ */
+int32_t wsx_loop_set_log(wsx_loop *event_loop,
+                         int32_t log_level,
+                         wsx_log_function function,
+                         void *user,
+                         wsx_function drop);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -22,7 +22,7 @@
 //! ```text
 //! engine     sockets, clock, threads: one turn is poll, dispatch, commands, deadlines, flush, reap
 //! protocol   bytes in, events out, bytes out: HTTP heads, handshakes, frames, messages, the state machine
-//! config  event  close  error  statistics     the vocabulary
+//! config  event  close  error  statistics  log     the vocabulary
 //! ```
 //!
 //! A connection is a number ([`Connection`]); what belongs to it is freed by the engine, never by the program. Callbacks
@@ -37,6 +37,7 @@ pub mod config;
 mod engine;
 pub mod error;
 pub mod event;
+pub mod log;
 #[doc(hidden)]
 pub mod protocol;
 pub mod statistics;

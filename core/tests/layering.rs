@@ -1,7 +1,7 @@
 //! Imports run downwards only, and what belongs to one place stays there.
 //!
 //! ```text
-//! ffi, bindings  →  engine  →  protocol  →  config event close error statistics
+//! ffi, bindings  →  engine  →  protocol  →  config event close error statistics log
 //! ```
 //!
 //! This reads the sources, not the compiler's mind: a path is what is written as `crate::…` or `super::…`, in a `use`
@@ -10,7 +10,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const VOCABULARY: [&str; 5] = ["config", "event", "close", "error", "statistics"];
+const VOCABULARY: [&str; 6] = ["config", "event", "close", "error", "statistics", "log"];
 
 /// A source file: where it is, and its text without comments and the contents of strings.
 struct Source {

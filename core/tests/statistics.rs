@@ -155,6 +155,26 @@ fn those_beyond_the_limit_of_an_address_are_counted_answered_or_not() {
 }
 
 #[test]
+fn a_connection_of_a_route_is_the_routes_and_the_listener_keeps_its_own_figures() {
+    let server = Server::start(&Options::default(), Script::new());
+    let (recorder, events) = Recorder::new(Script::echo());
+    let listener = server.listener;
+    let handle = server.handle.clone();
+    let route = server.on_loop(move || handle.route(listener, "/chat", &Options::default(), recorder).unwrap());
+    let mut peer = RawPeer::connect(server.address());
+    peer.write(upgrade("a", "/chat", "").as_bytes());
+    peer.read_head();
+    events.opened();
+    expect(move || route.statistics().unwrap(), &["connections 1", "opened 1"]);
+    expect(of_listener(&server), &["accepted 1"]);
+    peer.send_close(Some(1000), "");
+    peer.expect_close(1000);
+    events.closed();
+    expect(move || route.statistics().unwrap(), &["opened 1", "closes 1000 1"]);
+    expect(of_listener(&server), &["accepted 1"]);
+}
+
+#[test]
 fn streams_are_connections_without_messages() {
     let script = Script::new().on_request(|_| Response::stream("text/plain"));
     let server = Server::start(&Options::default(), script);

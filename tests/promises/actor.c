@@ -486,6 +486,14 @@ static void statistics_of(wsx_listener listener)
     putchar('\n');
 }
 
+static void on_record(const wsx_log_record *record, void *user)
+{
+    (void)user;
+    printf("log 0 level=%s topic=%s", word_of(levels, record->level), word_of(topics, record->topic));
+    say_hex(" text=", record->message, record->message_length);
+    putchar('\n');
+}
+
 static void connections_of(wsx_listener listener)
 {
     wsx_connection numbers[MOST];
@@ -594,6 +602,7 @@ static void perform(char **words, size_t total)
     else if (is(command, "subscribers")) answer_number(wsx_subscriber_count(loop, text(name), &value), &value);
     else if (is(command, "count")) answer_number(wsx_connection_count(loop, listener_at(words[1]), &value), &value);
     else if (is(command, "connections")) connections_of(listener_at(words[1]));
+    else if (is(command, "log")) answer(wsx_loop_set_log(loop, value_of(levels, words[1]), on_record, NULL, NULL));
     else if (is(command, "statistics")) statistics_of(listener_at(words[1]));
     else if (is(command, "pause")) answer(wsx_pause(connection));
     else if (is(command, "resume")) answer(wsx_resume(connection));

@@ -33,6 +33,10 @@ static const Word causes[] = {{"full", WSX_REFUSED_FULL}, {"bad_request", WSX_RE
 static const Word give_ups[] = {{"finished", WSX_GIVE_UP_FINISHED}, {"close_code", WSX_GIVE_UP_CLOSE_CODE},
     {"http_status", WSX_GIVE_UP_HTTP_STATUS}, {"attempts", WSX_GIVE_UP_ATTEMPTS}, {"closed", WSX_GIVE_UP_CLOSED},
     {"shutdown", WSX_GIVE_UP_SHUTDOWN}, {NULL, 0}};
+static const Word levels[] = {{"off", WSX_LOG_OFF}, {"error", WSX_LOG_ERROR}, {"warning", WSX_LOG_WARNING},
+    {"information", WSX_LOG_INFORMATION}, {"debug", WSX_LOG_DEBUG}, {NULL, 0}};
+static const Word topics[] = {{"listener", WSX_TOPIC_LISTENER}, {"request", WSX_TOPIC_REQUEST}, {"tls", WSX_TOPIC_TLS},
+    {"connection", WSX_TOPIC_CONNECTION}, {"backlog", WSX_TOPIC_BACKLOG}, {"callback", WSX_TOPIC_CALLBACK}, {NULL, 0}};
 static const Word states[] = {{"connecting", WSX_STATE_CONNECTING}, {"open", WSX_STATE_OPEN},
     {"closing", WSX_STATE_CLOSING}, {"closed", WSX_STATE_CLOSED}, {NULL, 0}};
 static const Word policies[] = {{"close", WSX_BACKLOG_CLOSE}, {"drop", WSX_BACKLOG_DROP},

@@ -4,6 +4,7 @@
 // The door is in the manner of ws, where a program hears of some things in other ways than elsewhere: each translation
 // says so. WSX_NODE names another package to test than the one beside this.
 
+import diagnostics from 'node:diagnostics_channel';
 import { readFileSync } from 'node:fs';
 
 const { WebSocket, WebSocketServer, stats, metrics, METRICS_TYPE } = await import(process.env.WSX_NODE ?? new URL('../../bindings/node/index.mjs', import.meta.url));
@@ -352,6 +353,16 @@ async function flood(socket, size, total) {
   return [`taken=${total}`, 'refused=none', 'text=-'];
 }
 
+const tellRecord = ({ level, topic, message }) => say('log', 0, `level=${level}`, `topic=${topic}`, `text=${hexed(message)}`);
+
+/** Node's channels are two: failures, and everything else. */
+function hear(level) {
+  for (const name of ['wsx:error', 'wsx:connection']) diagnostics.unsubscribe(name, tellRecord);
+  if (level !== 'off') diagnostics.subscribe('wsx:error', tellRecord);
+  if (level === 'debug') diagnostics.subscribe('wsx:connection', tellRecord);
+  stats();                              // subscribers are looked for with any call
+}
+
 /** Every figure that is not 0, by the names that it has elsewhere. */
 function figuresOf(figures, prefix = '') {
   return Object.entries(figures).flatMap(([key, value]) => {
@@ -378,6 +389,7 @@ const COMMANDS = {
   subscribe: (at, topic) => void socketAt(at).subscribe(textOf(topic)),
   unsubscribe: (at, topic) => void socketAt(at).unsubscribe(textOf(topic)),
   subscribers: (topic) => [servers[0].subscriberCount(textOf(topic))],
+  log: (level) => hear(level),
   statistics: (at) => figuresOf(at === '0' ? stats() : servers[Number(at) - 1].stats()),
   // `clients` has those that are closing as well, as in ws.
   count: (at) => [openOf(everybody(at)).length],

@@ -7,6 +7,7 @@ inside asyncio, which reads the lines itself: then what a line sends is sent bet
 import asyncio
 import collections
 import dataclasses
+import logging
 import sys
 import threading
 
@@ -121,6 +122,23 @@ def figures_of(statistics):
             labels = labels if isinstance(labels, tuple) else (labels,)
             if figure:
                 yield f"{'_'.join(map(str, (field.name, *labels)))}={figure}"
+
+
+class LogHandler(logging.Handler):
+    """Tells what is logged, by the words of the engine."""
+
+    LEVELS = {logging.ERROR: "error", logging.WARNING: "warning", logging.INFO: "information", logging.DEBUG: "debug"}
+
+    def emit(self, record):
+        say("log", 0, f"level={self.LEVELS[record.levelno]}", f"topic={record.topic}", f"text={hexed(record.getMessage())}")
+
+
+def logger_of(level):
+    if level == "off":
+        return None
+    logger = logging.Logger("wsx of a row", {word: number for number, word in LogHandler.LEVELS.items()}[level])
+    logger.addHandler(LogHandler())
+    return logger
 
 
 class Does(wsx.Handler):
@@ -300,6 +318,7 @@ class Program:
             case "unsubscribe": self.connection(words[0]).unsubscribe(text_of(words[1]))
             case "subscribers": return [loop.subscriber_count(text_of(words[0]))]
             case "count": return [self.everybody(words[0]).connection_count]
+            case "log": loop.set_logger(logger_of(words[0]))
             case "statistics": return figures_of(self.everybody(words[0]).statistics())
             case "connections": return sorted(self.number(one) for one in self.everybody(words[0]).connections)
             case "pause": self.connection(words[0]).pause()

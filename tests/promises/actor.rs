@@ -9,6 +9,7 @@ use std::io::{BufRead, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::Duration;
 
+use wsx_core::log::Level;
 use wsx_core::statistics::CONTENT_TYPE;
 use wsx_core::{
     Address, Client, Close, Connection, Error, EventLoop, Failure, FailureKind, Figure, Fragment, GiveUp, GiveUpKind,
@@ -468,6 +469,20 @@ impl Program {
                     None => handle.connection_count()?,
                 };
                 return Ok(format!("ok {count}"));
+            }
+            "log" => {
+                let level = match words[1] {
+                    "error" => Level::Error,
+                    "warning" => Level::Warning,
+                    "information" => Level::Information,
+                    "debug" => Level::Debug,
+                    _ => Level::Off,
+                };
+                handle.set_log(level, |record| {
+                    let (level, topic) = (format!("{:?}", record.level), format!("{:?}", record.topic));
+                    let (level, topic) = (level.to_lowercase(), topic.to_lowercase());
+                    say(&format!("log 0 level={level} topic={topic} text={}", hex(record.message.as_bytes())));
+                })?;
             }
             "statistics" => {
                 let counted = match self.listener(words[1]) {

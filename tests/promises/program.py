@@ -37,7 +37,9 @@ def decode(key, value):
 
 
 def stream_of(word, about):
-    """Events are in order among those of one connection, of one listener, and of one client that connects again."""
+    """Events are in order among those of one connection, of one listener, of one client that connects again, and the log's."""
+    if word == "log":
+        return "log"
     if word in ("request", "listener_error", "stopped"):
         return f"listener {about}"
     return f"client {about}" if word in CLIENT_EVENTS else about

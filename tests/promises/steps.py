@@ -16,7 +16,7 @@ from table import DIALECT, HEADERS, option_tokens
 COMMANDS = {
     "send": "wwp", "fragment": "wwpw", "ping": "wp", "pong": "wp", "close": "wwt", "terminate": "w", "write": "wp", "flood": "www",
     "broadcast": "wwpw", "publish": "twpw", "subscribe": "wt", "unsubscribe": "wt", "subscribers": "t",
-    "count": "w", "connections": "w", "statistics": "w", "pause": "w", "resume": "w", "state": "w", "buffered": "w", "latency": "w",
+    "count": "w", "connections": "w", "statistics": "w", "log": "w", "pause": "w", "resume": "w", "state": "w", "buffered": "w", "latency": "w",
     "subprotocol": "w",
     "extensions": "w", "peer": "w", "listen": "to", "connect": "to", "reload": "wo", "close_listener": "w", "stop": "",
     "shutdown": "w", "free": "", "respond": "wwo", "route": "to",

@@ -116,6 +116,16 @@ def test_every_figure_of_statistics_has_a_row(name):
     assert re.search(rf"^counts .*\b{name}(_\w+)?[=>]", STEPS, re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", variants_of("log.rs", "Topic"))
+def test_every_topic_of_the_log_has_a_row(name):
+    assert re.search(rf"^told log 0 .*\btopic={name}\b", STEPS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [name for name in variants_of("log.rs", "Level") if name != "off"])
+def test_every_level_of_the_log_has_a_row(name):
+    assert re.search(rf"^told log 0 .*\blevel={name}\b", STEPS, re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", variants_of("statistics.rs", "Refusal"))
 def test_every_cause_of_a_refusal_has_a_row(name):
     assert re.search(rf"^counts .*\brefused_{name}=", STEPS, re.MULTILINE)

@@ -7,6 +7,7 @@
 
 const { load } = require('./native.js');
 const { coded, translate } = require('./errors.js');
+const log = require('./log.js');
 
 const { Border } = load();
 
@@ -22,8 +23,7 @@ const TEXT = 0x100, SEND = 1, PUBLISH = 2, BROADCAST = 3;
 
 const EVENT = {
   OPEN: 1, CONNECTED: 2, TEXT: 3, BINARY: 4, FRAGMENT: 5, PING: 6, PONG: 7, DRAIN: 8, CLOSE: 9, LISTENER_ERROR: 10,
-  BUFFERED: 11, NOT_UTF8: 12, CLOSING: 13, DEFERRAL_ENDED: 14, LOST: 15, RECONNECTING: 16,
-  GAVE_UP: 17,
+  BUFFERED: 11, NOT_UTF8: 12, CLOSING: 13, DEFERRAL_ENDED: 14, LOST: 15, RECONNECTING: 16, GAVE_UP: 17, RECORD: 18,
 };
 const LARGE_FLAG = 0x80;
 
@@ -39,6 +39,7 @@ const large = [];
 
 let native = null;
 let holders = 0;
+let logged = 0;                     // how much the engine logs
 /** The WebSocket of each index. */
 const sockets = [];
 /** The server of each listener. */
@@ -58,10 +59,17 @@ function begin() {
 /** Calls the engine, with its errors made Node's. */
 function attempt(name, ...args) {
   try {
+    listenForSubscribers();
     return border()[name](...args);
   } catch (error) {
     throw translate(error);
   }
+}
+
+/** Those who hear the log may come and go at any time; nobody tells. */
+function listenForSubscribers() {
+  const level = log.wantedLevel();
+  if (level !== logged) border().log(logged = level);
 }
 
 /** Something is open: the process stays. */
@@ -122,6 +130,8 @@ function dispatch() {
       servers[index]._failed(payload(at));
     } else if (kind === EVENT.DEFERRAL_ENDED) {
       servers[index]?._deferralEnded(latin1(at), (flags & 0x100) !== 0);
+    } else if (kind === EVENT.RECORD) {
+      log.publish((flags >> 8) & 0xff, flags >> 16, payload(at).toString(), servers[index]);
     } else if (kind === EVENT.BUFFERED) {
       sockets[index]?._told(inIndex[at + 2]);
     } else {
@@ -132,6 +142,7 @@ function dispatch() {
   }
   batch = null;
   if (large.length !== 0) large.length = 0;
+  listenForSubscribers();
 }
 
 /** A request that a server of ours answers. */

@@ -164,6 +164,7 @@ class WebSocketServer extends EventEmitter {
 
   /** What was counted of this server's connections, until it is closed. */
   stats() {
+    if (this._listener === NOBODY) throw coded(Error, 'WSX_ERR_CLOSED', 'The server is closed');
     return statsOf(this._listener);
   }
 

@@ -16,6 +16,7 @@ use wsx_core::{Connection, EventLoop, Handle, Listener, Message, ReadyState, Res
 use crate::connections::Connections;
 use crate::js::{self, Failed, Kept, Scope};
 use crate::listeners::Listeners;
+use crate::log::Log;
 use crate::memory::{Event, LARGE, Memory};
 use crate::uv::{self, Watch};
 use crate::{command, event};
@@ -60,6 +61,7 @@ pub struct Engine {
     pub handle: Handle,
     pub connections: RefCell<Connections>,
     pub listeners: RefCell<Listeners>,
+    pub log: Log,
     batch: Batch,
     /// Events that came up while JavaScript ran.
     feedback: RefCell<Vec<Event>>,
@@ -98,6 +100,7 @@ impl Engine {
             event_loop: RefCell::new(Some(event_loop)),
             connections: RefCell::default(),
             listeners: RefCell::default(),
+            log: Log::default(),
             batch: Batch::default(),
             feedback: RefCell::default(),
             suspects: RefCell::default(),
@@ -364,6 +367,7 @@ impl Engine {
     fn finish(&self) {
         self.is_touched.set(false);
         self.append_closing();
+        self.append_records();
         self.dispatch();
         self.flush();
         self.append_closing();

@@ -33,6 +33,10 @@ pub const CLOSING: i32 = 13;
 /// stands for the connection. Payload: the connection's number.
 pub const DEFERRAL_ENDED: i32 = 14;
 
+/// A record of the log. Flags: its level from bit 8, its topic from bit 16; the listener's number, or -1, stands for the
+/// connection. Payload: UTF-8.
+pub const RECORD: i32 = 18;
+
 /// An answer takes effect.
 pub const ANSWERED: i32 = 0x100;
 /// A connection of a client that connects again has ended: as [`CLOSE`], but not the last event.

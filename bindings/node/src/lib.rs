@@ -14,6 +14,7 @@ mod event;
 mod handler;
 mod js;
 mod listeners;
+mod log;
 mod memory;
 mod options;
 mod request;
@@ -369,6 +370,13 @@ impl Border {
         // Callbacks are JavaScript's, and called later: what the engine could measure is not how long they take.
         let figures = counted.map_err(error)?.figures().into_iter().filter(|figure| figure.field != "longest_callback");
         Ok(figures.map(DoorFigure::from).collect())
+    }
+
+    /// Has the log told up to a level.
+    #[napi]
+    pub fn log(&self, level: u32) -> Result<()> {
+        self.engine.is_touched.set(true);
+        self.engine.log.begin(&self.engine.handle, level).map_err(error)
     }
 
     /// Everything that was counted, for Prometheus.

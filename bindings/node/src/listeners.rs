@@ -34,6 +34,11 @@ impl Listeners {
         number as u32
     }
 
+    /// The number of a listener.
+    pub fn number_of(&self, listener: Listener) -> Option<usize> {
+        self.entries.iter().position(|one| one.as_ref().is_some_and(|one| one.listener.get() == Some(listener)))
+    }
+
     /// Takes the number back.
     pub fn forget(&mut self, number: u32) {
         if let Some(entry) = self.entries.get_mut(number as usize) {

@@ -9,6 +9,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit};
+use wsx_core::log::{Level, Record};
 use wsx_core::{Error, Handle};
 
 use crate::client::{self, Client};
@@ -17,6 +18,7 @@ use crate::door::{Door, lock};
 use crate::errors::{Raise, exception};
 use crate::hooks::{Bridge, Hooks, log_exception};
 use crate::listener::{Listener, Timer};
+use crate::logging;
 use crate::options;
 use crate::payload::with_message;
 use crate::statistics;
@@ -153,16 +155,34 @@ impl EventLoop {
 #[pymethods]
 impl EventLoop {
     #[new]
-    #[pyo3(signature = (**options))]
-    fn new(py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+    #[pyo3(signature = (*, logger = None, **options))]
+    fn new(py: Python<'_>, logger: Option<Py<PyAny>>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let engine = wsx_core::EventLoop::with_options(&options::loop_options(options)?).raise(py)?;
-        Ok(Self {
+        let this = Self {
             handle: Mutex::new(Some(engine.handle())),
             closing: AtomicBool::new(false),
             descriptor: engine.as_raw_fd(),
             door: Arc::default(),
             engine: Mutex::new(Some(engine)),
-        })
+        };
+        this.set_logger(py, logger)?;
+        Ok(this)
+    }
+
+    /// Has a logger told what happens, up to its level now; None ends that. [any thread]
+    #[pyo3(signature = (logger, /))]
+    fn set_logger(&self, py: Python<'_>, logger: Option<Py<PyAny>>) -> PyResult<()> {
+        let handle = self.handle(py)?;
+        let Some(logger) = logger else { return handle.set_log(Level::Off, |_| {}).raise(py) };
+        let level = logging::level_of(logger.bind(py))?;
+        let door = self.door.clone();
+        let tell = move |record: &Record<'_>| {
+            if !door.is_muted() {
+                logging::tell(&logger, record);
+            }
+        };
+        handle.set_log(level, tell).raise(py)?;
+        self.touched(py)
     }
 
     /// Listens on `HOST:PORT` or `unix:PATH`. [loop thread]

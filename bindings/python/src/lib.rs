@@ -9,6 +9,7 @@
 //! request      Request, Opening, Response     close           Close, Failure
 //! client       Client, that connects again; Reconnecting, GiveUp
 //! inbox        what coroutines receive from
+//! logging      the engine's log to a logger
 //! options      keywords to options            payload         str and bytes-like to messages, and back
 //! statistics   what was counted, as `wsx.Statistics`
 //! tls          `wsx.TLS` to the engine's choices
@@ -29,6 +30,7 @@ mod event_loop;
 mod hooks;
 mod inbox;
 mod listener;
+mod logging;
 mod options;
 mod payload;
 mod request;

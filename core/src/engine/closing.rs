@@ -304,7 +304,7 @@ impl State {
         let Some(record) = self.connections.get_mut(slot) else { return };
         match record.phase {
             Phase::WebSocket if record.protocol.is_close_complete() => self.finish(slot),
-            Phase::Securing if record.protocol.role() == Role::Server => self.securing_failed(slot),
+            Phase::Securing if record.protocol.role() == Role::Server => self.securing_failed(slot, error),
             phase => {
                 // TLS says so where it was this side that would not go on; the system can abort a connection as well.
                 let is_ours = error.kind() == io::ErrorKind::ConnectionAborted && error.raw_os_error().is_none();

@@ -25,6 +25,7 @@ use crate::close::{self, Side};
 use crate::config::Options;
 use crate::error::{Failure, FailureKind, Result, Stage};
 use crate::event::Connection;
+use crate::log::{Level, Topic};
 use crate::protocol::frame::Role;
 use crate::protocol::handshake;
 use crate::protocol::proxy::{Negotiation, Proxy, Scheme};
@@ -138,6 +139,7 @@ impl State {
         record.extra().unix_path = target.url.unix.clone();
         let slot = self.insert(record)?;
         self.count_begun(slot);
+        self.log(Level::Debug, Topic::Connection, slot, |_| format!("connects to {}", target.url.authority));
         self.schedule(slot);
         self.look_up(slot);
         Ok(Connection(self.connections.id(slot)))

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use mio::Token;
 
-use super::callback::{guarded, with_handler};
+use super::callback::{Panicked, guarded, with_handler};
 use super::group::Group;
 use super::handle::Handle;
 use super::listener;
+use super::logging::tell_record;
 use super::opening::serve_deferred;
 use super::receive::receive;
 use super::reconnecting;
@@ -26,6 +27,7 @@ use crate::close::{self, Close, Side};
 use crate::config::LoopOptions;
 use crate::error::{Error, Failure, FailureKind, Result, Stage};
 use crate::event::{Connection, ReadyState};
+use crate::log::Level;
 use crate::statistics::Refusal;
 
 const WAKER: Token = Token(usize::MAX);
@@ -185,8 +187,11 @@ impl Drop for EventLoop {
         while !cell.state().news.is_empty() {
             tell_news(&cell);
         }
-        let timers = take(&mut cell.state().timers);
-        drop(timers);
+        let (timers, log) = {
+            let mut state = cell.state();
+            (take(&mut state.timers), take(&mut state.log))
+        };
+        drop((timers, log));
         leave(shared.index);
     }
 }
@@ -283,7 +288,9 @@ fn run_commands(cell: &LoopCell) {
             // A panic of the program's own function concerns no connection; the panic hook has reported it.
             Command::Post(call) => {
                 cell.measure();
-                drop(guarded(call));
+                if let Err(panicked) = guarded(call) {
+                    cell.state().log_panic("a posted function", &panicked);
+                }
                 cell.measured();
             }
         }
@@ -331,7 +338,9 @@ fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
                 drop(state);
                 if let Some(function) = function {
                     cell.measure();
-                    drop(guarded(function));
+                    if let Err(panicked) = guarded(function) {
+                        cell.state().log_panic("the function of a timer", &panicked);
+                    }
                     cell.measured();
                 }
             }
@@ -354,13 +363,18 @@ fn tell_news(cell: &LoopCell) {
             Some(News::ListenerError(group, failure)) => {
                 let found = cell.state().groups.get(group).map(|group| (group.listener, group.counters.clone()));
                 let Some((listener, counters)) = found else { continue };
-                counters.rarely(|counted| counted.listener_errors += 1);
-                with_handler(cell, group, |handler| handler.on_listener_error(listener, &failure));
+                counters.listener_errors.add(1);
+                cell.state().log_listener(Level::Error, listener, || failure.to_string());
+                let told = with_handler(cell, group, |handler| handler.on_listener_error(listener, &failure));
+                look_for_panic(cell, "on_listener_error", told);
             }
             Some(News::Answered(id, response)) => serve_deferred(cell, id, *response),
             Some(News::Unanswered(group, id)) => {
                 with_handler(cell, group, |handler| handler.after_deferral(Connection(id), false));
             }
+            Some(News::Record(entry)) => tell_record(cell, &entry),
+            // Its own drop may call anything.
+            Some(News::OldLog(log)) => drop(guarded(|| drop(log))),
             Some(News::IdleGroup(group)) => {
                 let idle = cell.state().take_idle_group(group);
                 // The handler's own drop may call anything.
@@ -368,6 +382,13 @@ fn tell_news(cell: &LoopCell) {
             }
         }
         cell.measured();
+    }
+}
+
+/// There is no connection any more that a panic here could close.
+fn look_for_panic(cell: &LoopCell, callback: &str, told: Option<Result<(), Panicked>>) {
+    if let Some(Err(panicked)) = told {
+        cell.state().log_panic(callback, &panicked);
     }
 }
 
@@ -401,9 +422,12 @@ fn tell_close(cell: &LoopCell, slot: u32) {
             unsent_bytes,
         };
         if let Some(failure) = close.failure {
-            with_handler(cell, group, |handler| handler.on_error(connection, failure));
+            let told = with_handler(cell, group, |handler| handler.on_error(connection, failure));
+            look_for_panic(cell, "on_error", told);
         }
-        with_handler(cell, group, |handler| handler.on_close(connection, &close));
+        let told = with_handler(cell, group, |handler| handler.on_close(connection, &close));
+        look_for_panic(cell, "on_close", told);
+        cell.state().log_ending(slot, &close);
         reconnecting::connection_closed(cell, group, &close);
     }
     cell.state().remove(slot);

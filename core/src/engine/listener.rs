@@ -24,6 +24,7 @@ use super::transport::Transport;
 use crate::config::{MAX_TOPIC_NAME, Options};
 use crate::error::{Error, Failure, Result, Stage};
 use crate::event::{Address, Handler, Listener};
+use crate::log::Level;
 use crate::protocol::deflate;
 use crate::protocol::frame::Role;
 use crate::protocol::handshake::check_subprotocols;
@@ -287,6 +288,12 @@ impl State {
             self.news.push_back(News::IdleGroup(slot));
             return Err(Error::io("watch the listening socket", source));
         }
+        if self.logs(Level::Information)
+            && let Ok(address) = self.listener_address(listener)
+        {
+            let how = if options.tls.is_some() { "with TLS" } else { "plain" };
+            self.log_listener(Level::Information, listener, || format!("listens on {address}, {how}"));
+        }
         Ok(listener)
     }
 
@@ -351,7 +358,12 @@ impl State {
         let Some(group) = self.groups.get_mut(slot) else { return };
         let Some(acceptor) = group.acceptor.take() else { return };
         acceptor.ignore(&self.poll);
-        if group.records == 0 {
+        let (listener, is_idle) = (group.listener, group.records == 0);
+        self.log_listener(Level::Information, listener, || match acceptor.address() {
+            Ok(address) => format!("listens no more on {address}"),
+            Err(_) => "listens no more".into(),
+        });
+        if is_idle {
             self.news.push_back(News::IdleGroup(slot));
         }
     }
@@ -415,7 +427,7 @@ impl State {
         match self.groups.get(group).map_or(Admission::Served, |group| group.admit(peer, setup.is_none())) {
             Admission::Served => {}
             Admission::Surplus => record.is_surplus = true,
-            Admission::Closed => return self.count_turned_away(group),
+            Admission::Closed => return self.count_turned_away(group, peer),
         }
         let session = setup.as_ref().map(Session::server).transpose();
         let begun = session.map(|session| {

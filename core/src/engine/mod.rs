@@ -15,7 +15,7 @@
 //! tcp          a socket's options                addresses   how many connections each address has
 //! siblings     several threads that serve as one     wait      asleep, or awake for a while
 //! state        what a loop owns      registry   numbers to connections      outbox   what waits to be written
-//! statistics   what is counted
+//! statistics   what is counted        logging   what is logged
 //! record       one connection        group      a listener's connections, or a client's one
 //! ```
 
@@ -33,6 +33,7 @@ mod group;
 pub(crate) mod handle;
 mod handover;
 mod listener;
+mod logging;
 mod opening;
 mod outbox;
 mod pings;

@@ -46,8 +46,7 @@ impl Head {
 /// A request is coming.
 #[inline(never)]
 pub(super) fn receive_request(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
-    let found = cell.state().find_head(slot, bytes);
-    cell.state().count_received(slot, found.used(bytes));
+    let found = cell.state().hear_head(slot, bytes);
     match found {
         Head::Incomplete => {}
         Head::Bad(error) => cell.state().refuse(slot, &error),
@@ -104,8 +103,7 @@ fn answer(cell: &LoopCell, slot: u32, examined: &Examined<'_, '_>, response: Res
 /// An answer to our request is coming.
 #[inline(never)]
 pub(super) fn receive_response(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
-    let found = cell.state().find_head(slot, bytes);
-    cell.state().count_received(slot, found.used(bytes));
+    let found = cell.state().hear_head(slot, bytes);
     match found {
         Head::Incomplete => {}
         Head::Bad(error) => cell.state().fail(slot, close::ABNORMAL, Side::Us, bad_answer(error)),
@@ -177,6 +175,13 @@ enum Answer<'h, 'b> {
 }
 
 impl State {
+    /// Looks for the end of the head, and counts what belongs to it.
+    fn hear_head(&mut self, slot: u32, bytes: &[u8]) -> Head {
+        let found = self.find_head(slot, bytes);
+        self.count_received(slot, found.used(bytes));
+        found
+    }
+
     /// Looks for the end of the head, and keeps what came of it if it is not there.
     fn find_head(&mut self, slot: u32, bytes: &[u8]) -> Head {
         let Some(group) = self.group_of(slot) else { return Head::Incomplete };
@@ -322,7 +327,7 @@ impl State {
                 });
                 match key {
                     Some(_) => self.count_refused(slot, Refusal::Hook),
-                    None => self.count(slot, |counted| counted.answered += 1),
+                    None => self.counters(slot).map_or((), |counters| counters.answered.add(1)),
                 }
                 self.end(slot, Ending::orderly(close::NORMAL, "", Side::Us, true));
                 None

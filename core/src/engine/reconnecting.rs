@@ -16,6 +16,7 @@ use crate::close::Close;
 use crate::config::{Options, Reconnect};
 use crate::error::{Error, Result};
 use crate::event::{Client, Connection, GiveUp, GiveUpKind, Handler, Headers, Message, Reconnecting};
+use crate::log::Level;
 use crate::protocol::connection::check_close;
 use crate::protocol::reconnecting::{self, QUEUED_MESSAGE};
 
@@ -149,10 +150,13 @@ pub(super) fn connection_closed(cell: &LoopCell, group: u32, close: &Close<'_>) 
     let Some((client, next)) = next else { return };
     match next {
         Next::Again { attempt, delay } => {
+            cell.state().log_client(Level::Information, || format!("connects again in {delay:?}, attempt {attempt}"));
             let reconnecting = Reconnecting { attempt, delay, cause: close };
             with_handler(cell, group, |handler| handler.on_reconnecting(client, &reconnecting));
         }
         Next::GiveUp(give_up) => {
+            cell.state()
+                .log_client(Level::Warning, || "a client connects no more: it has given up, or was closed".into());
             with_handler(cell, group, |handler| handler.on_give_up(client, &give_up));
         }
     }

@@ -194,9 +194,9 @@ impl State {
     /// The group that serves a request for this path: if it is a route's, the connection is the route's from now on.
     pub(super) fn enter_route(&mut self, slot: u32, path: &str) -> Option<u32> {
         let route = self.group_of(slot)?.route_to(path)?;
-        self.count(slot, |counted| counted.handshakes -= 1);
+        self.count_handshake(slot, false);
         self.connections.get_mut(slot)?.group = route;
-        self.count(slot, |counted| counted.handshakes += 1);
+        self.count_handshake(slot, true);
         let group = self.groups.get_mut(route)?;
         group.records += 1;
         group.everywhere.records.fetch_add(1, Ordering::Relaxed);

@@ -1,10 +1,13 @@
 //! A connection with TLS: its receives, and the handshake between the TCP connection and the first byte of HTTP.
 
+use std::io;
+
 use super::receive::heard;
 use super::record::{Ending, Phase};
 use super::state::State;
 use super::transport::Decrypted;
 use crate::close::{self, Side};
+use crate::error::{Failure, Stage};
 use crate::protocol::frame::Role;
 use crate::protocol::http::HttpError;
 use crate::statistics::Refusal;
@@ -51,7 +54,7 @@ impl State {
     }
 
     /// The handshake with a client has failed. TLS has told it why by an alert; one that speaks plain HTTP is answered so.
-    pub(super) fn securing_failed(&mut self, slot: u32) {
+    pub(super) fn securing_failed(&mut self, slot: u32, error: &io::Error) {
         let Some(record) = self.connections.get_mut(slot) else { return };
         let Some(transport) = &mut record.transport else { return };
         if transport.heard_http() {
@@ -60,7 +63,8 @@ impl State {
             let error = HttpError::new(400, "this port speaks TLS: use https:// or wss://");
             self.refuse(slot, &HttpError { cause: Refusal::Tls, ..error });
         } else {
-            self.count_refused(slot, Refusal::Tls);
+            let failure = Failure::transport(Stage::Tls, "the connection was lost", error);
+            self.refused_because(slot, Refusal::Tls, Some(&failure.message));
             self.end(slot, Ending::orderly(close::ABNORMAL, "", Side::Us, false));
         }
     }

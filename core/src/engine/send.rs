@@ -9,6 +9,7 @@ use super::state::{News, State};
 use crate::config::BacklogPolicy;
 use crate::error::{Error, Result};
 use crate::event::{Connection, Message, ReadyState};
+use crate::log::{Level, Topic};
 use crate::protocol::connection::{check_control, message_opcode};
 use crate::protocol::frame::{self, OpCode, Role};
 use crate::protocol::http;
@@ -415,20 +416,24 @@ impl State {
         self.tick();
         if let Some(record) = self.connections.get_mut(slot) {
             record.blocked_at = self.now;
-            record.pressed |= record.outbox.len() > limit / 2;
             // One message may be more than the limit: what its peer sends next waits until it has been read.
             record.held |= pauses && record.outbox.len() > limit && record.protocol.state() == ReadyState::Open;
             self.schedule(slot);
         }
-        self.count_buffered(slot);
+        self.press(slot);
         self.drained(slot);
     }
 
     /// More has joined a backlog: above the high mark, `on_drain` is owed.
     fn press(&mut self, slot: u32) {
         let limit = self.group_of(slot).map_or(usize::MAX, |group| group.backlog_limit());
-        if let Some(record) = self.connections.get_mut(slot) {
-            record.pressed |= record.outbox.len() > limit / 2;
+        if let Some(record) = self.connections.get_mut(slot)
+            && !record.pressed
+            && record.outbox.len() > limit / 2
+        {
+            record.pressed = true;
+            let waiting = record.outbox.len();
+            self.log(Level::Debug, Topic::Backlog, slot, |_| format!("{waiting} bytes wait, backlog_limit is {limit}"));
         }
         self.count_buffered(slot);
     }
@@ -451,6 +456,7 @@ impl State {
                 self.read_again(slot);
                 self.schedule(slot);
             }
+            self.log(Level::Debug, Topic::Backlog, slot, |_| "little enough waits again".into());
         }
     }
 }

@@ -17,6 +17,7 @@ use super::current;
 use super::group::Group;
 use super::handover::LentPayload;
 use super::listener::{Accepting, RESERVE};
+use super::logging::{Entry, Log};
 use super::outbox::Spares;
 use super::record::{Phase, Record};
 use super::registry::{LISTENER_SLOTS, Registry};
@@ -40,6 +41,10 @@ pub(super) enum News {
     /// The client of this group waits for no further attempt.
     GaveUp(u32),
     ListenerError(u32, Failure),
+    /// For the log.
+    Record(Box<Entry>),
+    /// A log that is the program's no more.
+    OldLog(Log),
     /// The answer to a deferred request has come.
     Answered(u64, Box<Response>),
     /// A deferred request of this group, with this number, will have none.
@@ -77,6 +82,7 @@ pub(super) struct State {
     pub(super) ready: Vec<u32>,
     pub(super) accepting: Accepting,
     pub(super) news: VecDeque<News>,
+    pub(super) log: Log,
     pub(super) receive_buffer: usize,
     /// The group of the connection that was read last, and its counters.
     pub(super) latest: (u32, Arc<Counters>),
@@ -124,6 +130,7 @@ impl State {
             ready: Vec::new(),
             accepting: Accepting::default(),
             news: VecDeque::new(),
+            log: Log::default(),
             receive_buffer: options.receive_buffer.max(4096),
             latest: (u32::MAX, Arc::default()),
             stopping: false,
@@ -227,9 +234,11 @@ impl State {
 
     /// Takes a record out of the table: its number is stale from now on.
     pub(super) fn remove(&mut self, slot: u32) {
-        self.count_gone(slot);
         let Some(record) = self.connections.remove(slot) else { return };
         self.timers.look_again();
+        if let Some(group) = self.groups.get(record.group) {
+            Self::count_gone(group, &record);
+        }
         let mut leaves = Some(record.group);
         while let Some(slot) = leaves {
             let Some(group) = self.groups.get_mut(slot) else { return };

@@ -5,14 +5,18 @@
 //! counted stays in the sum of its loop when it is gone.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::group::Group;
 use super::record::{Ending, Phase, Record};
 use super::shared::{Shared, shared};
 use super::state::State;
+use crate::close;
 use crate::error::{Error, Result};
 use crate::event::Listener;
+use crate::log::{Level, Topic};
 use crate::protocol::frame::Role;
 use crate::statistics::{Refusal, Statistics, close_class, render};
 
@@ -25,6 +29,11 @@ impl Counter {
     #[inline(always)]
     pub(super) fn add(&self, count: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// For one that rises and falls.
+    fn take(&self, count: u64) {
+        self.add(count.wrapping_neg());
     }
 
     pub(super) fn raise(&self, value: u64) {
@@ -43,9 +52,20 @@ pub(super) struct Counters {
     pub(super) messages_sent: Counter,
     pub(super) bytes_received: Counter,
     pub(super) bytes_sent: Counter,
-    /// Rises and falls.
+    /// These three rise and fall.
     buffered_bytes: Counter,
-    /// Everything that is rare: a few times in the life of a connection.
+    connections: Counter,
+    handshakes: Counter,
+    accepted: Counter,
+    connects: Counter,
+    opened: Counter,
+    streams: Counter,
+    pub(super) answered: Counter,
+    messages_lost: Counter,
+    pub(super) listener_errors: Counter,
+    /// Closes in order, which most are.
+    normal_closes: Counter,
+    /// What has several figures, and the other closes.
     rare: Mutex<Statistics>,
 }
 
@@ -55,7 +75,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Counters {
     /// Something rare has happened.
-    pub(super) fn rarely(&self, count: impl FnOnce(&mut Statistics)) {
+    fn rarely(&self, count: impl FnOnce(&mut Statistics)) {
         count(&mut lock(&self.rare));
     }
 
@@ -66,6 +86,19 @@ impl Counters {
         read.bytes_received = self.bytes_received.read();
         read.bytes_sent = self.bytes_sent.read();
         read.buffered_bytes = self.buffered_bytes.read();
+        read.connections = self.connections.read();
+        read.handshakes = self.handshakes.read();
+        read.accepted = self.accepted.read();
+        read.connects = self.connects.read();
+        read.opened = self.opened.read();
+        read.streams = self.streams.read();
+        read.answered = self.answered.read();
+        read.messages_lost = self.messages_lost.read();
+        read.listener_errors = self.listener_errors.read();
+        match self.normal_closes.read() {
+            0 => {}
+            normal => *read.closes.entry(close::NORMAL).or_default() += normal,
+        }
         read
     }
 }
@@ -180,13 +213,6 @@ impl State {
         self.group_of(slot).map(|group| &*group.counters)
     }
 
-    /// Something rare has happened to a connection.
-    pub(super) fn count(&self, slot: u32, count: impl FnOnce(&mut Statistics)) {
-        if let Some(counters) = self.counters(slot) {
-            counters.rarely(count);
-        }
-    }
-
     /// Bytes came that are no frames.
     pub(super) fn count_received(&self, slot: u32, bytes: usize) {
         if let Some(counters) = self.counters(slot) {
@@ -207,61 +233,86 @@ impl State {
     }
 
     /// A connection has begun.
-    pub(super) fn count_begun(&self, slot: u32) {
-        let is_client = self.connections.get(slot).is_some_and(|record| record.protocol.role() == Role::Client);
-        self.count(slot, |counted| {
-            counted.handshakes += 1;
-            *(if is_client { &mut counted.connects } else { &mut counted.accepted }) += 1;
-        });
-    }
-
-    /// A listener has closed a connection as it was accepted, for its address has too many.
-    pub(super) fn count_turned_away(&self, group: u32) {
-        if let Some(group) = self.groups.get(group) {
-            group.counters.rarely(|counted| {
-                counted.accepted += 1;
-                *counted.refused.entry(Refusal::Address).or_default() += 1;
-            });
+    pub(super) fn count_begun(&mut self, slot: u32) {
+        let Some(record) = self.connections.get(slot) else { return };
+        let is_client = record.protocol.role() == Role::Client;
+        if let Some(group) = self.groups.get(record.group) {
+            group.counters.handshakes.add(1);
+            (if is_client { &group.counters.connects } else { &group.counters.accepted }).add(1);
+        }
+        if !is_client {
+            self.log(Level::Debug, Topic::Connection, slot, |state| format!("accepted {}", state.peer_of(slot)));
         }
     }
 
-    /// A connection is open, or a stream.
-    pub(super) fn count_opened(&self, slot: u32) {
-        let is_stream = self.connections.get(slot).is_some_and(|record| record.phase == Phase::Stream);
-        self.count(slot, |counted| {
-            counted.handshakes -= 1;
-            counted.connections += 1;
-            *(if is_stream { &mut counted.streams } else { &mut counted.opened }) += 1;
+    /// A connection that is in its opening handshake is this group's from now on, or no longer.
+    pub(super) fn count_handshake(&self, slot: u32, comes: bool) {
+        if let Some(counters) = self.counters(slot) {
+            if comes { counters.handshakes.add(1) } else { counters.handshakes.take(1) }
+        }
+    }
+
+    /// A listener has closed a connection as it was accepted, for its address has too many.
+    pub(super) fn count_turned_away(&mut self, group: u32, peer: Option<SocketAddr>) {
+        let Some(group) = self.groups.get(group) else { return };
+        group.counters.accepted.add(1);
+        group.counters.rarely(|counted| *counted.refused.entry(Refusal::Address).or_default() += 1);
+        let listener = group.listener;
+        self.log_listener(Level::Information, listener, || {
+            let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+            format!("refused {peer}: closed as it was accepted (max_connections_per_address)")
         });
     }
 
-    /// A record is about to be removed.
-    pub(super) fn count_gone(&mut self, slot: u32) {
+    /// A connection is open, or a stream.
+    pub(super) fn count_opened(&mut self, slot: u32) {
         let Some(record) = self.connections.get(slot) else { return };
-        let was_open = record.has_opened();
-        self.count(slot, |counted| {
-            *(if was_open { &mut counted.connections } else { &mut counted.handshakes }) -= 1;
+        let is_stream = record.phase == Phase::Stream;
+        if let Some(group) = self.groups.get(record.group) {
+            group.counters.handshakes.take(1);
+            group.counters.connections.add(1);
+            (if is_stream { &group.counters.streams } else { &group.counters.opened }).add(1);
+        }
+        self.log(Level::Debug, Topic::Connection, slot, |state| {
+            format!("{}: {}", state.peer_of(slot), if is_stream { "streams" } else { "open" })
         });
+    }
+
+    /// The record of a connection of this group is no more.
+    pub(super) fn count_gone(group: &Group, record: &Record) {
+        (if record.has_opened() { &group.counters.connections } else { &group.counters.handshakes }).take(1);
     }
 
     /// A server's connection comes to nothing, if it has not been refused or answered already.
-    pub(super) fn count_refused(&self, slot: u32, cause: Refusal) {
+    pub(super) fn count_refused(&mut self, slot: u32, cause: Refusal) {
+        self.refused_because(slot, cause, None);
+    }
+
+    /// The same, with what failed.
+    pub(super) fn refused_because(&mut self, slot: u32, cause: Refusal, failure: Option<&str>) {
         let is_undecided = |record: &Record| {
             matches!(record.phase, Phase::Request | Phase::Deferred | Phase::Securing) && !record.announced
         };
         if self.connections.get(slot).is_some_and(is_undecided) {
-            self.count(slot, |counted| *counted.refused.entry(cause).or_default() += 1);
+            if let Some(counters) = self.counters(slot) {
+                counters.rarely(|counted| *counted.refused.entry(cause).or_default() += 1);
+            }
+            self.log_refused(slot, cause, failure);
         }
     }
 
     /// The program is about to be told of an end.
     pub(super) fn count_ending(&self, slot: u32, ending: &Ending) {
-        let has_opened = self.connections.get(slot).is_some_and(Record::has_opened);
-        self.count(slot, |counted| {
+        let Some(record) = self.connections.get(slot) else { return };
+        let Some(group) = self.groups.get(record.group) else { return };
+        if ending.code == close::NORMAL && ending.failure.is_none() {
+            return group.counters.normal_closes.add(1);
+        }
+        group.counters.rarely(|counted| {
             *counted.closes.entry(close_class(ending.code)).or_default() += 1;
             if let Some(failure) = &ending.failure {
                 *counted.failures.entry((failure.stage, failure.kind)).or_default() += 1;
-                if !has_opened {
+                if !record.has_opened() {
                     *counted.connects_failed.entry(failure.stage).or_default() += 1;
                 }
             }
@@ -274,7 +325,9 @@ impl State {
             let extra = record.extra();
             extra.lost_messages = extra.lost_messages.saturating_add(messages);
         }
-        self.count(slot, |counted| counted.messages_lost += u64::from(messages));
+        if let Some(counters) = self.counters(slot) {
+            counters.messages_lost.add(messages.into());
+        }
     }
 
     /// How much waits for a connection whose kernel takes no more, or no longer does.

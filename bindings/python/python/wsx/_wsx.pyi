@@ -1,6 +1,7 @@
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Literal, Self, Unpack, final, overload
+from logging import Logger, LoggerAdapter
+from typing import Any, Literal, Self, TypeAlias, Unpack, final, overload
 
 from _typeshed import FileDescriptor, ReadableBuffer
 
@@ -8,6 +9,8 @@ from .handler import Handler
 from .options import TLS, HeadersLike, LoopOptions, Options, Reconnect
 from .protocol import Headers, State
 from .statistics import Statistics
+
+_LoggerLike: TypeAlias = Logger | LoggerAdapter[Any]
 
 __all__ = [
     "VERSION",
@@ -40,7 +43,12 @@ class EventLoop:
     connection then hears its `on_close`. One that is only forgotten ends its connections without a word.
     """
 
-    def __new__(cls, **options: Unpack[LoopOptions]) -> Self: ...
+    def __new__(cls, *, logger: _LoggerLike | None = None, **options: Unpack[LoopOptions]) -> Self: ...
+    def set_logger(self, logger: _LoggerLike | None, /) -> None:
+        """Has a logger told what happens, up to the level that it lets through now; None ends that. [any thread]
+
+        Records have the attribute `topic`: "listener", "request", "tls", "connection", "backlog" or "callback".
+        """
     def listen(
         self,
         address: str,
