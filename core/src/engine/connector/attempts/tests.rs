@@ -143,8 +143,8 @@ fn an_address_that_does_not_answer_does_not_hold_the_others_up() {
 }
 
 #[test]
-fn an_address_that_answers_late_is_taken_where_no_other_does() {
-    // The first has the whole time: it is not given up where the others fail.
+fn an_address_that_does_not_answer_is_not_given_up_where_the_others_fail() {
+    // It has the whole time.
     let hole = BlackHole::new();
     let options = Options { connect_timeout: Duration::from_millis(700), ..Options::default() };
     let (mut event_loop, _, told) = client(&[hole.address, nobody(), nobody()], &options);
