@@ -17,7 +17,8 @@ pub const WSX_ERR_CLOSED: i32 = -2;
 pub const WSX_ERR_NOT_OPEN: i32 = -3;
 /// The call does not fit this kind of connection: a topic for a client, a message on an HTTP stream.
 pub const WSX_ERR_WRONG_KIND: i32 = -4;
-/// Too much output waits for this peer (policy WSX_BACKLOG_REFUSE): wait for on_drain.
+/// Too much output waits for this peer (policy WSX_BACKLOG_REFUSE): wait for on_drain. Or for a client that is offline:
+/// wait for on_open.
 pub const WSX_ERR_BACKLOG_FULL: i32 = -5;
 /// Too many calls from other threads wait for the loop. Try again later.
 pub const WSX_ERR_FULL: i32 = -6;

@@ -75,7 +75,10 @@
 /** The call does not fit this kind of connection: a topic for a client, a message on an HTTP stream. */
 #define WSX_ERR_WRONG_KIND (-4)
 
-/** Too much output waits for this peer (policy WSX_BACKLOG_REFUSE): wait for on_drain. */
+/**
+ * Too much output waits for this peer (policy WSX_BACKLOG_REFUSE): wait for on_drain. Or for a client that is offline:
+ * wait for on_open.
+ */
 #define WSX_ERR_BACKLOG_FULL (-5)
 
 /** Too many calls from other threads wait for the loop. Try again later. */

@@ -14,14 +14,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The number is stale, or the connection is closing or closed. Nothing to do but forget the number.
     Closed,
-    /// The connection has not been announced open yet; send from `on_open`.
+    /// The connection has not been announced open yet, or a client has none; send from `on_open`.
     NotOpen,
     /// An argument is out of range or malformed; the text says which and why.
     InvalidArgument(Cow<'static, str>),
     /// The call does not fit this kind of connection: a topic for a client, a message on an HTTP stream.
     WrongKind(&'static str),
     /// Too much output waits for this peer. Under the policy `Refuse`, wait for `on_drain`; under `Close` (and `Pause`,
-    /// far beyond the limit) the connection is being closed, and its `on_close` tells 1013.
+    /// far beyond the limit) the connection is being closed, and its `on_close` tells 1013. Of a
+    /// [`Client`](crate::Client) that is offline the queue is full: wait for `on_open`.
     BacklogFull {
         /// Bytes that wait.
         backlog: usize,
@@ -62,7 +63,10 @@ impl fmt::Display for Error {
             Self::InvalidArgument(why) => write!(f, "invalid argument: {why}"),
             Self::WrongKind(why) => write!(f, "wrong kind of connection: {why}"),
             Self::BacklogFull { backlog, limit } => {
-                write!(f, "{backlog} bytes wait for this peer, the limit is {limit}: wait for on_drain, or on_close")
+                write!(
+                    f,
+                    "{backlog} bytes wait for this peer, the limit is {limit}: wait for on_drain, or on_close; while offline, for on_open"
+                )
             }
             Self::MessageInProgress => f.write_str(
                 "a message is being sent in fragments, and no other may come between: send its last one first",

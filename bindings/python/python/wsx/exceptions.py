@@ -196,7 +196,7 @@ class ConcurrencyError(WebSocketException, RuntimeError):
 
 
 class BacklogFull(WebSocketException):
-    """Too much output waits for this peer: nothing was sent. Wait for `on_drain`."""
+    """Too much output waits for this peer: nothing was sent. Wait for `on_drain`; for `on_open` while a client is offline."""
 
     def __init__(self, cause: str, backlog: int, limit: int) -> None:
         super().__init__(cause)
