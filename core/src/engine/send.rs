@@ -251,9 +251,15 @@ impl State {
                 Err(error) => break Err(error),
             }
         };
-        if let Some(group) = self.groups.get(record.group) {
-            group.counters.bytes_sent.add(sent as u64);
-            group.counters.messages_sent.add(1);
+        // As a rule it is the answer to what was read last.
+        let counters = if record.group == self.latest.0 {
+            Some(&self.latest.1)
+        } else {
+            self.groups.get(record.group).map(|group| &group.counters)
+        };
+        if let Some(counters) = counters {
+            counters.bytes_sent.add(sent as u64);
+            counters.messages_sent.add(1);
         }
         match result {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
