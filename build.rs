@@ -4,7 +4,7 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of `ffi/` in the order of the header, each with the title of its functions there.
-const NOUNS: [(&str, &str); 12] = [
+const NOUNS: [(&str, &str); 13] = [
     ("status", "Version and errors"),
     ("options", "Options"),
     ("event_loop", "The loop, and everybody on it"),
@@ -14,6 +14,7 @@ const NOUNS: [(&str, &str); 12] = [
     ("response", "The answer to a request, in on_request and later"),
     ("tls", "TLS"),
     ("connection", "A connection"),
+    ("message", "Messages that are not copied"),
     ("statistics", "Statistics"),
     ("client", "A client that connects again"),
     ("log", "The log"),

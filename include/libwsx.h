@@ -383,6 +383,9 @@ typedef struct wsx_request wsx_request;
  */
 typedef struct wsx_response wsx_response;
 
+/** A message that is encoded once, to be sent many times: opaque. */
+typedef struct wsx_shared wsx_shared;
+
 /** A function of the program with its own pointer. */
 typedef void (*wsx_function)(void *user);
 
@@ -589,6 +592,9 @@ typedef struct wsx_callbacks {
     /** A client that connects again does so no more: its last event, exactly once. */
     void (*on_give_up)(wsx_client client, const wsx_give_up *give_up, void *user);
 } wsx_callbacks;
+
+/** Frees memory that was given to the library. */
+typedef void (*wsx_release)(void *payload, size_t length, void *context);
 
 /**
  * What was counted, up to now, of a listener's connections or of all connections of a loop. connections, handshakes and
@@ -1529,6 +1535,41 @@ void *wsx_user_data(wsx_connection connection);
 
 /** Keeps a pointer of the program with the connection. The library never looks behind it. [loop thread] */
 int32_t wsx_set_user_data(wsx_connection connection, void *user_data);
+
+/* ---- Messages that are not copied ---- */
+
+/**
+ * Sends a message whose memory the library keeps until it has left, instead of copying it: from this call on it belongs to
+ * the library, which calls release(payload, length, context) exactly once, also where this answers an error; NULL: never.
+ * A client masks it where it lies, so that it must be writable. Messages below 16 KiB, and those that are compressed, are
+ * copied all the same. Everything else is as of wsx_send(). release is called on the loop's thread, or that of the call,
+ * and must not call the library. [any thread]
+ */
+int32_t wsx_send_owned(wsx_connection connection,
+                       int32_t kind,
+                       void *payload,
+                       size_t length,
+                       wsx_release release,
+                       void *context);
+
+/**
+ * Encodes a message, which is copied, to be sent many times by wsx_send_shared(). It is to be freed with wsx_shared_free().
+ * Like all that is done with it, from any thread, also several at once. [any thread]
+ */
+int32_t wsx_shared_new(int32_t kind,
+                       const void *payload,
+                       size_t length,
+                       wsx_shared **shared);
+
+/** Gives a shared message up; what was sent of it is still delivered. NULL is fine. [any thread] */
+void wsx_shared_free(wsx_shared *shared);
+
+/**
+ * Sends a shared message: to a server's peer the very bytes that all get, compressed at most once for all; a client's are
+ * masked, and so copied. Everything else is as of wsx_send(). [any thread]
+ */
+int32_t wsx_send_shared(wsx_connection connection,
+                        const wsx_shared *shared);
 
 /* ---- Statistics ---- */
 

@@ -76,6 +76,12 @@ declare class WebSocket extends EventEmitter {
   send(data: WebSocket.Data, callback?: (error?: Error) => void): boolean;
   send(data: WebSocket.Data, options?: WebSocket.SendOptions, callback?: (error?: Error) => void): boolean;
 
+  /**
+   * Sends a message that was encoded before: to a peer of a server the very bytes that all get, compressed at most once for
+   * all that keep no context. All else is as of `send`. For all connections of a server `broadcast` does the same.
+   */
+  sendShared(message: WebSocket.SharedMessage, callback?: (error?: Error) => void): boolean;
+
   /** Sends a ping of at most 125 bytes. The engine pings by itself as well: see `pingInterval`. */
   ping(data?: WebSocket.Data, mask?: boolean, callback?: (error?: Error) => void): void;
   /** Sends a pong of at most 125 bytes that nobody asked for. Pings are answered by the engine. */
@@ -160,6 +166,13 @@ declare namespace WebSocket {
      * and may be sent again. Only for `send`.
      */
     fin?: boolean;
+  }
+
+  /** A message that is encoded once, to be sent many times by `sendShared`. What it is made of is copied. */
+  export class SharedMessage {
+    constructor(data: Data, options?: { binary?: boolean });
+    // Made by the constructor only.
+    private readonly encoded;
   }
 
   export interface BroadcastOptions extends SendOptions {

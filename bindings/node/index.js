@@ -4,6 +4,7 @@
 const { WebSocket } = require('./lib/websocket.js');
 const { WebSocketServer } = require('./lib/server.js');
 const { METRICS_TYPE, metrics, stats } = require('./lib/statistics.js');
+const { SharedMessage } = require('./lib/shared.js');
 
 WebSocket.WebSocket = WebSocket;
 WebSocket.WebSocketServer = WebSocketServer;
@@ -11,5 +12,6 @@ WebSocket.Server = WebSocketServer;
 WebSocket.stats = stats;
 WebSocket.metrics = metrics;
 WebSocket.METRICS_TYPE = METRICS_TYPE;
+WebSocket.SharedMessage = SharedMessage;
 
 module.exports = WebSocket;

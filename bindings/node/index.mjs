@@ -2,6 +2,6 @@
 
 import WebSocket from './index.js';
 
-export const { WebSocketServer, Server, stats, metrics, METRICS_TYPE } = WebSocket;
+export const { WebSocketServer, Server, SharedMessage, stats, metrics, METRICS_TYPE } = WebSocket;
 export { WebSocket };
 export default WebSocket;

@@ -48,6 +48,7 @@ pub use config::{
 };
 pub use engine::event_loop::EventLoop;
 pub use engine::handle::Handle;
+pub use engine::owned::{Buffer, OwnedMessage, SharedMessage};
 pub use error::{Error, Failure, FailureKind, Figure, Limit, Result, Stage};
 pub use event::{
     Address, Client, Connection, Fragment, GiveUp, GiveUpKind, Handler, Headers, Listener, Message, MessageKind,

@@ -29,6 +29,16 @@ static wsx_listener listeners[MOST];
 static wsx_client clients[MOST];
 static size_t connection_total, listener_total, client_total;
 
+typedef struct {
+    int32_t kind;
+    size_t length;
+    uint8_t *bytes;
+    wsx_shared *message;
+} Shared;
+
+static Shared shared[MOST];
+static size_t shared_total;
+
 static wsx_connection connection_at(const char *number)
 {
     unsigned long at = strtoul(number, NULL, 10);
@@ -521,6 +531,30 @@ static void answer_text(int32_t (*ask)(wsx_connection, char *, size_t, size_t *)
     putchar('\n');
 }
 
+static void release(void *payload, size_t length, void *context)
+{
+    (void)length;
+    (void)context;
+    free(payload);
+}
+
+/* Each shared message is made once, and sent again and again. */
+static int32_t send_shared(wsx_connection connection, int32_t kind, Bytes payload)
+{
+    for (size_t i = 0; i < shared_total; i++)
+        if (shared[i].kind == kind && shared[i].length == payload.length && memcmp(shared[i].bytes, payload.bytes, payload.length) == 0)
+            return wsx_send_shared(connection, shared[i].message);
+    if (shared_total == MOST) abort();
+    Shared *new = &shared[shared_total++];
+    new->bytes = malloc(payload.length + 1);
+    if (!new->bytes) abort();
+    memcpy(new->bytes, payload.bytes, payload.length);
+    new->kind = kind;
+    new->length = payload.length;
+    if (wsx_shared_new(kind, payload.bytes, payload.length, &new->message) < 0) abort();
+    return wsx_send_shared(connection, new->message);
+}
+
 static void answer_latency(wsx_connection connection)
 {
     uint64_t microseconds;
@@ -577,14 +611,19 @@ static void perform(char **words, size_t total)
     Bytes name = {NULL, 0}, last = {NULL, 0};
     size_t value = 0;
     if (is(command, "publish") || is(command, "subscribers")) name = unhex(words[1]);
-    if (is(command, "fragment") || is(command, "send") || is(command, "broadcast") || is(command, "publish") || is(command, "close")
-        || is(command, "client_send") || is(command, "client_close"))
+    if (is(command, "owned") || is(command, "shared") || is(command, "fragment") || is(command, "send")
+        || is(command, "broadcast") || is(command, "publish") || is(command, "close") || is(command, "client_send")
+        || is(command, "client_close"))
         last = unhex(words[3]);
     if (is(command, "ping") || is(command, "pong") || is(command, "write") || strstr(command, "subscribe") == command
         || is(command, "unsubscribe"))
         last = unhex(words[total - 1]);
 
     if (is(command, "send")) answer(wsx_send(connection, kind, last.bytes, last.length));
+    else if (is(command, "owned")) {
+        answer(wsx_send_owned(connection, kind, last.bytes, last.length, release, NULL));
+        last.bytes = NULL;
+    } else if (is(command, "shared")) answer(send_shared(connection, kind, last));
     else if (is(command, "fragment"))
         answer(wsx_send_fragment(connection, kind, last.bytes, last.length, is(words[4], "last")));
     else if (is(command, "ping")) answer(wsx_ping(connection, last.bytes, last.length));
@@ -696,5 +735,9 @@ int main(int argc, char **argv)
         fflush(stdout);
     }
     if (wsx_loop_free(loop) < 0) abort();
+    while (shared_total > 0) {
+        wsx_shared_free(shared[--shared_total].message);
+        free(shared[shared_total].bytes);
+    }
     return EXIT_SUCCESS;
 }

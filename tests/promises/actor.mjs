@@ -7,7 +7,7 @@
 import diagnostics from 'node:diagnostics_channel';
 import { readFileSync } from 'node:fs';
 
-const { WebSocket, WebSocketServer, stats, metrics, METRICS_TYPE } = await import(process.env.WSX_NODE ?? new URL('../../bindings/node/index.mjs', import.meta.url));
+const { SharedMessage, WebSocket, WebSocketServer, stats, metrics, METRICS_TYPE } = await import(process.env.WSX_NODE ?? new URL('../../bindings/node/index.mjs', import.meta.url));
 
 // --- Values on lines: a payload or text is hex, `.` where it is empty, `-` where there is none
 
@@ -45,7 +45,7 @@ function failureFields(error, key) {
 
 // --- Numbers as the lines spell them, 1, 2, … in the order the program hears of them
 
-const sockets = [], peers = [], servers = [], clients = [];
+const sockets = [], peers = [], servers = [], clients = [], shared = {};
 
 function number(socket) {
   // A client that connects again is one object for all its connections: its number is the last one.
@@ -373,6 +373,11 @@ function figuresOf(figures, prefix = '') {
 
 const COMMANDS = {
   send: (at, kind, word) => outcome((callback) => socketAt(at).send(messageOf(kind, word), callback)),
+  shared(at, kind, word) {
+    const key = `${kind} ${word}`;      // made once, and sent again and again
+    shared[key] ??= new SharedMessage(messageOf(kind, word));
+    return outcome((callback) => socketAt(at).sendShared(shared[key], callback));
+  },
   fragment: (at, kind, word, end) => outcome((callback) => socketAt(at).send(bytesOf(word), { binary: kind === 'binary', fin: end === 'last' }, callback)),
   ping: (at, word) => outcome((callback) => socketAt(at).ping(bytesOf(word), undefined, callback)),
   pong: (at, word) => outcome((callback) => socketAt(at).pong(bytesOf(word), undefined, callback)),

@@ -259,6 +259,7 @@ class Program:
 
     def __init__(self, loop):
         self.loop, self.connections, self.listeners, self.clients = loop, [], [], []
+        self.shared = {}
         self.untold = set()         # connections that are owed a close, and clients that have not given up
 
     def number(self, connection):
@@ -301,6 +302,11 @@ class Program:
         match command:
             case "state" if words[0] == "0": return ["closed"]
             case "send": self.connection(words[0]).send(message_of(*words[1:]))
+            case "shared":
+                key = words[1], words[2]
+                if key not in self.shared:      # made once, and sent again and again
+                    self.shared[key] = wsx.SharedMessage(message_of(*key))
+                self.connection(words[0]).send(self.shared[key])
             case "fragment":
                 self.connection(words[0]).send_fragment(bytes_of(words[2]), is_last=words[3] == "last", text=words[1] == "text")
             case "ping": self.connection(words[0]).ping(bytes_of(words[1]))

@@ -14,7 +14,7 @@ use wsx_core::statistics::CONTENT_TYPE;
 use wsx_core::{
     Address, Client, Close, Connection, Error, EventLoop, Failure, FailureKind, Figure, Fragment, GiveUp, GiveUpKind,
     Handle, Handler, Listener, LoopOptions, Message, MessageKind, Opening, Options, ReadyState, Reconnect,
-    Reconnecting, Request, Response, Result, Side, Stage,
+    Reconnecting, Request, Response, Result, SharedMessage, Side, Stage,
 };
 
 mod options;
@@ -125,12 +125,17 @@ fn say(line: &str) {
 
 // --- The program: numbers as the lines spell them, 1, 2, … in the order the program hears of them
 
+/// Shared messages, by whether they are text and by their payload.
+type Shared = HashMap<(bool, Vec<u8>), SharedMessage>;
+
 #[derive(Clone)]
 struct Program {
     handle: Handle,
     connections: Arc<Mutex<Vec<Connection>>>,
     listeners: Arc<Mutex<Vec<Listener>>>,
     clients: Arc<Mutex<Vec<Client>>>,
+    /// Each is made once, and sent again and again.
+    shared: Arc<Mutex<Shared>>,
 }
 
 impl Program {
@@ -440,6 +445,13 @@ impl Program {
         let connection = || self.connection(words[1]);
         match words[0] {
             "send" => connection().send(message)?,
+            "owned" if is_text => connection().send_owned(String::from_utf8(payload).unwrap())?,
+            "owned" => connection().send_owned(payload)?,
+            "shared" => {
+                let mut known = self.shared.lock().unwrap();
+                let key = (is_text, payload.clone());
+                connection().send_shared(known.entry(key).or_insert_with(|| SharedMessage::new(message)))?;
+            }
             "fragment" => {
                 let kind = if is_text { MessageKind::Text } else { MessageKind::Binary };
                 connection().send_fragment(kind, &payload, words[4] == "last")?;
@@ -601,6 +613,7 @@ fn main() {
         connections: Arc::default(),
         listeners: Arc::default(),
         clients: Arc::default(),
+        shared: Arc::default(),
     };
 
     // Lines come over a channel; a post takes each to the loop's thread while the loop runs.

@@ -14,7 +14,7 @@ from table import DIALECT, HEADERS, option_tokens
 
 # What the arguments of each command are: w a word as it stands, p a payload, t a text, o options.
 COMMANDS = {
-    "send": "wwp", "fragment": "wwpw", "ping": "wp", "pong": "wp", "close": "wwt", "terminate": "w", "write": "wp", "flood": "www",
+    "send": "wwp", "owned": "wwp", "shared": "wwp", "fragment": "wwpw", "ping": "wp", "pong": "wp", "close": "wwt", "terminate": "w", "write": "wp", "flood": "www",
     "broadcast": "wwpw", "publish": "twpw", "subscribe": "wt", "unsubscribe": "wt", "subscribers": "t",
     "count": "w", "connections": "w", "statistics": "w", "log": "w", "pause": "w", "resume": "w", "state": "w", "buffered": "w", "latency": "w",
     "subprotocol": "w",

@@ -11,6 +11,7 @@ const { clientOptions, headerList, highWater, reconnect } = require('./options.j
 const { pausing } = require('./pausing.js');
 const { reconnecting } = require('./reconnecting.js');
 const { headersOf, peerOf } = require('./request.js');
+const { SharedMessage } = require('./shared.js');
 const { clientTls } = require('./tls.js');
 
 const CONNECTING = 0, OPEN = 1, CLOSING = 2, CLOSED = 3;
@@ -128,7 +129,7 @@ class WebSocket extends EventEmitter {
     } catch (error) {
       return this._refused(error, callback);
     }
-    return this._tookCarefully(bytes, callback);
+    return this._tookCarefully(bytes.byteLength, callback);
   }
 
   /** A part of a message; of what kind it is says the first one. */
@@ -143,11 +144,31 @@ class WebSocket extends EventEmitter {
       return this._refused(error, callback);
     }
     this._fragments = isLast ? null : isText;
-    return this._tookCarefully(bytes, callback);
+    return this._tookCarefully(bytes.byteLength, callback);
   }
 
-  _tookCarefully(bytes, callback) {
-    const took = this._took(bytes.byteLength);
+  /**
+   * Sends a message that was encoded before; all else is as of `send`.
+   * @param {SharedMessage} shared
+   */
+  sendShared(shared, callback) {
+    if (!(shared instanceof SharedMessage)) throw coded(TypeError, 'ERR_INVALID_ARG_TYPE', 'The message must be a SharedMessage');
+    if (this._state === CONNECTING) throw this._notOpen();
+    if (this._state !== OPEN || this._index === NOBODY) {
+      if (callback !== undefined) process.nextTick(callback, this._notOpen());
+      return false;
+    }
+    const encoded = SharedMessage.encodedOf(shared);
+    try {
+      attempt('sendShared', this._index, encoded);
+    } catch (error) {
+      return this._refused(error, callback);
+    }
+    return this._tookCarefully(encoded.length, callback);
+  }
+
+  _tookCarefully(length, callback) {
+    const took = this._took(length);
     if (callback !== undefined) {
       (this._sent ??= []).push({ at: this._total, callback });
       border().watch(this._index);

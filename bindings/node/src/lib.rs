@@ -26,7 +26,7 @@ use napi::Env;
 use napi::bindgen_prelude::{Object, Uint8ArraySlice};
 use napi_derive::napi;
 use wsx_core::statistics::Figure;
-use wsx_core::{Address, Client, Connection, Error, Message, MessageKind, Options, Reconnect, Tls};
+use wsx_core::{Address, Client, Connection, Error, Message, MessageKind, Options, Reconnect, SharedMessage, Tls};
 
 use crate::engine::Engine;
 use crate::handler::Events;
@@ -69,6 +69,23 @@ fn message(is_text: bool, payload: &[u8]) -> Result<Message<'_>> {
 pub fn parse_cookies(header: Uint8ArraySlice<'_>) -> Vec<String> {
     let pairs = wsx_core::parse_cookies(&header);
     pairs.flat_map(|(name, value)| [name.to_owned(), value.to_owned()]).collect()
+}
+
+/// A message that is encoded once.
+#[napi]
+pub struct Encoded {
+    message: SharedMessage,
+    /// Bytes of its payload.
+    pub length: u32,
+}
+
+#[napi]
+impl Encoded {
+    #[napi(constructor)]
+    pub fn new(is_text: bool, payload: Uint8ArraySlice<'_>) -> Result<Self> {
+        let length = payload.len() as u32;
+        Ok(Self { message: SharedMessage::new(message(is_text, &payload)?), length })
+    }
 }
 
 /// A figure of statistics.
@@ -242,6 +259,16 @@ impl Border {
             return client.send(message).map_err(error);
         }
         connection.send(message).map_err(|refused| {
+            self.engine.may_be_closing(index, connection);
+            error(refused)
+        })
+    }
+
+    /// Sends a message that was encoded before.
+    #[napi]
+    pub fn send_shared(&self, index: i32, shared: &Encoded) -> Result<()> {
+        let connection = self.at(index);
+        connection.send_shared(&shared.message).map_err(|refused| {
             self.engine.may_be_closing(index, connection);
             error(refused)
         })

@@ -11,6 +11,7 @@ use wsx_core::MessageKind;
 use crate::door::{Door, lock};
 use crate::errors::Raise;
 use crate::inbox::Inbox;
+use crate::message::SharedMessage;
 use crate::payload::{from_address, with_bytes, with_message};
 use crate::request::{Keeps, Response};
 
@@ -61,7 +62,11 @@ impl Connection {
     #[pyo3(signature = (message, /))]
     #[inline]
     fn send(&self, message: &Bound<'_, PyAny>) -> PyResult<()> {
-        let result = with_message(message, |message| self.number.send(message))?;
+        let result = match with_message(message, |message| self.number.send(message)) {
+            Ok(result) => result,
+            // The rarest comes last.
+            Err(error) => self.number.send_shared(&message.cast::<SharedMessage>().map_err(|_| error)?.get().0),
+        };
         self.done(message.py(), result)
     }
 

@@ -5,6 +5,7 @@
 //! ```text
 //! event_loop   EventLoop: run, turn, listen, connect          hooks     the engine's callbacks to Python's
 //! connection   Connection, by its number                      door      what the objects of one loop share
+//! message      SharedMessage
 //! listener     Listener, Timer                                wait      sleeping without the GIL, awake for signals
 //! request      Request, Opening, Response     close           Close, Failure
 //! client       Client, that connects again; Reconnecting, GiveUp
@@ -31,6 +32,7 @@ mod hooks;
 mod inbox;
 mod listener;
 mod logging;
+mod message;
 mod options;
 mod payload;
 mod request;
@@ -53,6 +55,8 @@ mod _wsx {
     use super::inbox::{Arrival, Inbox};
     #[pymodule_export]
     use super::listener::{Listener, Timer};
+    #[pymodule_export]
+    use super::message::SharedMessage;
     #[pymodule_export]
     use super::request::{Fragment, Opening, Request, Response};
 

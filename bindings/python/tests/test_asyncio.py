@@ -364,6 +364,28 @@ async def test_an_iterable_is_sent_in_fragments():
         assert await came.get() == ["whole"]
 
 
+async def test_a_shared_message_is_sent_by_whoever_has_it():
+    shared = [wsx.SharedMessage("Grüße"), wsx.SharedMessage(bytearray(b"x" * 70_000))]
+    assert [repr(one) for one in shared] == ["<SharedMessage text 7 bytes>", "<SharedMessage binary 70000 bytes>"]
+
+    async def handler(ws):
+        for one in [*shared, *shared]:
+            await ws.send(one)
+        async for message in ws:
+            await ws.send(wsx.SharedMessage(message))
+
+    async with served(handler) as (_, uri), wsx.connect(uri) as ws:
+        for _ in range(2):
+            assert await ws.recv() == "Grüße"
+            assert await ws.recv() == b"x" * 70_000
+        await ws.send(shared[0])
+        assert await ws.recv() == "Grüße"
+    with pytest.raises(TypeError):
+        wsx.SharedMessage(1)
+    with pytest.raises(wsx.ConnectionClosed):
+        await ws.send(shared[0])
+
+
 async def test_a_message_waits_for_the_end_of_another_ones_fragments():
     async with in_pieces() as (ws, came):
         goes_on = asyncio.Event()

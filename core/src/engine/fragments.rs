@@ -36,7 +36,7 @@ pub(super) struct Fragments {
 }
 
 impl MessageKind {
-    fn opcode(self) -> OpCode {
+    pub(super) fn opcode(self) -> OpCode {
         match self {
             Self::Text => OpCode::Text,
             Self::Binary => OpCode::Binary,
@@ -210,7 +210,7 @@ impl State {
 }
 
 impl MessageKind {
-    fn message(self, payload: &[u8]) -> Result<Message<'_>> {
+    pub(super) fn message(self, payload: &[u8]) -> Result<Message<'_>> {
         Ok(match self {
             Self::Text => Message::Text(simdutf8::basic::from_utf8(payload).map_err(|_| not_utf8())?),
             Self::Binary => Message::Binary(payload),

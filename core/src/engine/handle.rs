@@ -9,6 +9,7 @@ use super::current;
 use super::deferring;
 use super::group::OwnedHandler;
 use super::listener::check_free;
+use super::owned::{OwnedMessage, SharedMessage};
 use super::registry;
 use super::shared::{
     Command, Cost, Shared, look, now, now_beside, now_or_later, settle_here_first, shared, with_state,
@@ -22,28 +23,6 @@ use crate::config::{Options, Tls};
 use crate::error::{Error, Result};
 use crate::event::{Address, Connection, Handler, Listener, Message, MessageKind, ReadyState, Response, Timer};
 use crate::statistics::Statistics;
-
-/// A message that waits.
-pub(super) enum OwnedMessage {
-    Text(Box<str>),
-    Binary(Box<[u8]>),
-}
-
-impl OwnedMessage {
-    pub(super) fn new(message: Message<'_>) -> Self {
-        match message {
-            Message::Text(text) => Self::Text(text.into()),
-            Message::Binary(bytes) => Self::Binary(bytes.into()),
-        }
-    }
-
-    pub(super) fn borrow(&self) -> Message<'_> {
-        match self {
-            Self::Text(text) => Message::Text(text),
-            Self::Binary(bytes) => Message::Binary(bytes),
-        }
-    }
-}
 
 impl Connection {
     fn index(self) -> u16 {
@@ -74,9 +53,29 @@ impl Connection {
 
     #[cold]
     fn send_from_elsewhere(self, message: Message<'_>) -> Result<()> {
-        let message = OwnedMessage::new(message);
-        let cost = message.borrow().payload().len();
-        now_or_later(self.index(), Cost::Limited(cost), move |state| state.send(self, message.borrow()), Some(self))
+        self.send_owned(OwnedMessage::copy(message))
+    }
+
+    /// Sends a message whose bytes are given away instead of copied: a `String`, a `Vec<u8>`, or an [`OwnedMessage`] of any
+    /// other memory. They are dropped when they have left, or are lost, or the call is refused. A client masks them where they
+    /// lie. Messages below 16 KiB, and those that are compressed, are copied all the same. Everything else is as of
+    /// [`send`](Self::send). [any thread]
+    pub fn send_owned(self, message: impl Into<OwnedMessage>) -> Result<()> {
+        let message = message.into();
+        let cost = message.payload().len();
+        now_or_later(self.index(), Cost::Limited(cost), move |state| state.send_owned(self, message), Some(self))
+    }
+
+    /// Sends a message that was encoded before: to a server's peer the very bytes that all get, compressed at most once for
+    /// all that keep no context; a client's are masked, and so copied. Everything else is as of [`send`](Self::send).
+    /// [any thread]
+    pub fn send_shared(self, message: &SharedMessage) -> Result<()> {
+        if let Some(result) = with_state(self.index(), |state| state.send_shared(self, message)) {
+            return result;
+        }
+        let message = message.clone();
+        let cost = Cost::Limited(message.message().payload().len());
+        now_or_later(self.index(), cost, move |state| state.send_shared(self, &message), Some(self))
     }
 
     /// Sends a fragment of a message (RFC 6455 section 5.4), copied before this returns: the first call begins one, that with

@@ -5,6 +5,7 @@
 //! receive      bytes in: frames to callbacks        opening   bytes in: HTTP heads to callbacks
 //! deferring    requests that the program answers later          routes    paths with options and a handler of their own
 //! send         messages out: backlog, flush         current   the short way out of a callback
+//! owned        messages whose bytes are given away or shared
 //! topics       broadcast and publish             handover  a large message passed on without a copy
 //! compressing  messages out where that was agreed on     pings   how long they take
 //! fragments    messages out piece by piece
@@ -36,6 +37,7 @@ mod listener;
 mod logging;
 mod opening;
 mod outbox;
+pub(crate) mod owned;
 mod pings;
 mod receive;
 mod reconnecting;

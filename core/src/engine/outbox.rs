@@ -5,14 +5,16 @@
 //! be counted in messages.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::take;
 use std::sync::Arc;
 
 use memchr::memmem;
 
+use super::owned::Buffer;
 use super::transport::Transport;
-use crate::protocol::frame::{self, FrameHeader, Role};
+use crate::protocol::frame::{self, FrameHeader, MAX_HEADER, Role};
 
 /// Most slices handed to one system call.
 const MAX_SLICES: usize = 64;
@@ -29,6 +31,8 @@ pub(super) enum Chunk {
     Own(Vec<u8>),
     /// Whole frames that other connections send as well.
     Shared(Arc<Vec<u8>>),
+    /// A message's frame, whose payload was given away by the program.
+    Frame(Box<Frame>),
     /// The rest of a message's frame that the kernel took in part.
     #[expect(clippy::box_collection, reason = "rare, and 8 bytes less in every connection")]
     Rest(Box<Vec<u8>>),
@@ -37,13 +41,55 @@ pub(super) enum Chunk {
     Promised,
 }
 
+/// A frame whose payload is elsewhere.
+pub(super) struct Frame {
+    header: [u8; MAX_HEADER],
+    header_size: usize,
+    payload: Box<dyn Buffer>,
+}
+
+impl Frame {
+    pub(super) fn new(header: &[u8], payload: Box<dyn Buffer>) -> Self {
+        let mut frame = Self { header: [0; MAX_HEADER], header_size: header.len(), payload };
+        frame.header[..header.len()].copy_from_slice(header);
+        frame
+    }
+
+    fn parts(&self) -> [&[u8]; 2] {
+        [&self.header[..self.header_size], (*self.payload).as_ref()]
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [header, payload] = self.parts();
+        write!(f, "Frame({header:?}, {} bytes)", payload.len())
+    }
+}
+
 impl Chunk {
+    /// Its bytes; of a frame in two parts they are the first one.
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Own(bytes) => bytes,
             Self::Shared(bytes) => bytes,
+            Self::Frame(frame) => frame.parts()[0],
             Self::Rest(bytes) => bytes,
             Self::Promised => &[],
+        }
+    }
+
+    fn parts(&self) -> [&[u8]; 2] {
+        match self {
+            Self::Frame(frame) => frame.parts(),
+            other => [other.bytes(), &[]],
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Frame(frame) => frame.parts().iter().map(|part| part.len()).sum(),
+            other => other.bytes().len(),
         }
     }
 }
@@ -122,6 +168,13 @@ impl Outbox {
         self.push(Chunk::Shared(frames.clone()));
     }
 
+    /// Appends a frame whose payload was given away.
+    pub(super) fn push_frame(&mut self, frame: Frame) {
+        let chunk = Chunk::Frame(Box::new(frame));
+        self.len += chunk.len();
+        self.push(chunk);
+    }
+
     /// Appends the rest of a frame, of which the kernel took the beginning. Only for an empty outbox.
     pub(super) fn push_rest(&mut self, rest: Vec<u8>) {
         self.len += rest.len();
@@ -166,20 +219,34 @@ impl Outbox {
     /// The next bytes to write, in at most one system call's worth of slices.
     #[inline]
     fn with_slices<R>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
-        let front = self.front.as_ref().map_or(&[][..], |chunk| &chunk.bytes()[self.written..]);
-        let Some(more) = self.more.as_ref().filter(|more| !more.is_empty()) else {
-            return write(&[IoSlice::new(&front[..front.len().min(MAX_WRITE)])]);
-        };
+        let is_alone = self.more.as_ref().is_none_or(|more| more.is_empty());
+        match &self.front {
+            Some(chunk) if is_alone && !matches!(chunk, Chunk::Frame(_)) => {
+                let front = &chunk.bytes()[self.written..];
+                write(&[IoSlice::new(&front[..front.len().min(MAX_WRITE)])])
+            }
+            _ => self.with_many_slices(write),
+        }
+    }
+
+    fn with_many_slices<R>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let (mut count, mut room) = (0, MAX_WRITE);
-        for bytes in std::iter::once(front).chain(more.iter().map(Chunk::bytes)) {
+        let (mut count, mut room, mut written) = (0, MAX_WRITE, self.written);
+        let behind = self.more.iter().flat_map(|more| more.iter());
+        for part in self.front.iter().chain(behind).flat_map(Chunk::parts) {
+            // Only the first chunk can be written in part.
+            let skipped = written.min(part.len());
+            written -= skipped;
+            let take = (part.len() - skipped).min(room);
+            if take == 0 {
+                continue;
+            }
+            slices[count] = IoSlice::new(&part[skipped..skipped + take]);
+            room -= take;
+            count += 1;
             if count == MAX_SLICES || room == 0 {
                 break;
             }
-            let take = bytes.len().min(room);
-            slices[count] = IoSlice::new(&bytes[..take]);
-            room -= take;
-            count += 1;
         }
         write(&slices[..count])
     }
@@ -189,7 +256,7 @@ impl Outbox {
         self.len -= count;
         self.written += count;
         while let Some(chunk) = &self.front {
-            let size = chunk.bytes().len();
+            let size = chunk.len();
             if self.written < size {
                 break;
             }
@@ -214,21 +281,27 @@ impl Outbox {
         let (mut bytes, mut messages) = (0, 0);
         for chunk in self.front.take().into_iter().chain(behind) {
             // Only the first chunk can be written in part.
-            let (frames, begin) = (chunk.bytes(), take(&mut written));
+            let (frames, size, begin) = (chunk.bytes(), chunk.len(), take(&mut written));
             let end = match chunk {
                 Chunk::Promised => {
                     // Its bytes are elsewhere yet, and all that has begun is among them.
                     begun = 0;
                     0
                 }
-                Chunk::Rest(_) => frames.len(),
-                _ if begun >= frames.len() => frames.len(),
+                Chunk::Rest(_) => size,
+                _ if begun >= size => size,
+                // It is one.
+                Chunk::Frame(_) if begun == 0 => 0,
+                Chunk::Frame(_) => size,
                 _ => frame_end(frames, begun, sender),
             };
-            begun = begun.saturating_sub(frames.len());
-            bytes += frames.len() - end;
-            messages += count_messages(frames, end, sender) as u32;
-            if end == frames.len() {
+            begun = begun.saturating_sub(size);
+            bytes += size - end;
+            messages += match chunk {
+                Chunk::Frame(_) => u32::from(end == 0),
+                _ => count_messages(frames, end, sender) as u32,
+            };
+            if end == size {
                 self.written += begin;
                 self.push(chunk);
             } else if end > begin {
@@ -248,6 +321,10 @@ impl Outbox {
         let behind = self.more.iter().flat_map(|more| more.iter());
         let count = |chunk: &Chunk| match chunk {
             Chunk::Own(_) | Chunk::Shared(_) => count_messages(chunk.bytes(), take(&mut written), sender),
+            Chunk::Frame(_) => {
+                written = 0;
+                1
+            }
             // Only the first chunk can be one of these.
             Chunk::Rest(_) | Chunk::Promised => {
                 written = 0;
@@ -416,6 +493,28 @@ mod tests {
         assert_eq!(outbox.count_unwritten(Role::Server), 2);
         outbox.advance(9, &mut spares);
         assert_eq!(outbox.count_unwritten(Role::Server), 1);
+    }
+
+    #[test]
+    fn a_frame_whose_payload_was_given_away_is_written_where_it_lies_and_kept_or_dropped_whole() {
+        let given = |payload: &[u8]| {
+            let (header, size) = frame::encode_header(OpCode::Binary, true, payload.len(), None);
+            Frame::new(&header[..size], Box::new(payload.to_vec()))
+        };
+        for written in 0..=13 {
+            let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
+            outbox.push_frame(given(b"first"));
+            outbox.append(&mut spares, |out| out.extend(b"\x81\x01a"));
+            outbox.push_frame(given(b"z"));
+            let all = b"\x82\x05first\x81\x01a\x82\x01z";
+            assert_eq!((waiting(&outbox), outbox.len()), (all.to_vec(), all.len()));
+            outbox.advance(written, &mut spares);
+            assert_eq!((waiting(&outbox), outbox.len()), (all[written..].to_vec(), all.len() - written), "{written}");
+            let end = [0, 7, 10, 13].into_iter().find(|end| *end >= written).unwrap();
+            let lost = [0, 7, 10].into_iter().filter(|begin| *begin >= end).count() as u32;
+            assert_eq!(outbox.drop_unbegun(Role::Server, 0), (all.len() - end, lost), "{written}");
+            assert_eq!((waiting(&outbox), outbox.len()), (all[written..end].to_vec(), end - written), "{written}");
+        }
     }
 
     #[test]

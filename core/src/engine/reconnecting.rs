@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::callback::with_handler;
 use super::connector::Target;
 use super::group::{Group, OwnedHandler};
-use super::handle::{Handle, OwnedMessage};
+use super::handle::Handle;
+use super::owned::OwnedMessage;
 use super::registry;
 use super::shared::{Cost, LoopCell, look, now, now_beside, now_or_later, with_state};
 use super::state::{News, State};
@@ -63,7 +64,7 @@ impl Client {
         if let Some(result) = with_state(self.index(), |state| state.send_persistently(self, message)) {
             return result;
         }
-        let message = OwnedMessage::new(message);
+        let message = OwnedMessage::copy(message);
         let cost = Cost::Limited(message.borrow().payload().len());
         let send = move |state: &mut State| state.send_persistently(self, message.borrow());
         now_or_later(self.index(), cost, send, Some(Connection(self.0)))
@@ -390,7 +391,7 @@ impl Persistent {
             return Err(Error::BacklogFull { backlog: self.queued, limit });
         }
         self.queued += size;
-        self.queue.push_back(OwnedMessage::new(message));
+        self.queue.push_back(OwnedMessage::copy(message));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 // What programs write, as TypeScript reads it; `@ts-expect-error` marks what it must refuse.
 
-import Default, { METRICS_TYPE, Server, WebSocket, WebSocketServer, metrics, stats } from "libwsx";
+import Default, { METRICS_TYPE, Server, SharedMessage, WebSocket, WebSocketServer, metrics, stats } from "libwsx";
 
 function is<T>(_value: T): void {}
 
@@ -82,6 +82,11 @@ client.onmessage = ({ data, target }) => is<[string | Buffer | ArrayBuffer | Blo
 client.onclose = null;
 is<string | undefined>(client.remoteAddress);
 is<number | undefined>(client.remotePort);
+is<number | undefined>(client.latency);
+is<boolean>(client.send("part", { fin: false }));
+is<boolean>(client.sendShared(new SharedMessage("text", { binary: false }), (error) => is<Error | undefined>(error)));
+// @ts-expect-error a message that was encoded before
+client.sendShared("text");
 client.addEventListener("close", (event) => is<boolean>(event.wasClean), { once: true });
 client.addEventListener("error", { handleEvent: ({ error }) => is<string>(error.code) });
 is<0 | 1 | 2 | 3>(client.readyState);

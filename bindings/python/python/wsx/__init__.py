@@ -40,6 +40,7 @@ from ._wsx import (
     Reconnecting,
     Request,
     Response,
+    SharedMessage,
     Timer,
 )
 from .exceptions import (
@@ -117,6 +118,7 @@ __all__ = [
     "Request",
     "Response",
     "Server",
+    "SharedMessage",
     "State",
     "Statistics",
     "Timer",

@@ -29,6 +29,7 @@ __all__ = [
     "Reconnecting",
     "Request",
     "Response",
+    "SharedMessage",
     "Timer",
 ]
 
@@ -212,7 +213,7 @@ class Connection:
 
     data: Any
     """Whatever the program wants to keep with the connection; None at first."""
-    def send(self, message: str | ReadableBuffer, /) -> None:
+    def send(self, message: str | ReadableBuffer | SharedMessage, /) -> None:
         """Sends a message: str as text, bytes-like as binary. It leaves at the end of the turn. [any thread]"""
     def send_fragment(self, payload: str | ReadableBuffer, /, *, is_last: bool, text: bool | None = None) -> None:
         """Sends a fragment of a message: the first call begins one, that with `is_last` ends it. [any thread]
@@ -349,6 +350,16 @@ class GiveUp:
     @property
     def message(self) -> str:
         """One sentence for people."""
+
+@final
+class SharedMessage:
+    """A message that is encoded once, to be sent many times: `connection.send(shared)`, from any thread.
+
+    A server's peers get the very bytes, compressed at most once for all that keep no context; a client's are masked, and so
+    copied. To send to all of a listener's connections, or to subscribers, use `broadcast` and `publish`, which do the same.
+    """
+
+    def __new__(cls, message: str | ReadableBuffer, /) -> Self: ...
 
 @final
 class Inbox:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
     _Pieces = Iterable[str] | Iterable[ReadableBuffer] | AsyncIterable[str] | AsyncIterable[ReadableBuffer]
-    _Sendable = str | ReadableBuffer | _Pieces
+    _Sendable = str | ReadableBuffer | _wsx.SharedMessage | _Pieces
 
 __all__ = ["Connection", "broadcast"]
 
@@ -45,7 +45,7 @@ class Connection:
         self.logger: logging.Logger = logger or logging.getLogger("wsx")
         self._host = asyncio.get_running_loop()
         self._raw: _wsx.Connection | None = None
-        self._send: Callable[[str | ReadableBuffer], None] = _not_open
+        self._send: Callable[[str | ReadableBuffer | _wsx.SharedMessage], None] = _not_open
         self._inbox = _wsx.Inbox(self._host, max_queue, 0 if max_queue is None else max_queue // 4)
         self._drained: asyncio.Future[None] | None = None
         self._in_message: asyncio.Future[None] | None = None  # until a message of several pieces is whole
@@ -84,7 +84,7 @@ class Connection:
         return aiter(self._inbox)
 
     async def send(self, message: _Sendable) -> None:
-        """Sends a message: str as text, bytes-like as binary. It leaves with asyncio's next tick.
+        """Sends a message: str as text, bytes-like as binary, or a `wsx.SharedMessage`. It leaves with asyncio's next tick.
 
         An iterable of these, or an asynchronous one, is a message whose pieces are sent as fragments, each as it comes. A
         message that another task sends meanwhile waits for its end. Where iterating fails, or is cancelled, after the first
