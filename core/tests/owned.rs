@@ -203,6 +203,25 @@ fn a_client_sends_a_shared_message_with_a_mask_of_its_own_each_time() {
 }
 
 #[test]
+fn each_way_counts_as_one_message() {
+    let server = Server::start(&Options::default(), Script::new());
+    let (mut peer, connection) = server.open();
+    server.on_loop(move || {
+        for size in [10, 100_000] {
+            connection.send_owned(bytes(size)).unwrap();
+            connection.send_shared(&SharedMessage::new(&bytes(size))).unwrap();
+            connection.send_fragment(MessageKind::Binary, &bytes(size), false).unwrap();
+            connection.send_fragment(MessageKind::Binary, b"", true).unwrap();
+        }
+    });
+    for _ in 0..8 {
+        peer.read_frame();
+    }
+    server.on_loop(|| ());
+    assert_eq!(server.handle.statistics().unwrap().messages_sent, 6);
+}
+
+#[test]
 fn neither_comes_between_the_fragments_of_a_message() {
     let server = Server::start(&Options::default(), Script::new());
     let (_peer, connection) = server.open();

@@ -3,8 +3,8 @@
 
 const { EventEmitter } = require('node:events');
 const { subprotocolsOf, targetOf, urlOf } = require('./address.js');
-const { isCloseCode, sendable, textual, topicOf, wholeTextual } = require('./arguments.js');
-const { EVENT, NOBODY, attempt, border, bytesOf, hold, payload, publish, release, send, sockets } = require('./border.js');
+const { isCloseCode, sendable, textual } = require('./arguments.js');
+const { EVENT, NOBODY, attempt, border, bytesOf, hold, payload, release, send, sockets } = require('./border.js');
 const { closeInfo, closeInfoOf, coded } = require('./errors.js');
 const { mixIn } = require('./events.js');
 const { clientOptions, headerList, highWater, reconnect } = require('./options.js');
@@ -13,6 +13,7 @@ const { reconnecting } = require('./reconnecting.js');
 const { headersOf, peerOf } = require('./request.js');
 const { SharedMessage } = require('./shared.js');
 const { clientTls } = require('./tls.js');
+const { topics } = require('./topics.js');
 
 const CONNECTING = 0, OPEN = 1, CLOSING = 2, CLOSED = 3;
 const NAMES = ['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'];
@@ -237,26 +238,6 @@ class WebSocket extends EventEmitter {
     attempt(name, this._index, ...args);
   }
 
-  // --- Topics
-
-  /** Hears what is published under a topic from now on. Only connections of a server can. */
-  subscribe(topic) { this._do('subscribe', topicOf(topic)); }
-
-  /** Hears it no more. */
-  unsubscribe(topic) { this._do('unsubscribe', topicOf(topic)); }
-
-  /** Sends a message to all subscribers of a topic but this connection. */
-  publish(topic, data, options) {
-    data = sendable(data);
-    publish(topicOf(topic), data, wholeTextual(data, options), this._index);
-  }
-
-  /** Sends a message to all other connections of the same server. */
-  broadcast(data, options) {
-    if (!this._server) throw coded(Error, 'WSX_ERR_WRONG_KIND', 'Only a connection of a server has others to broadcast to');
-    this._server.broadcast(data, { ...options, except: this });
-  }
-
   // --- Ending
 
   /** Begins the closing handshake. */
@@ -430,6 +411,7 @@ class WebSocket extends EventEmitter {
     this._agreed(protocol, extensions);
     if (this._ends) return;
     this._state = OPEN;
+    this._fragments = null;
     if (this._sent !== null && this._sent.length !== 0) border().watch(this._index);
     if (this.listenerCount('upgrade') !== 0) this.emit('upgrade', { statusCode: 101, headers: headersOf(raw), rawHeaders: raw });
     this.emit('open');
@@ -500,7 +482,7 @@ class WebSocket extends EventEmitter {
 }
 
 mixIn(WebSocket.prototype);
-for (const [name, value] of Object.entries({ ...pausing, ...reconnecting })) {
+for (const [name, value] of Object.entries({ ...pausing, ...reconnecting, ...topics })) {
   Object.defineProperty(WebSocket.prototype, name, { value, writable: true, configurable: true });
 }
 for (const [value, name] of NAMES.entries()) {

@@ -205,6 +205,7 @@ impl State {
             if let Some(record) = self.connections.get_mut(slot) {
                 record.outbox.push_frame(message.into_frame(mask));
             }
+            self.count_sent_messages(slot, 1);
             self.staged(slot);
         }
         Ok(())
@@ -231,6 +232,7 @@ impl State {
             } else {
                 record.outbox.push_shared(&frame);
             }
+            self.count_sent_messages(slot, 1);
             self.staged(slot);
         }
         Ok(())
