@@ -63,13 +63,13 @@ impl State {
                 self.begin_closing(slot, wire_code, reason);
             }
             Phase::Stream => {
-                if record.chunked {
+                if record.chunked() {
                     record.outbox.append(&mut self.spares, |out| out.extend(LAST_CHUNK));
                 }
                 self.end(slot, Ending::orderly(code, reason, Side::Us, true));
             }
             // Of a server's only the request hook sees such a number, and its answer decides.
-            Phase::Request | Phase::Deferred | Phase::Securing if !record.announced => return Err(Error::NotOpen),
+            Phase::Request | Phase::Deferred | Phase::Securing if !record.announced() => return Err(Error::NotOpen),
             Phase::Request
             | Phase::Deferred
             | Phase::Resolving
@@ -89,7 +89,7 @@ impl State {
     pub(super) fn terminate(&mut self, connection: Connection) -> Result<()> {
         let slot = self.slot(connection)?;
         self.settle();
-        match self.connections.get(slot).map(|record| (record.phase, record.announced)) {
+        match self.connections.get(slot).map(|record| (record.phase, record.announced())) {
             None | Some((Phase::Dead, _)) => return Err(Error::Closed),
             Some((Phase::Request | Phase::Deferred | Phase::Securing, false)) => return Err(Error::NotOpen),
             Some(_) => {}
@@ -120,7 +120,7 @@ impl State {
         self.tick();
         let Some(record) = self.connections.get_mut(slot) else { return };
         record.since = self.now;
-        if std::mem::take(&mut record.paused) | std::mem::take(&mut record.held) {
+        if record.set_paused(false) | record.set_held(false) {
             self.read_again(slot);
         }
         self.touch(slot);
@@ -147,7 +147,7 @@ impl State {
         let Some(record) = self.connections.get_mut(slot) else { return };
         if record.protocol.role() == Role::Server {
             record.phase = Phase::Ending;
-            record.quick = true;
+            record.set_quick(true);
             self.touch(slot);
         }
     }
@@ -231,7 +231,7 @@ impl State {
         if let Some(record) = self.connections.get_mut(slot)
             && record.holds_its_side()
         {
-            record.quick = true;
+            record.set_quick(true);
             self.touch(slot);
         }
     }
@@ -242,7 +242,7 @@ impl State {
         if record.holds_its_side() {
             return;
         }
-        if record.quick || record.peer_ended {
+        if record.quick() || record.peer_ended() {
             self.finish(slot);
         } else if let Some(transport) = &record.transport {
             transport.end_writing();
@@ -257,7 +257,7 @@ impl State {
         self.settle();
         self.flush_connection(slot);
         let Some(record) = self.connections.get_mut(slot) else { return };
-        record.peer_ended = true;
+        record.set_peer_ended(true);
         let (stage, kind) = (record.phase.stage(), FailureKind::Transport);
         match record.phase {
             Phase::Dead => {}
@@ -271,7 +271,7 @@ impl State {
             Phase::WebSocket if record.protocol.is_close_complete() => {
                 // Output may still be under way here as well, our Close behind it.
                 record.phase = Phase::Ending;
-                record.quick = true;
+                record.set_quick(true);
                 self.flush_connection(slot);
             }
             Phase::WebSocket if record.protocol.state() == ReadyState::Closing => {
@@ -422,7 +422,7 @@ impl State {
 
     pub(super) fn set_ending(&mut self, slot: u32, ending: Ending) {
         if let Some(record) = self.connections.get_mut(slot)
-            && record.announced
+            && record.announced()
         {
             record.extra().ending = Some(Box::new(ending));
         }
@@ -496,7 +496,7 @@ impl State {
             let connection = Connection(self.connections.id(slot));
             let Some(record) = self.connections.get(slot) else { continue };
             match record.phase {
-                Phase::Request | Phase::Securing if !record.announced => {
+                Phase::Request | Phase::Securing if !record.announced() => {
                     self.count_refused(slot, Refusal::Shutdown);
                     self.finish(slot);
                 }
@@ -533,7 +533,7 @@ impl State {
         self.settle();
         for slot in self.connections.slots() {
             let Some(record) = self.connections.get_mut(slot) else { continue };
-            if record.phase != Phase::Dead && record.announced {
+            if record.phase != Phase::Dead && record.announced() {
                 let stage = record.phase.stage();
                 let ending = &mut record.extra().ending;
                 if ending.as_ref().is_none_or(|ending| ending.failure.is_none() && !ending.was_clean) {

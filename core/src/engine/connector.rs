@@ -134,7 +134,7 @@ impl State {
     pub(super) fn attempt(&mut self, group: u32, target: &Target, dial: Dial) -> Result<Connection> {
         self.tick();
         let mut record = Record::new(group, Role::Client, Phase::Resolving, self.now);
-        record.announced = true;
+        record.set_announced(true);
         record.extra().dial = Some(Box::new(Dial { began: self.now, ..dial }));
         record.extra().unix_path = target.url.unix.clone();
         let slot = self.insert(record)?;

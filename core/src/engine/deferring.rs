@@ -106,7 +106,7 @@ impl State {
             return;
         }
         record.phase = Phase::Deferred;
-        let peer_ended = record.peer_ended;
+        let peer_ended = record.peer_ended();
         let extra = record.extra();
         extra.head = head.to_vec();
         self.shared.waiting_requests.insert(id);

@@ -475,8 +475,10 @@ impl State {
                 _ => return false,
             }
         }
-        record.peer_ended |= event.is_read_closed() || event.is_error();
-        if record.phase == Phase::Deferred && record.peer_ended {
+        if event.is_read_closed() || event.is_error() {
+            record.set_peer_ended(true);
+        }
+        if record.phase == Phase::Deferred && record.peer_ended() {
             self.count_refused(slot, Refusal::Left);
             self.finish(slot);
             return false;
@@ -488,7 +490,7 @@ impl State {
             self.transport_failed(slot, "the connection to the peer was lost", &error);
             return false;
         }
-        let reads = event.is_readable() || record.peer_ended;
+        let reads = event.is_readable() || record.peer_ended();
         // One that is in the list of those to read will be read once, with the others there.
         let reads = reads && !record.ready;
         if event.is_writable() && record.is_blocked() {
@@ -511,7 +513,7 @@ impl State {
     fn take_ending(&mut self, slot: u32) -> Option<(Connection, u32, Box<Ending>, Undelivered)> {
         let connection = Connection(self.connections.id(slot));
         let record = self.connections.get_mut(slot)?;
-        if !record.announced {
+        if !record.announced() {
             return None;
         }
         let waiting = record.outbox.len() as u64;

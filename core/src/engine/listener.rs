@@ -426,7 +426,9 @@ impl State {
         let setup = self.groups.get(group).and_then(|group| group.everywhere.tls());
         match self.groups.get(group).map_or(Admission::Served, |group| group.admit(peer, setup.is_none())) {
             Admission::Served => {}
-            Admission::Surplus => record.is_surplus = true,
+            Admission::Surplus => {
+                record.set_surplus(true);
+            }
             Admission::Closed => return self.count_turned_away(group, peer),
         }
         let session = setup.as_ref().map(Session::server).transpose();

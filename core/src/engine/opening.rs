@@ -239,7 +239,7 @@ impl State {
         storage: &'h mut Storage<'b>,
     ) -> Result<Option<Examined<'h, 'b>>, HttpError> {
         let Some(mut examined) = self.parse(slot, head, storage)? else { return Ok(None) };
-        if self.connections.get(slot).is_some_and(|record| record.is_surplus) {
+        if self.connections.get(slot).is_some_and(|record| record.is_surplus()) {
             let message = "your address has too many connections (max_connections_per_address): close one of them";
             return Err(HttpError { cause: Refusal::Address, ..HttpError::new(503, message) });
         }
@@ -333,13 +333,13 @@ impl State {
                 None
             }
             (ResponseKind::Stream, _) => {
-                record.chunked = version == 1;
-                let body = if record.chunked { Body::Chunked } else { Body::UntilClose };
+                record.set_chunked(version == 1);
+                let body = if record.chunked() { Body::Chunked } else { Body::UntilClose };
                 record.outbox.append(&mut self.spares, |out| {
                     http::write_response(out, response.status, &response.headers, body);
                 });
                 record.extra = None;
-                record.announced = true;
+                record.set_announced(true);
                 record.phase = Phase::Stream;
                 // A stream has no heartbeat of its own, and a client that vanished would never be noticed.
                 if let Some(transport) = &record.transport {
@@ -350,7 +350,7 @@ impl State {
                 if request.method == "HEAD" {
                     // The head is all there is.
                     if let Some(record) = self.connections.get_mut(slot) {
-                        record.chunked = false;
+                        record.set_chunked(false);
                     }
                     let _ = self.close(request.connection, close::NORMAL, "");
                 }
@@ -377,7 +377,7 @@ impl State {
             extra.unix_path = unix_path;
             extra.carry = carry;
         }
-        record.announced = true;
+        record.set_announced(true);
         record.phase = Phase::WebSocket;
         record.protocol.open(compression);
         record.since = 0;

@@ -374,7 +374,7 @@ pub(super) fn heard(record: &mut Record, now: Millis, more: bool) -> (bool, bool
     let was_awaited = record.heard_at < record.since;
     record.heard_at = now;
     // A short receive means there is no more. Where the peer has ended, no further event will come.
-    (more || record.peer_ended, was_awaited)
+    (more || record.peer_ended(), was_awaited)
 }
 
 #[inline]

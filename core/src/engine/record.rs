@@ -117,29 +117,56 @@ pub(super) struct Record {
     pub(super) touched: bool,
     /// In the list of those to read again.
     pub(super) ready: bool,
+    /// What is so or not: see `flags!`.
+    flags: u8,
+}
+
+/// What is so of a connection or not: a bit each, which is 7 bytes less in every connection. A setter answers what it was.
+macro_rules! flags {
+    ($($(#[$doc:meta])+ $flag:ident $set:ident $bit:literal;)+) => {
+        impl Record {
+            $(
+                $(#[$doc])+
+                #[inline(always)]
+                pub(super) fn $flag(&self) -> bool {
+                    self.flags & 1 << $bit != 0
+                }
+
+                #[inline(always)]
+                pub(super) fn $set(&mut self, yes: bool) -> bool {
+                    let was = self.$flag();
+                    self.flags = self.flags & !(1 << $bit) | u8::from(yes) << $bit;
+                    was
+                }
+            )+
+        }
+    };
+}
+
+flags! {
     /// The program knows the number: `on_close` is owed.
-    pub(super) announced: bool,
+    announced set_announced 0;
     /// The peer will send no more, or the transport failed: read on to the end.
-    pub(super) peer_ended: bool,
+    peer_ended set_peer_ended 1;
     /// The program does not want to read.
-    pub(super) paused: bool,
+    paused set_paused 2;
     /// The policy `Pause` does not want to read.
-    pub(super) held: bool,
+    held set_held 3;
     /// Above the high mark: `on_drain` is owed.
-    pub(super) pressed: bool,
+    pressed set_pressed 4;
     /// Ending: finish as soon as everything is written.
-    pub(super) quick: bool,
+    quick set_quick 5;
     /// Stream: the body goes out in chunks.
-    pub(super) chunked: bool,
+    chunked set_chunked 6;
     /// Its address has more connections than it may: its request is answered with that.
-    pub(super) is_surplus: bool,
+    is_surplus set_surplus 7;
 }
 
 /// The place of a connection that broadcasts do not reach.
 pub(super) const NO_MEMBER: u32 = u32::MAX;
 
 // 10,000 idle connections are 10,000 of these.
-const _: () = assert!(size_of::<Record>() <= 184);
+const _: () = assert!(size_of::<Record>() <= 176);
 
 impl Record {
     pub(super) fn new(group: u32, role: Role, phase: Phase, now: Millis) -> Self {
@@ -162,14 +189,7 @@ impl Record {
             phase,
             touched: false,
             ready: false,
-            announced: false,
-            peer_ended: false,
-            paused: false,
-            held: false,
-            pressed: false,
-            quick: false,
-            chunked: false,
-            is_surplus: false,
+            flags: 0,
         }
     }
 
@@ -180,7 +200,7 @@ impl Record {
     /// Whether the peer is read: only an open WebSocket can be paused, for handshakes must go on, as far as they can.
     pub(super) fn is_reading(&self) -> bool {
         match self.phase {
-            Phase::WebSocket => !(self.paused || self.held) || self.protocol.state() != ReadyState::Open,
+            Phase::WebSocket => !(self.paused() || self.held()) || self.protocol.state() != ReadyState::Open,
             phase => phase != Phase::Deferred,
         }
     }
@@ -190,7 +210,7 @@ impl Record {
     pub(super) fn holds_its_side(&self) -> bool {
         let is_plain = self.transport.as_ref().is_none_or(Transport::is_plain);
         self.phase == Phase::Ending
-            && !(is_plain || self.quick || self.peer_ended)
+            && !(is_plain || self.quick() || self.peer_ended())
             && self.protocol.state() == ReadyState::Closing
     }
 

@@ -113,7 +113,7 @@ impl State {
             return Ok(());
         }
         let record = self.connections.get_mut(slot).ok_or(Error::Closed)?;
-        let chunked = record.chunked;
+        let chunked = record.chunked();
         record.outbox.append(
             &mut self.spares,
             |out| {
@@ -210,12 +210,12 @@ impl State {
                 Err(Error::Closed)
             };
         }
-        record.pressed = true;
+        record.set_pressed(true);
         match policy {
             BacklogPolicy::Refuse => Err(Error::BacklogFull { backlog, limit }),
             BacklogPolicy::Drop => Ok(Room::Drop),
             BacklogPolicy::Pause if backlog <= limit || backlog.saturating_add(size) <= limit.saturating_mul(2) => {
-                record.held = true;
+                record.set_held(true);
                 Ok(Room::Take)
             }
             BacklogPolicy::Pause | BacklogPolicy::Close => {
@@ -402,7 +402,7 @@ impl State {
                     continue;
                 }
                 match transport.flush(is_last) {
-                    Ok(true) if record.extra.is_some() || record.pressed || is_last => {
+                    Ok(true) if record.extra.is_some() || record.pressed() || is_last => {
                         self.count_buffered(slot);
                         return self.drained(slot);
                     }
@@ -423,7 +423,9 @@ impl State {
         if let Some(record) = self.connections.get_mut(slot) {
             record.blocked_at = self.now;
             // One message may be more than the limit: what its peer sends next waits until it has been read.
-            record.held |= pauses && record.outbox.len() > limit && record.protocol.state() == ReadyState::Open;
+            if pauses && record.outbox.len() > limit && record.protocol.state() == ReadyState::Open {
+                record.set_held(true);
+            }
             self.schedule(slot);
         }
         self.press(slot);
@@ -434,10 +436,10 @@ impl State {
     fn press(&mut self, slot: u32) {
         let limit = self.group_of(slot).map_or(usize::MAX, |group| group.backlog_limit());
         if let Some(record) = self.connections.get_mut(slot)
-            && !record.pressed
+            && !record.pressed()
             && record.outbox.len() > limit / 2
         {
-            record.pressed = true;
+            record.set_pressed(true);
             let waiting = record.outbox.len();
             self.log(Level::Debug, Topic::Backlog, slot, |_| format!("{waiting} bytes wait, backlog_limit is {limit}"));
         }
@@ -454,10 +456,10 @@ impl State {
             if record.outbox.is_empty() && !record.is_blocked() {
                 self.ending_is_written(slot);
             }
-        } else if record.pressed && record.outbox.len() <= limit / 4 {
-            record.pressed = false;
+        } else if record.pressed() && record.outbox.len() <= limit / 4 {
+            record.set_pressed(false);
             self.news.push_back(News::Drain(id));
-            if std::mem::take(&mut record.held) {
+            if record.set_held(false) {
                 record.heard_at = self.now;
                 self.read_again(slot);
                 self.schedule(slot);

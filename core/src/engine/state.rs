@@ -343,14 +343,14 @@ impl State {
         if matches!(record.phase, Phase::Ending | Phase::Dead) || record.protocol.state() == ReadyState::Closing {
             return Err(Error::Closed);
         }
-        record.paused = true;
+        record.set_paused(true);
         Ok(())
     }
 
     pub(super) fn resume(&mut self, connection: Connection) -> Result<()> {
         let slot = self.slot(connection)?;
         if let Some(record) = self.connections.get_mut(slot)
-            && std::mem::take(&mut record.paused)
+            && record.set_paused(false)
         {
             // The silence was ours: the heartbeat begins anew.
             record.heard_at = self.now;

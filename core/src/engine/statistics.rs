@@ -202,7 +202,7 @@ impl Record {
     /// Whether it was told to the program as open, or is a stream.
     fn has_opened(&self) -> bool {
         // What a client dials with is dropped when it opens.
-        self.announced && self.extra.as_ref().is_none_or(|extra| extra.dial.is_none())
+        self.announced() && self.extra.as_ref().is_none_or(|extra| extra.dial.is_none())
     }
 }
 
@@ -291,7 +291,7 @@ impl State {
     /// The same, with what failed.
     pub(super) fn refused_because(&mut self, slot: u32, cause: Refusal, failure: Option<&str>) {
         let is_undecided = |record: &Record| {
-            matches!(record.phase, Phase::Request | Phase::Deferred | Phase::Securing) && !record.announced
+            matches!(record.phase, Phase::Request | Phase::Deferred | Phase::Securing) && !record.announced()
         };
         if self.connections.get(slot).is_some_and(is_undecided) {
             if let Some(counters) = self.counters(slot) {

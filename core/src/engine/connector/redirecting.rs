@@ -23,7 +23,7 @@ impl State {
         let Some(record) = self.connections.get_mut(slot) else { return };
         record.transport = None;
         record.outbox = Default::default();
-        record.peer_ended = false;
+        record.set_peer_ended(false);
         record.blocked_at = 0;
         record.phase = Phase::Resolving;
         let extra = record.extra();
