@@ -148,9 +148,12 @@ impl State {
         }
     }
 
-    /// The system tells something about an attempt: TCP is there, or has failed. What is told of one that has lost already
-    /// is of no interest.
+    /// The system tells something about an attempt: TCP is there, or has failed. What is told of one that has lost already,
+    /// or whose client was ended in the same turn, is of no interest.
     pub(in crate::engine) fn dialed(&mut self, slot: u32, number: u32) {
+        if self.connections.get(slot).is_none_or(|record| record.phase != Phase::Dialing) {
+            return;
+        }
         let Some(attempts) = self.attempts(slot) else { return };
         let Some(at) = attempts.running.iter().position(|attempt| attempt.number == number) else { return };
         let Attempt { transport, address, .. } = attempts.running.swap_remove(at);

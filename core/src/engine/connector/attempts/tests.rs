@@ -188,3 +188,24 @@ fn one_address_that_does_not_answer_is_given_up_after_either_timeout() {
         assert_eq!(failure.message, format!("no TCP connection came about within 80ms ({option})"));
     }
 }
+
+#[test]
+fn an_attempt_that_succeeds_when_the_client_was_ended_is_given_up_unseen() {
+    let listeners = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
+    let addresses = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+    let (mut event_loop, client, told) = client(&addresses, &Options::default());
+    // The kernel has connected; both are told in the same turn, the end first.
+    let (accepted, _) = listeners[0].accept().unwrap();
+    let phase = with_state(crate::engine::registry::loop_index(client.0), |state| {
+        state.terminate(client).unwrap();
+        let slot = state.slot(client).unwrap();
+        let number = state.attempts(slot).unwrap().next_number;
+        state.dialed(slot, number);
+        state.connections.get(slot).unwrap().phase
+    });
+    assert_eq!(phase, Some(Phase::Dead));
+    assert_eq!(hear(&mut event_loop, &told), None);
+    // It was sent nothing.
+    accepted.set_read_timeout(Some(DEADLINE)).unwrap();
+    assert_eq!(io::Read::read(&mut &accepted, &mut [0; 1]).unwrap(), 0);
+}
