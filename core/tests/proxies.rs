@@ -280,6 +280,27 @@ fn a_proxy_that_leaves_is_told() {
 }
 
 #[test]
+fn a_proxy_that_leaves_amid_an_answer_of_socks_is_told() {
+    let (listener, running, mut options) = proxy("socks5h", "");
+    // Nothing but its end can end this.
+    options.handshake_timeout = Duration::ZERO;
+    for (before, part) in [(&[][..], &b"\x05"[..]), (&[b"\x05\0"], &CONNECTED[..9])] {
+        let (client, events) = running.connect("ws://a.invalid/", &options, Script::new());
+        let mut peer = RawPeer::accept(&listener);
+        peer.read_bytes(3);
+        for answer in before {
+            peer.write(*answer);
+            peer.read_bytes(5 + "a.invalid".len() + 2);
+        }
+        peer.write(part);
+        peer.finish();
+        let failure = events.failure_of(client);
+        assert_eq!((failure.stage, failure.kind), (Stage::Proxy, FailureKind::Transport), "{failure}");
+        peer.expect_end();
+    }
+}
+
+#[test]
 fn a_proxy_that_is_not_there_is_told_as_such() {
     let (listener, running, mut options) = proxy("http", "user:secret@");
     let address = listener.local_addr().unwrap();

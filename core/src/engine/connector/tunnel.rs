@@ -69,6 +69,10 @@ impl State {
                 return self.read_again(slot);
             }
             if progress.used == 0 {
+                // It is incomplete. Where the proxy sends no more, what it has sent hides its end.
+                if self.connections.get(slot).is_some_and(|record| record.peer_ended()) {
+                    self.peer_ended(slot);
+                }
                 return;
             }
             if let Some(record) = self.connections.get_mut(slot) {
