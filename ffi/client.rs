@@ -190,7 +190,8 @@ pub unsafe extern "C" fn wsx_client_close(client: wsx_client, code: u16, reason:
     })
 }
 
-/// Ends the client's transport at once, without a close, and connects no more. [any thread]
+/// Ends the client's transport at once, without a close, and connects no more; also where wsx_client_close() was called
+/// before, and the server does not answer it. [any thread]
 #[unsafe(no_mangle)]
 pub extern "C" fn wsx_client_terminate(client: wsx_client) -> i32 {
     enter(|| Client::from_id(client).terminate())

@@ -1667,7 +1667,10 @@ int32_t wsx_client_close(wsx_client client,
                          uint16_t code,
                          const char *reason);
 
-/** Ends the client's transport at once, without a close, and connects no more. [any thread] */
+/**
+ * Ends the client's transport at once, without a close, and connects no more; also where wsx_client_close() was called
+ * before, and the server does not answer it. [any thread]
+ */
 int32_t wsx_client_terminate(wsx_client client);
 
 /** Writes the number of the client's connection, open or not; 0 while it waits for its next attempt. [loop thread] */

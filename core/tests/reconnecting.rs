@@ -379,6 +379,26 @@ fn a_client_that_waits_ends_at_once() {
 }
 
 #[test]
+fn a_client_whose_server_does_not_answer_the_close_can_be_cut() {
+    let (listener, running, client, events) = connect(&soon(), Script::new());
+    let (mut peer, _) = RawPeer::accept_upgrade(&listener);
+    let connection = events.opened();
+    let told = running.on_loop(move || {
+        let closed = [client.close(1000, ""), client.close(1000, "")];
+        (closed, [client.terminate(), client.terminate(), client.close(1000, "")])
+    });
+    assert!(
+        matches!(told, ([Ok(()), Err(Error::Closed)], [Ok(()), Err(Error::Closed), Err(Error::Closed)])),
+        "{told:?}"
+    );
+    peer.expect_end();
+    // Nor has it waited for the closing timeout, which would be a failure.
+    let close = events.closed_of(connection);
+    assert_eq!((close.code, close.failure), (1006, None));
+    assert_eq!(events.gave_up().kind, GiveUpKind::Closed);
+}
+
+#[test]
 fn a_client_that_connects_gives_that_up() {
     let (listener, _running, client, events) = connect(&soon(), Script::new());
     let mut peer = RawPeer::accept(&listener);

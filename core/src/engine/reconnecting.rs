@@ -76,14 +76,14 @@ impl Client {
     pub fn close(self, code: u16, reason: &str) -> Result<()> {
         check_close(code, reason)?;
         let reason = reason.to_owned();
-        let close =
-            move |state: &mut State| state.end_client(self, |state, connection| state.close(connection, code, &reason));
+        let close = move |state: &mut State| state.close_client(self, code, &reason);
         now_or_later(self.index(), Cost::Limited(0), close, None)
     }
 
-    /// Ends the transport at once, without a Close, and connects no more. [any thread]
+    /// Ends the transport at once, without a Close, and connects no more; also where [`close`](Self::close) was called
+    /// before, and the server does not answer it. [any thread]
     pub fn terminate(self) -> Result<()> {
-        now_or_later(self.index(), Cost::Limited(0), move |state| state.end_client(self, State::terminate), None)
+        now_or_later(self.index(), Cost::Limited(0), move |state| state.terminate_client(self), None)
     }
 
     /// The connection of the attempt in progress, open or not; none while the client waits for the next one.
@@ -264,18 +264,35 @@ impl State {
         }
     }
 
-    /// The program ends a client; `end` ends the connection it has.
-    fn end_client(&mut self, client: Client, end: impl FnOnce(&mut Self, Connection) -> Result<()>) -> Result<()> {
-        let (slot, persistent) = self.persistent(client)?;
-        if std::mem::replace(&mut persistent.is_closed, true) {
+    fn close_client(&mut self, client: Client, code: u16, reason: &str) -> Result<()> {
+        let (was_closed, connection) = self.end_client(client)?;
+        if was_closed {
             return Err(Error::Closed);
         }
-        match persistent.connection {
+        if let Some(connection) = connection {
             // What is closing already, or has just ended, goes on with that; the client ends when that is told.
-            Some(connection) => drop(end(self, connection)),
-            None => self.wait_no_more(slot),
+            let _ = self.close(connection, code, reason);
         }
         Ok(())
+    }
+
+    fn terminate_client(&mut self, client: Client) -> Result<()> {
+        let (was_closed, connection) = self.end_client(client)?;
+        // One that was closed may still wait for the peer's Close.
+        let ended = connection.map_or(Err(Error::Closed), |connection| self.terminate(connection));
+        if was_closed { ended } else { Ok(()) }
+    }
+
+    /// The program wants no more of a client. Tells whether it had said so before, and the connection that is to be ended;
+    /// a client that has none ends now.
+    fn end_client(&mut self, client: Client) -> Result<(bool, Option<Connection>)> {
+        let (slot, persistent) = self.persistent(client)?;
+        let was_closed = std::mem::replace(&mut persistent.is_closed, true);
+        let connection = persistent.connection;
+        if connection.is_none() && !was_closed {
+            self.wait_no_more(slot);
+        }
+        Ok((was_closed, connection))
     }
 
     /// Ends the clients that wait for their next attempt: the loop ends. The others end with their connections.

@@ -303,7 +303,8 @@ class Client:
         the code says otherwise.
         """
     def terminate(self) -> None:
-        """Ends the transport at once, without a Close, and connects no more. [any thread]"""
+        """Ends the transport at once, without a Close, and connects no more; also where `close` was called
+        before, and the server does not answer it. [any thread]"""
     @property
     def connection(self) -> Connection | None:
         """The connection, open or not; None while the client waits for its next attempt."""
