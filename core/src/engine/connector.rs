@@ -168,7 +168,9 @@ impl State {
             return self.looked_up(slot, vec![(address, port).into()]);
         }
         let host = host.to_owned();
-        if let Err(error) = self.resolver.resolve(&self.shared, connection, &host, port) {
+        let connections = &self.connections;
+        let is_live = |connection: Connection| connections.slot(connection.0).is_some();
+        if let Err(error) = self.resolver.resolve(&self.shared, connection, &host, port, is_live) {
             let failure = Failure::transport(Stage::Resolve, "cannot start a thread to look up a host name", &error);
             self.fail(slot, close::ABNORMAL, Side::Us, failure);
         }

@@ -23,21 +23,39 @@ struct Job {
 struct Jobs {
     queue: VecDeque<Job>,
     threads: usize,
+    /// So many that wait are not looked through: there cannot be much among them that nobody waits for.
+    unsearched: usize,
+}
+
+/// The least of that.
+const FEW: usize = 64;
+
+impl Jobs {
+    /// Drops those that nobody waits for where they may be half of all: while no name server answers, clients give up and
+    /// come again.
+    fn clear(&mut self, is_live: impl Fn(Connection) -> bool) {
+        if self.queue.len() >= self.unsearched.max(FEW) {
+            self.queue.retain(|job| is_live(job.connection));
+            self.unsearched = 2 * self.queue.len();
+        }
+    }
 }
 
 #[derive(Default)]
 pub(super) struct Resolver(Arc<Mutex<Jobs>>);
 
 impl Resolver {
-    /// Looks up, then tells the loop.
+    /// Looks up, then tells the loop. `is_live` tells who still waits for an answer.
     pub(super) fn resolve(
         &self,
         shared: &Arc<Shared>,
         connection: Connection,
         host: &str,
         port: u16,
+        is_live: impl Fn(Connection) -> bool,
     ) -> io::Result<()> {
         let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.clear(is_live);
         if jobs.threads < MAX_THREADS {
             let (queue, shared) = (self.0.clone(), shared.clone());
             let thread = std::thread::Builder::new().name("wsx-resolver".into());
@@ -89,6 +107,32 @@ mod tests {
         fn on_close(&mut self, _: Connection, close: &Close<'_>) {
             self.0.send((close.by, close.failure.cloned())).unwrap();
         }
+    }
+
+    #[test]
+    fn names_that_nobody_waits_for_any_more_are_not_gathered() {
+        let mut event_loop = EventLoop::new().unwrap();
+        let index = event_loop.handle().shared.index;
+        let all_wait = |state: &mut super::super::state::State| {
+            state.resolver.0.lock().unwrap().threads = MAX_THREADS;
+            Ok(())
+        };
+        now(index, all_wait).unwrap();
+        let (told, hears) = mpsc::channel();
+        let stays = event_loop.connect("ws://first.invalid/", &Options::default(), Hears(told.clone())).unwrap();
+        for _ in 0..1000 {
+            let client = event_loop.connect("ws://a.invalid/", &Options::default(), Hears(told.clone())).unwrap();
+            client.terminate().unwrap();
+            event_loop.turn(Some(Duration::ZERO)).unwrap();
+            hears.recv().unwrap();
+        }
+        let waiting = |state: &mut super::super::state::State| {
+            let jobs = state.resolver.0.lock().unwrap();
+            Ok((jobs.queue.len(), jobs.queue[0].connection))
+        };
+        let (waiting, first) = now(index, waiting).unwrap();
+        assert!(waiting <= FEW + 1, "{waiting} wait");
+        assert_eq!(first, stays);
     }
 
     #[test]
