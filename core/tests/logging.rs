@@ -5,9 +5,9 @@ mod support;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use support::{DEADLINE, Running, Script, Server, eventually, upgrade};
+use support::{DEADLINE, Recorder, Running, Script, Server, eventually, upgrade};
 use wsx_core::log::{Level, Topic};
-use wsx_core::{Error, EventLoop, Handle, LoopOptions, Options, Response};
+use wsx_core::{Error, EventLoop, Handle, LoopOptions, Options, Reconnect, Response};
 
 type Records = Arc<Mutex<Vec<(Level, Topic, String)>>>;
 
@@ -59,8 +59,7 @@ fn a_connection_is_told_from_its_beginning_to_its_end() {
 fn listeners_are_told_also_from_before_the_first_turn() {
     let mut event_loop = EventLoop::new().unwrap();
     let records = keep(&event_loop, Level::Information);
-    let listener =
-        event_loop.listen("127.0.0.1:0", &Options::default(), support::Recorder::new(Script::new()).0).unwrap();
+    let listener = event_loop.listen("127.0.0.1:0", &Options::default(), Recorder::new(Script::new()).0).unwrap();
     let address = listener.local_address().unwrap();
     listener.close().unwrap();
     event_loop.turn(Some(Duration::ZERO)).unwrap();
@@ -126,6 +125,32 @@ fn panics_of_callbacks_are_errors_also_where_no_connection_is_left_to_fail() {
         handle.set_timer(Duration::ZERO, || std::panic::resume_unwind(Box::new("in a timer"))).unwrap();
     });
     expect(&records, Level::Error, Topic::Callback, "the function of a timer panicked: in a timer");
+
+    let script = || {
+        Script::new()
+            .on_reconnecting(|_| std::panic::resume_unwind(Box::new("before a wait")))
+            .on_give_up(|_| std::panic::resume_unwind(Box::new("at the end")))
+    };
+    // One gives up with its connection, the other while it waits.
+    for max_attempts in [1, 0] {
+        let mut reconnect = Reconnect::default();
+        reconnect.max_attempts = max_attempts;
+        (reconnect.base_delay, reconnect.max_delay) = match max_attempts {
+            0 => (Duration::from_secs(36_000_000), Duration::from_secs(36_000_000)),
+            _ => (Duration::from_millis(1), Duration::from_millis(1)),
+        };
+        let (recorder, _events) = Recorder::new(script());
+        let handle = server.handle.clone();
+        records.lock().unwrap().clear();
+        let client = server.on_loop(move || {
+            handle.connect_persistently("ws://127.0.0.1:1/", &Options::default(), &reconnect, recorder).unwrap()
+        });
+        expect(&records, Level::Error, Topic::Callback, "on_reconnecting panicked: before a wait");
+        if max_attempts == 0 {
+            client.close(1000, "").unwrap();
+        }
+        expect(&records, Level::Error, Topic::Callback, "on_give_up panicked: at the end");
+    }
 }
 
 #[test]
@@ -138,7 +163,7 @@ fn a_sink_may_panic_and_call_anything_and_hears_nothing_of_itself() {
         *counted.lock().unwrap() += 1;
         handle.statistics().unwrap();
         // What is logged of this client's beginning would be logged for ever.
-        let made = handle.connect("ws://127.0.0.1:1/", &Options::default(), support::Recorder::new(Script::new()).0);
+        let made = handle.connect("ws://127.0.0.1:1/", &Options::default(), Recorder::new(Script::new()).0);
         made.unwrap().terminate().unwrap();
         sender.send(()).unwrap();
         std::panic::resume_unwind(Box::new("in the sink"));

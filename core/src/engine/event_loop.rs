@@ -386,7 +386,7 @@ fn tell_news(cell: &LoopCell) {
 }
 
 /// There is no connection any more that a panic here could close.
-fn look_for_panic(cell: &LoopCell, callback: &str, told: Option<Result<(), Panicked>>) {
+pub(super) fn look_for_panic(cell: &LoopCell, callback: &str, told: Option<Result<(), Panicked>>) {
     if let Some(Err(panicked)) = told {
         cell.state().log_panic(callback, &panicked);
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::callback::with_handler;
 use super::connector::Target;
+use super::event_loop::look_for_panic;
 use super::group::{Group, OwnedHandler};
 use super::handle::Handle;
 use super::owned::OwnedMessage;
@@ -153,21 +154,27 @@ pub(super) fn connection_closed(cell: &LoopCell, group: u32, close: &Close<'_>) 
         Next::Again { attempt, delay } => {
             cell.state().log_client(Level::Information, || format!("connects again in {delay:?}, attempt {attempt}"));
             let reconnecting = Reconnecting { attempt, delay, cause: close };
-            with_handler(cell, group, |handler| handler.on_reconnecting(client, &reconnecting));
+            let told = with_handler(cell, group, |handler| handler.on_reconnecting(client, &reconnecting));
+            look_for_panic(cell, "on_reconnecting", told);
         }
         Next::GiveUp(give_up) => {
             cell.state()
                 .log_client(Level::Warning, || "a client connects no more: it has given up, or was closed".into());
-            with_handler(cell, group, |handler| handler.on_give_up(client, &give_up));
+            call_on_give_up(cell, group, client, &give_up);
         }
     }
+}
+
+fn call_on_give_up(cell: &LoopCell, group: u32, client: Client, give_up: &GiveUp) {
+    let told = with_handler(cell, group, |handler| handler.on_give_up(client, give_up));
+    look_for_panic(cell, "on_give_up", told);
 }
 
 /// A client that waited for its next attempt has ended.
 pub(super) fn tell_give_up(cell: &LoopCell, group: u32) {
     let taken = cell.state().give_up(group, None);
     let Some((client, give_up)) = taken else { return };
-    with_handler(cell, group, |handler| handler.on_give_up(client, &give_up));
+    call_on_give_up(cell, group, client, &give_up);
     cell.state().news.push_back(News::IdleGroup(group));
 }
 
