@@ -224,6 +224,29 @@ fn after_final_statuses_there_is_no_further_attempt() {
 }
 
 #[test]
+fn what_a_proxy_answers_counts_as_the_servers_answer_does() {
+    for (status, is_final) in
+        [(401, true), (403, true), (404, true), (407, false), (410, true), (426, true), (502, false)]
+    {
+        let (listener, _) = listen();
+        let mut options = Options::default();
+        options.proxy = Some(format!("http://{}", listener.local_addr().unwrap()).into());
+        let running = Running::idle();
+        let (client, events) = running.connect_persistently("ws://a.invalid/", &options, &soon(), Script::new());
+        answer(&listener, &format!("{status} No"));
+        if is_final {
+            let give_up = events.gave_up();
+            assert_eq!((give_up.kind, give_up.http_status), (GiveUpKind::HttpStatus, Some(status)));
+        } else {
+            let Event::Error(_, failure) = events.next() else { panic!("no on_error") };
+            assert_eq!((failure.stage, failure.http_status), (Stage::Proxy, Some(status)));
+            events.reconnecting();
+            client.terminate().unwrap();
+        }
+    }
+}
+
+#[test]
 fn retry_after_is_honoured_once() {
     let (listener, _running, _, events) = connect(&soon(), Script::new());
     answer(&listener, "503 Busy\r\nRetry-After: 1");

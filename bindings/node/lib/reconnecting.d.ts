@@ -43,7 +43,8 @@ export interface ReconnectOptions {
   /**
    * Most bytes of messages that wait for the next connection while there is none, at most `backlogLimit`; each counts 32
    * bytes more than its payload. Beyond it `send` throws (or calls back) with code `WSX_ERR_BACKLOG_FULL`. Default 0:
-   * nothing waits, and `send` throws (or calls back) with code `WSX_ERR_NOT_OPEN`.
+   * nothing waits, and `send` throws (or calls back) with code `WSX_ERR_NOT_OPEN`; so it does in any case with a part of a
+   * message (`fin`), up to the last one of a message that was lost with its connection.
    */
   offlineLimit?: number;
 }
@@ -52,8 +53,8 @@ export interface ReconnectOptions {
 export interface GiveUpInfo {
   /**
    * `finished`: a side closed in order with 1000. `closeCode`: 1002, 1003, 1007, 1008, 1010, 3500 to 3999 or 4500 to 4999
-   * say that another attempt is of no use. `httpStatus`: so do 400, 401, 403, 404, 410 and 426. `attempts`: `maxAttempts`
-   * have failed. `closed`: the program called `close` or `terminate`. `shutdown`: the thread ends.
+   * say that another attempt is of no use. `httpStatus`: so do 400, 401, 403, 404, 410 and 426, of the server or of
+   * an HTTP proxy. `attempts`: `maxAttempts` have failed. `closed`: the program called `close` or `terminate`. `shutdown`: the thread ends.
    */
   kind: "finished" | "closeCode" | "httpStatus" | "attempts" | "closed" | "shutdown";
   /** The code of the last connection; null where the client was waiting. */
