@@ -1,7 +1,7 @@
 'use strict';
 // What a WebSocket with the option `reconnect` is beyond others: one object for many connections.
 
-const { NOBODY, attempt, bytesOf } = require('./border.js');
+const { NOBODY, attempt } = require('./border.js');
 const { closeInfoOf, coded, giveUpInfo } = require('./errors.js');
 
 const CONNECTING = 0, OPEN = 1;
@@ -17,18 +17,25 @@ const reconnecting = {
   },
 
   /** There is no connection: the engine keeps the message for the next one, or refuses it. */
-  _sendOffline(data, isText, callback) {
-    const bytes = bytesOf(data);
-    const error = this._index === NOBODY || this._ends ? this._notOpen() : this._try('send', isText, bytes);
+  _sendOffline(length, callback, ...send) {
+    const error = this._index === NOBODY || this._ends ? this._notOpen() : this._try(...send);
     if (error !== undefined) {
       const told = error.code === 'WSX_ERR_NOT_OPEN' ? this._notOpen() : error;
       if (callback === undefined) throw told;
       process.nextTick(callback, told);
       return false;
     }
-    this._total += bytes.byteLength;
+    this._total += length;
     if (callback !== undefined) (this._sent ??= []).push({ at: this._total, callback });
     return true;
+  },
+
+  /** A part of a message that has lost its connection, or never had one: the next one would take it for a whole message. */
+  _refusePart(isLast, callback) {
+    if (isLast) this._fragments = null;
+    if (callback === undefined) throw this._notOpen();
+    process.nextTick(callback, this._notOpen());
+    return false;
   },
 
   /** A connection has ended; what comes of that is told next. */

@@ -108,7 +108,11 @@ class WebSocket extends EventEmitter {
     if (this._state === CONNECTING && !this._reconnects) throw this._notOpen();
     data = sendable(data);
     const isText = textual(data, options);
-    if (this._state === CONNECTING) return this._sendOffline(data, isText, callback);
+    if (this._state === CONNECTING) {
+      if (options?.fin === false || this._fragments !== null) return this._refusePart(options?.fin !== false, callback);
+      const bytes = bytesOf(data);
+      return this._sendOffline(bytes.byteLength, callback, 'send', isText, bytes);
+    }
     if (this._state !== OPEN || this._index === NOBODY) {
       if (callback !== undefined) process.nextTick(callback, this._notOpen());
       return false;
@@ -154,12 +158,13 @@ class WebSocket extends EventEmitter {
    */
   sendShared(shared, callback) {
     if (!(shared instanceof SharedMessage)) throw coded(TypeError, 'ERR_INVALID_ARG_TYPE', 'The message must be a SharedMessage');
-    if (this._state === CONNECTING) throw this._notOpen();
+    if (this._state === CONNECTING && !this._reconnects) throw this._notOpen();
+    const encoded = SharedMessage.encodedOf(shared);
+    if (this._state === CONNECTING) return this._sendOffline(encoded.length, callback, 'sendShared', encoded);
     if (this._state !== OPEN || this._index === NOBODY) {
       if (callback !== undefined) process.nextTick(callback, this._notOpen());
       return false;
     }
-    const encoded = SharedMessage.encodedOf(shared);
     try {
       attempt('sendShared', this._index, encoded);
     } catch (error) {

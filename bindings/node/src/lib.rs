@@ -268,6 +268,9 @@ impl Border {
     #[napi]
     pub fn send_shared(&self, index: i32, shared: &Encoded) -> Result<()> {
         let connection = self.at(index);
+        if let Some(client) = self.client(index) {
+            return client.send(shared.message.message()).map_err(error);
+        }
         connection.send_shared(&shared.message).map_err(|refused| {
             self.engine.may_be_closing(index, connection);
             error(refused)

@@ -106,6 +106,44 @@ test("without a queue send throws, or calls back, while there is no connection",
   assert.equal(error.code, "WSX_ERR_NOT_OPEN");
 });
 
+test("no part of a message waits offline: on the next connection it would be a whole one", limit, async (t) => {
+  const url = await nobody();
+  const socket = connect(t, url, { ...SOON, offlineLimit: 1000 });
+  assert.throws(() => socket.send("begin", { fin: false }), { code: "WSX_ERR_NOT_OPEN" });
+  const error = await new Promise((resolve) => socket.send("begin", { fin: false }, resolve));
+  assert.equal(error.code, "WSX_ERR_NOT_OPEN");
+  socket.send("whole");
+  const server = new WebSocketServer({ host: "127.0.0.1", port: Number(new URL(url).port) });
+  t.after(() => server.close({ timeout: 100 }));
+  const heard = [];
+  server.on("connection", (peer) => peer.on("message", (data) => {
+    heard.push(String(data));
+    if (heard.length === 1) peer.terminate();
+  }));
+  await once(socket, "open");
+  socket.send("first part", { fin: false });
+  await once(socket, "reconnecting");
+  // The message went down with its connection.
+  assert.throws(() => socket.send("last part"), { code: "WSX_ERR_NOT_OPEN" });
+  await once(socket, "open");
+  socket.send("another");
+  while (heard.length < 2) await new Promise(setImmediate);
+  assert.deepEqual(heard, ["whole", "another"]);
+});
+
+test("a shared message waits offline as any other", limit, async (t) => {
+  const url = await nobody();
+  const socket = connect(t, url, { ...SOON, offlineLimit: 1000 });
+  const texts = [new WebSocket.SharedMessage("text"), new WebSocket.SharedMessage(Buffer.from("bytes"))];
+  for (const shared of texts) assert.equal(socket.sendShared(shared), true);
+  const server = new WebSocketServer({ host: "127.0.0.1", port: Number(new URL(url).port) });
+  t.after(() => server.close({ timeout: 100 }));
+  const heard = [];
+  server.on("connection", (peer) => peer.on("message", (data, isBinary) => heard.push([String(data), isBinary])));
+  while (heard.length < 2) await new Promise(setImmediate);
+  assert.deepEqual(heard, [["text", false], ["bytes", true]]);
+});
+
 test("a callback whose connection is lost hears why", limit, async (t) => {
   const server = await serve(t);
   const socket = connect(t, server.url);
