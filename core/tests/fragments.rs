@@ -231,6 +231,38 @@ fn a_backlog_that_is_full_ends_a_connection_between_two_fragments_of_a_message()
     assert_eq!(server.events.closed().code, 1013);
 }
 
+#[test]
+fn where_what_has_waited_for_the_last_fragment_is_too_much_nothing_follows_the_close() {
+    let mut options = Options::default();
+    (options.backlog_limit, options.backlog_policy) = (100_000, BacklogPolicy::Close);
+    options.close_timeout = Duration::from_secs(20);
+    let server = Server::start(&options, Script::new());
+    let (mut peer, connection) = server.open_narrow();
+    let waits = || server.on_loop(move || connection.buffered_amount().unwrap());
+    // At the end of each turn the kernel has taken what it can.
+    while waits() < 50_000 {
+        send(&server, connection, Binary, &[7; 10_000], false).unwrap();
+    }
+    for _ in 0..3 {
+        server.handle.broadcast("b".repeat(10_000).as_str(), None).unwrap();
+        server.on_loop(|| ());
+    }
+    while waits() < 89_000 {
+        send(&server, connection, Binary, &[7; 1000], false).unwrap();
+    }
+    send(&server, connection, Binary, &[7; 1000], true).unwrap();
+    loop {
+        let frame = peer.read_frame();
+        if frame.opcode == support::CLOSE {
+            assert_eq!(frame.close().0, Some(1013));
+            break;
+        }
+    }
+    peer.expect_end();
+    let ended = server.events.closed();
+    assert_eq!((ended.code, ended.lost_messages), (1013, 4), "{ended:?}");
+}
+
 #[cfg(feature = "deflate")]
 #[test]
 fn fragments_are_compressed_as_one_stream_with_and_without_context() {

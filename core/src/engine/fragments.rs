@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::compressing::Variants;
-use super::record::Phase;
+use super::record::{Phase, Record};
 use super::send::{Room, not_sendable};
 use super::state::State;
 use crate::close::{self, Side};
@@ -166,7 +166,13 @@ impl State {
     /// The message is whole: what has waited for that follows.
     fn end_message(&mut self, slot: u32) {
         for (frames, messages) in self.take_fragments(slot) {
-            self.give_in_its_way::<false>(slot, &frames, messages, &mut Variants::default());
+            let is_open = |record: &Record| record.phase == Phase::WebSocket && record.protocol.check_open().is_ok();
+            if self.connections.get(slot).is_some_and(is_open) {
+                self.give_in_its_way::<false>(slot, &frames, messages, &mut Variants::default());
+            } else {
+                // One of them was too much: nothing may follow the Close.
+                self.lose(slot, messages);
+            }
         }
     }
 
