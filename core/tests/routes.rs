@@ -5,7 +5,7 @@ mod support;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use support::{DEADLINE, Events, RawPeer, Recorder, Script, Server, eventually, status, upgrade};
+use support::{DEADLINE, Events, MASK, RawPeer, Recorder, Script, Server, TEXT, eventually, frame, status, upgrade};
 use wsx_core::{
     BacklogPolicy, Connection, Error, FailureKind, Handler, Listener, LoopOptions, Message, Opening, Options, Origins,
     Response, Tls,
@@ -194,6 +194,30 @@ fn a_closed_listener_ends_its_routes_when_the_last_connection_has_gone() {
     peer.expect_close(1000);
     let order: Vec<_> = (0..3).map(|_| ended.recv_timeout(DEADLINE).unwrap()).collect();
     assert_eq!(order, ["closed", "dropped", "dropped"]);
+}
+
+#[test]
+fn the_head_of_a_request_that_a_route_answers_later_may_be_what_the_listener_allows() {
+    let mut large = options();
+    (large.max_head, large.max_headers) = (64 * 1024, 200);
+    let server = Server::start(&large, Script::new());
+    let (asks, asked) = mpsc::channel();
+    let script = Script::echo().on_request(move |request| {
+        asks.send(request.connection()).unwrap();
+        Response::later()
+    });
+    let (_, _events) = route(&server, "/later", &options(), script);
+    let mut peer = RawPeer::connect(server.address());
+    let headers: String = (0..150).map(|number| format!("X-{number}: {number}\r\n")).collect();
+    let mut bytes = upgrade("a", "/later", &headers).into_bytes();
+    // What comes behind it is kept up to the same limit.
+    let message = "x".repeat(20_000);
+    bytes.extend(frame(0x80 | TEXT, message.as_bytes(), Some(MASK)));
+    peer.write(&bytes);
+    let connection = asked.recv_timeout(DEADLINE).unwrap();
+    connection.respond(Response::accept()).unwrap();
+    peer.expect_upgrade();
+    peer.expect_text(&message);
 }
 
 #[test]

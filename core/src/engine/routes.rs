@@ -69,6 +69,18 @@ fn check_is_of_connection(options: &Options) -> Result<()> {
     }
 }
 
+/// What a route has of its listener: a request that is answered later is parsed once more, by the limits that it was let in
+/// by, and what came behind it is kept up to them.
+fn of_connection(options: &Options, listener: &Options) -> Options {
+    let mut options = options.clone();
+    options.max_head = listener.max_head;
+    options.max_headers = listener.max_headers;
+    options.keep_alive_idle = listener.keep_alive_idle;
+    options.keep_alive_interval = listener.keep_alive_interval;
+    options.keep_alive_count = listener.keep_alive_count;
+    options
+}
+
 impl Group {
     /// The group that serves a path: that of the route that names it whole, else of the longest that ends before it.
     fn route_to(&self, path: &str) -> Option<u32> {
@@ -132,7 +144,11 @@ impl State {
         handler: OwnedHandler,
         everywhere: Arc<Everywhere>,
     ) -> Result<Listener> {
-        let mut group = Group::new(options, handler, Arc::default());
+        let options = match self.groups.get(within) {
+            Some(listener) => of_connection(options, &listener.options),
+            None => options.clone(),
+        };
+        let mut group = Group::new(&options, handler, Arc::default());
         group.everywhere = everywhere;
         group.within = Some(within);
         if options.max_connections != 0 {
