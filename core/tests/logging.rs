@@ -178,6 +178,32 @@ fn a_sink_may_panic_and_call_anything_and_hears_nothing_of_itself() {
 }
 
 #[test]
+fn a_sink_that_sets_the_log_anew_hears_nothing_of_what_it_does_then() {
+    fn begin(handle: Handle, told: mpsc::Sender<String>) {
+        let again = handle.clone();
+        let sink = move |record: &wsx_core::log::Record<'_>| {
+            let _ = told.send(record.message.to_owned());
+            begin(again.clone(), told.clone());
+            let listener = again.listen("127.0.0.1:0", &Options::default(), Recorder::new(Script::new()).0);
+            // At its end the loop takes nothing more.
+            let _ = listener.map(|listener| listener.close());
+        };
+        let _ = handle.set_log(Level::Information, sink);
+    }
+    let server = Server::start(&Options::default(), Script::new());
+    let (sender, told) = mpsc::channel();
+    begin(server.handle.clone(), sender);
+    for _ in 0..2 {
+        assert_eq!(server.status_of(&upgrade("a", "/", "Origin: https://evil.example\r\n")), 403);
+        let message = told.recv_timeout(DEADLINE).unwrap();
+        assert!(
+            message.starts_with("refused "),
+            "what the sink does itself is logged, and would be for ever: {message}"
+        );
+    }
+}
+
+#[test]
 fn a_log_is_replaced_and_ended_and_dropped_where_that_may_call_anything() {
     struct Calls(Handle, mpsc::Sender<bool>);
     impl Drop for Calls {

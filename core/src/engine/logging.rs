@@ -46,7 +46,9 @@ impl Handle {
         for one in self.shared.siblings().map(|one| one.index).chain([self.shared.index]) {
             let sink = sink.clone();
             let set = move |state: &mut State| {
-                let old = std::mem::replace(&mut state.log, Log { level, sink, ..Log::default() });
+                // The sink may be what asks for it.
+                let is_telling = state.log.is_telling;
+                let old = std::mem::replace(&mut state.log, Log { level, sink, is_telling });
                 state.news.push_back(News::OldLog(old));
                 Ok(())
             };
