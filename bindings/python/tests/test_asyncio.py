@@ -785,6 +785,26 @@ async def test_a_decision_is_given_up_where_the_client_left_or_its_time_is_over(
     assert "did not come within" in logged[0].getMessage()
 
 
+@pytest.mark.filterwarnings("error")
+async def test_a_client_that_left_before_its_decision_began_leaves_no_coroutine_that_was_never_awaited():
+    asked = []
+
+    def process_request(connection, request):
+        asked.append(request.path)
+        return decide()
+
+    async def decide():
+        await asyncio.sleep(0)
+
+    async with served(process_request=process_request) as (server, _):
+        # Request and end come in one turn of the loop, which is not turned meanwhile.
+        with socket.create_connection(server.addresses[0][:2]) as client:
+            client.sendall(b"GET /left HTTP/1.1\r\nHost: a\r\n\r\n")
+        await until(lambda: asked and not server._deciding)
+        gc.collect()
+    assert asked == ["/left"]
+
+
 async def test_a_server_that_closes_answers_who_waits_for_a_decision():
     begun, given_up = asyncio.Event(), []
 

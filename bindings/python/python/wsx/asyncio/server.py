@@ -114,7 +114,7 @@ class Server:
         self._listeners: list[_wsx.Listener] = []
         self._connections: set[ServerConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._deciding: dict[_wsx.Connection, asyncio.Task[None]] = {}
+        self._deciding: dict[_wsx.Connection, asyncio.Future[_wsx.Response | None]] = {}
         self._routes: list[Server] = []
         self._is_closing = False
         self._closed: asyncio.Future[None] = self._host.create_future()
@@ -265,14 +265,18 @@ class Server:
     def _decide_later(
         self, connection: ServerConnection, request: _wsx.Request, decision: Awaitable[_wsx.Response | None]
     ) -> None:
-        task = self._host.create_task(self._decide(connection, request, decision))
+        # The program's coroutine itself: one that is cancelled before it began has been awaited all the same.
+        task = asyncio.ensure_future(decision, loop=self._host)
+        task.add_done_callback(partial(self._decide, connection, request))
         self._deciding[request.connection] = task
 
-    async def _decide(
-        self, connection: ServerConnection, request: _wsx.Request, decision: Awaitable[_wsx.Response | None]
+    def _decide(
+        self, connection: ServerConnection, request: _wsx.Request, decided: asyncio.Future[_wsx.Response | None]
     ) -> None:
+        if decided.cancelled():
+            return
         try:
-            answer = self._answer(connection, request, await decision)
+            answer = self._answer(connection, request, decided.result())
             if not isinstance(answer, _wsx.Response | None):
                 raise TypeError(f"process_request answers a wsx.Response or None, not {type(answer)}")
         except Exception:
