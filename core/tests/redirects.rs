@@ -246,6 +246,33 @@ fn a_redirect_leads_through_the_proxy_again() {
 
 #[cfg(feature = "tls")]
 #[test]
+fn certificates_are_not_read_again_for_a_redirect() {
+    let authority = support::tls::Authority::new("A");
+    let issued = authority.local();
+    let scene = Scene::new();
+    let file = std::env::temp_dir().join(format!("wsx-{}-redirect.pem", std::process::id()));
+    std::fs::write(&file, authority.pem()).unwrap();
+    let mut options = Options::default();
+    options.max_redirects = 5;
+    let mut tls = wsx_core::Tls::default();
+    tls.ca = Some(file.clone().into());
+    options.tls = Some(tls);
+    let port = scene.listener.local_addr().unwrap().port();
+    let (client, events) = scene.running.connect(&format!("wss://127.0.0.1:{port}/"), &options, Script::new());
+    let mut peer = issued.accept(&scene.listener);
+    peer.read_head();
+    std::fs::remove_file(&file).unwrap();
+    // Another name, which is checked as such.
+    peer.write(format!("HTTP/1.1 302 Found\r\nLocation: wss://localhost:{port}/x\r\n\r\n").as_bytes());
+    let mut peer = issued.accept(&scene.listener);
+    let head = peer.read_head();
+    assert!(head.contains(&format!("\r\nHost: localhost:{port}\r\n")), "{head}");
+    peer.answer_upgrade(&head, "");
+    assert_eq!(events.opened(), client);
+}
+
+#[cfg(feature = "tls")]
+#[test]
 fn a_redirect_may_lead_to_tls_but_never_away_from_it() {
     let authority = support::tls::Authority::new("A");
     let issued = authority.local();

@@ -88,11 +88,17 @@ impl Target {
     /// Parses and checks.
     pub(super) fn new(url: &str, options: &Options) -> Result<Self> {
         super::listener::check_options(options)?;
-        Self::of(parse_url(url)?, options)
+        Self::of(parse_url(url)?, options, None)
     }
 
-    fn of(url: Url, options: &Options) -> Result<Self> {
-        let tls = if url.secure { Some(ClientSetup::new(options.tls.as_ref(), &url.host)?) } else { None };
+    /// `before` is what TLS began with at the place that leads here: its files are not read again.
+    fn of(url: Url, options: &Options, before: Option<&ClientSetup>) -> Result<Self> {
+        let (tls, host) = (options.tls.as_ref(), &url.host);
+        let tls = match before {
+            _ if !url.secure => None,
+            Some(before) => Some(before.for_host(tls, host)?),
+            None => Some(ClientSetup::new(tls, host)?),
+        };
         let proxy = tunnel::proxy_of(&url, options)?;
         Ok(Self { url, tls, proxy })
     }
@@ -221,7 +227,7 @@ impl State {
         let Some(record) = self.connections.get_mut(slot) else { return };
         let Some(transport) = &mut record.transport else { return };
         let Some(dial) = record.extra.as_mut().and_then(|extra| extra.dial.as_mut()) else { return };
-        let Some(setup) = dial.target.tls.take() else { return self.send_request(slot) };
+        let Some(setup) = dial.target.tls.clone() else { return self.send_request(slot) };
         match Session::client(setup) {
             Ok(session) => {
                 transport.secure(session);

@@ -62,7 +62,9 @@ impl State {
             options.headers.retain(|(name, _)| !redirect::is_credential(name));
         }
         let (redirects, attempts) = (dial.redirects + 1, Attempts::after(&take(&mut dial.attempts)));
-        let next = Target::of(url, &options).and_then(|target| target.dial(&options)).map_err(refused)?;
+        let next = Target::of(url, &options, dial.target.tls.as_ref())
+            .and_then(|target| target.dial(&options))
+            .map_err(refused)?;
         Ok(Dial { redirects, is_foreign, attempts, began: now, ..next })
     }
 }

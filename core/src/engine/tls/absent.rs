@@ -25,6 +25,10 @@ impl ClientSetup {
     pub(super) fn new(_: Option<&Tls>, _: &str) -> Result<Self> {
         Err(ABSENT)
     }
+
+    pub(super) fn for_host(&self, _: Option<&Tls>, _: &str) -> Result<Self> {
+        match *self {}
+    }
 }
 
 #[derive(Debug)]

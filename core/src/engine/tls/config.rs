@@ -51,10 +51,7 @@ impl ClientSetup {
     pub(in crate::engine) fn new(tls: Option<&Tls>, host: &str) -> Result<Self> {
         /// Shared, so that connections resume sessions of earlier ones.
         static DEFAULT: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-        let name = tls.and_then(|tls| tls.server_name.as_deref()).unwrap_or(host);
-        let name = ServerName::try_from(name.to_owned()).map_err(|_| {
-            Error::invalid(format!("{name:?} is no name that a certificate can be for: set server_name"))
-        })?;
+        let name = server_name(tls, host)?;
         let config = match (tls, DEFAULT.get()) {
             (Some(tls), _) => client_config(tls)?,
             (None, Some(config)) => config.clone(),
@@ -65,6 +62,18 @@ impl ClientSetup {
         };
         Ok(Self { config, name })
     }
+
+    /// The same for another host.
+    pub(in crate::engine) fn for_host(&self, tls: Option<&Tls>, host: &str) -> Result<Self> {
+        Ok(Self { config: self.config.clone(), name: server_name(tls, host)? })
+    }
+}
+
+/// The name that a server's certificate must be for.
+fn server_name(tls: Option<&Tls>, host: &str) -> Result<ServerName<'static>> {
+    let name = tls.and_then(|tls| tls.server_name.as_deref()).unwrap_or(host);
+    ServerName::try_from(name.to_owned())
+        .map_err(|_| Error::invalid(format!("{name:?} is no name that a certificate can be for: set server_name")))
 }
 
 fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>> {
