@@ -272,6 +272,18 @@ async def test_process_exception_may_end_it():
     assert all(isinstance(error, ConnectionRefusedError) for error in failures)
 
 
+async def test_what_process_exception_raises_ends_it():
+    def process(error):
+        raise LookupError("enough") from error
+
+    async def iterate():
+        async for _ in wsx.connect(nobody(), reconnect=SOON, process_exception=process):
+            raise AssertionError("it opened")
+
+    with pytest.raises(LookupError, match="enough"):
+        await asyncio.wait_for(iterate(), 20)
+
+
 async def test_a_bad_uri_is_raised_at_once():
     with pytest.raises(wsx.InvalidURI):
         async for _ in wsx.connect("http://127.0.0.1/"):

@@ -146,7 +146,10 @@ class _Attempts(_Hooks):
     def on_reconnecting(self, client: _wsx.Client, reconnecting: _wsx.Reconnecting) -> None:
         exception = self._how(reconnecting.cause)
         if not self._has_opened and self._options._process_exception is not None:
-            self._exception = self._options._process_exception(exception)
+            try:
+                self._exception = self._options._process_exception(exception)
+            except Exception as raised:  # to be raised where the program iterates
+                self._exception = raised
             if self._exception is not None:
                 client.close()
                 return
