@@ -101,6 +101,7 @@ fn failed_clients_are_told_without_their_password() {
     let (_, events) = running.connect("ws://user:secret@127.0.0.1:1/?secret", &Options::default(), Script::new());
     events.closed();
     expect(&records, Level::Debug, Topic::Connection, "connects to 127.0.0.1:1");
+    expect(&records, Level::Warning, Topic::Connection, "127.0.0.1:1: closed by");
     expect(&records, Level::Warning, Topic::Connection, "cannot connect to 127.0.0.1:1");
     let told = records.lock().unwrap();
     assert!(!told.iter().any(|(.., message)| message.contains("secret")), "{told:?}");

@@ -53,6 +53,11 @@ pub(super) struct Dial {
 }
 
 impl Dial {
+    /// Host and port of the URL, as it has them.
+    pub(super) fn authority(&self) -> &str {
+        &self.target.url.authority
+    }
+
     /// Whether a name has to be looked up that only the proxy will use.
     fn wants_address(&self) -> bool {
         let is_local = self.target.proxy.as_ref().is_some_and(|proxy| proxy.scheme == Scheme::Socks5);

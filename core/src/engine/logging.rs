@@ -8,7 +8,7 @@ use super::shared::{Cost, LoopCell, now_or_later, settle_here_first};
 use super::state::{News, State};
 use crate::close::Close;
 use crate::error::{Failure, FailureKind, Result};
-use crate::event::{Connection, Listener};
+use crate::event::{Address, Connection, Listener};
 use crate::log::{Level, Record, Topic};
 use crate::statistics::Refusal;
 
@@ -118,9 +118,14 @@ impl State {
         }
     }
 
-    /// Where the peer of a connection is, for people.
+    /// Where the peer of a connection is, for people; of a client that has reached nobody, whom it seeks.
     pub(super) fn peer_of(&self, slot: u32) -> String {
-        self.connections.get(slot).map(|record| record.peer_address().to_string()).unwrap_or_default()
+        let Some(record) = self.connections.get(slot) else { return String::new() };
+        let dial = record.extra.as_ref().and_then(|extra| extra.dial.as_ref());
+        match (record.peer_address(), dial) {
+            (Address::Unix(None), Some(dial)) => dial.authority().to_owned(),
+            (address, _) => address.to_string(),
+        }
     }
 
     /// The function or the timer of a program panicked.
