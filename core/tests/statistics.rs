@@ -306,6 +306,33 @@ fn what_a_listener_has_counted_stays_in_the_sum_of_its_loop() {
 }
 
 #[test]
+fn what_prometheus_is_told_of_an_address_does_not_fall_where_another_takes_it_over() {
+    let server = Server::start(&Options::default(), Script::new());
+    let begin = || {
+        let (handle, listener, recorder) = (server.handle.clone(), server.listener, Recorder::new(Script::new()).0);
+        server.on_loop(move || handle.route(listener, "/a", &Options::default(), recorder).unwrap())
+    };
+    let open = || {
+        let mut peer = RawPeer::connect(server.address());
+        peer.write(upgrade("a", "/a", "").as_bytes());
+        peer.expect_upgrade();
+        peer
+    };
+    let first = begin();
+    let peer = open();
+    server.on_loop(move || first.close().unwrap());
+    let second = begin();
+    let _other = open();
+    let opened = format!("wsx_opened_total{{listener=\"{}/a\"}} 2\n", server.address());
+    assert!(server.handle.metrics().unwrap().contains(&opened));
+    drop(peer);
+    eventually("the first route is gone", || first.statistics().is_err());
+    let metrics = server.handle.metrics().unwrap();
+    assert!(metrics.contains(&opened), "{metrics}");
+    assert_eq!(second.statistics().unwrap().opened, 1);
+}
+
+#[test]
 fn a_shutdown_counts_those_it_cuts_off() {
     let mut server = Server::start(&Options::default(), Script::new());
     let handle = server.handle.clone();

@@ -125,12 +125,14 @@ struct Counting {
     listener: Listener,
     address: String,
     counters: Arc<Counters>,
+    /// What those had counted that had the same address, and are gone: what Prometheus is told under a name never falls.
+    before: Statistics,
 }
 
 impl Counted {
     /// Begins to count for a listener.
     pub(super) fn begin(&self, listener: Listener, address: String, counters: Arc<Counters>) {
-        lock(&self.listeners).here.push(Counting { listener, address, counters });
+        lock(&self.listeners).here.push(Counting { listener, address, counters, before: Statistics::default() });
     }
 
     /// A listener and its connections are gone; false where it was none.
@@ -138,7 +140,12 @@ impl Counted {
         let mut listeners = lock(&self.listeners);
         let Some(at) = listeners.here.iter().position(|one| one.listener == listener) else { return false };
         let ended = listeners.here.swap_remove(at);
-        listeners.gone += &ended.counters.read();
+        let counted = ended.counters.read();
+        listeners.gone += &counted;
+        if let Some(successor) = listeners.here.iter_mut().find(|one| one.address == ended.address) {
+            successor.before += &ended.before;
+            successor.before += &counted;
+        }
         true
     }
 
@@ -179,7 +186,9 @@ impl Shared {
         for one in self.family() {
             *scopes.entry(String::new()).or_default() += &one.counted.of_clients();
             for listening in &lock(&one.counted.listeners).here {
-                *scopes.entry(listening.address.clone()).or_default() += &listening.counters.read();
+                let scope = scopes.entry(listening.address.clone()).or_default();
+                *scope += &listening.before;
+                *scope += &listening.counters.read();
             }
         }
         render(scopes.iter().map(|(listener, statistics)| (listener.as_str(), statistics)))
