@@ -29,7 +29,7 @@ pub(super) fn receive(
 ) -> Result<Progress, Failure> {
     let kept = head.len();
     // No more than the limit is kept, whatever came behind it.
-    head.extend_from_slice(&bytes[..bytes.len().min(limits.max_head.saturating_sub(kept) + 1)]);
+    head.extend_from_slice(&bytes[..bytes.len().min(limits.max_head.saturating_sub(kept).saturating_add(1))]);
     let bad = |error: HttpError| {
         let kind = if error.limit.is_some() { FailureKind::Limit } else { FailureKind::Protocol };
         let what = format_args!("gave a bad answer: {}", error.message);
@@ -116,6 +116,17 @@ mod tests {
                 assert_eq!(second, Progress { used: end - cut, is_open: true });
             }
         }
+    }
+
+    #[test]
+    fn a_head_may_be_as_large_as_the_program_wants() {
+        let limits = Limits { max_head: usize::MAX, max_headers: 5 };
+        let destination = Destination { host: "a.org".into(), address: None, port: 443 };
+        let proxy = Proxy::parse("http://proxy").unwrap();
+        let mut negotiation = Negotiation::begin(proxy, destination, limits, &mut Vec::new());
+        let answer = b"HTTP/1.1 200 ok\r\n\r\n";
+        let progress = negotiation.receive(answer, &mut Vec::new()).unwrap();
+        assert_eq!(progress, Progress { used: answer.len(), is_open: true });
     }
 
     #[test]
