@@ -259,6 +259,7 @@ impl Response {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         match check_header(name, value) {
             Ok(()) => self.headers.push((name.into(), value.into())),
+            Err(Error::InvalidArgument(why)) => self.error = Some(why),
             Err(error) => self.error = Some(error.to_string().into()),
         }
         self
