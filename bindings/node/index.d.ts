@@ -78,7 +78,8 @@ declare class WebSocket extends EventEmitter {
 
   /**
    * Sends a message that was encoded before: to a peer of a server the very bytes that all get, compressed at most once for
-   * all that keep no context. All else is as of `send`. For all connections of a server `broadcast` does the same.
+   * all that keep no context. All else is as of `send`, but that between the fragments of another message it is refused:
+   * thrown, or told the callback. For all connections of a server `broadcast` does the same.
    */
   sendShared(message: WebSocket.SharedMessage, callback?: (error?: Error) => void): boolean;
 

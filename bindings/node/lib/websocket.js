@@ -197,8 +197,9 @@ class WebSocket extends EventEmitter {
 
   /** The engine did not take a message. That the connection is closing is told by its close event. */
   _refused(error, callback) {
+    const isOfProgram = error.code === 'WS_ERR_INVALID_UTF8' || error.code === 'WSX_ERR_MESSAGE_IN_PROGRESS';
     if (callback !== undefined) process.nextTick(callback, error);
-    else if (error.code === 'WS_ERR_INVALID_UTF8' || (error.code === 'WSX_ERR_BACKLOG_FULL' && this._policy === 'refuse')) throw error;
+    else if (isOfProgram || (error.code === 'WSX_ERR_BACKLOG_FULL' && this._policy === 'refuse')) throw error;
     if (error.code === 'WSX_ERR_BACKLOG_FULL' && this._index !== NOBODY) {
       this._needsDrain = true;
       border().watch(this._index);

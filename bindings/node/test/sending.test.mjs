@@ -25,3 +25,20 @@ test("a shared message is sent again and again, by whoever has it", limit, async
   await leave(socket);
   assert.equal(socket.sendShared(shared[0]), false);
 });
+
+test("a shared message between the fragments of another one is refused, and not lost without a word", limit, async (t) => {
+  const server = await serve(t);
+  const connection = accepted(server);
+  const socket = await open(server.url);
+  const { socket: other } = await connection;
+  const told = once(other, "message");
+  const shared = new SharedMessage("shared"), code = "WSX_ERR_MESSAGE_IN_PROGRESS";
+  socket.send("a", { fin: false });
+  assert.throws(() => socket.sendShared(shared), { code });
+  const error = await new Promise((resolve) => socket.sendShared(shared, resolve));
+  assert.equal(error?.code, code);
+  socket.send("b", { fin: true });
+  const [data] = await told;
+  assert.equal(data.toString(), "ab");
+  await leave(socket);
+});
