@@ -71,3 +71,26 @@ test("what happens is published to who subscribes, and to nobody else", limit, a
   assert.match(errors[0].message, /cannot connect to 127\.0\.0\.1:1/);
   diagnostics.unsubscribe("wsx:error", fail);
 });
+
+test("what a subscriber of the log does itself is not logged", limit, async () => {
+  const listening = [], begun = [];
+  const hear = ({ message }) => {
+    if (message.startsWith("listens on ")) listening.push(message);
+    // A log that told of these would never end.
+    if (begun.length < 20) begun.push(new WebSocketServer({ host: "127.0.0.1", port: 0 }));
+    for (const server of begun) server.close();
+  };
+  diagnostics.subscribe("wsx:connection", hear);
+  const server = await serving(), address = `127.0.0.1:${server.address().port}`;
+  for (let round = 0; round < 2; round++) {
+    const client = new WebSocket(`ws://${address}`);
+    await once(client, "open");
+    client.close();
+    await once(client, "close");
+  }
+  assert.deepEqual(listening, [`listens on ${address}, plain`]);
+  assert.ok(begun.length > 1);
+  diagnostics.unsubscribe("wsx:connection", hear);
+  server.close();
+  await once(server, "close");
+});
