@@ -123,7 +123,8 @@ fn can_be_met(origin: &str) -> bool {
         return true;
     }
     let Some((scheme, host, _)) = split_origin(origin) else { return false };
-    let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let is_scheme =
+        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
     is_scheme
         && match host.strip_prefix("*.") {
             Some(domain) => are_labels(domain),
@@ -288,6 +289,7 @@ mod tests {
             "https://*.example.org/",
             "https://*.ü.org",
             "*://example.org",
+            "://example.org",
             "*.org.*",
             "*.example.org",
             "*",
