@@ -259,6 +259,7 @@ fn where_what_has_waited_for_the_last_fragment_is_too_much_nothing_follows_the_c
         }
     }
     peer.expect_end();
+    drop(peer);
     let ended = server.events.closed();
     assert_eq!((ended.code, ended.lost_messages), (1013, 4), "{ended:?}");
 }
