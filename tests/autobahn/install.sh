@@ -55,8 +55,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 export PIP_COMPILE=no   # this pip cannot find the names of Debian's compiled files
 python3 -m pip download -q --no-deps -d "$dir/wheels" pip==20.3.4 setuptools==44.0.0 wheel==0.36.2
 pip_wheel=$(echo "$dir"/wheels/pip-*.whl)
-py2_pip() { "$dir/python2" "$pip_wheel/pip" --no-python-version-warning install -qq --target "$site" "$@"; }
-py2_pip "$dir"/wheels/*.whl
+# Out of its wheel pip can install wheels and nothing that is to be built.
+"$dir/python2" "$pip_wheel/pip" --no-python-version-warning install -qq --target "$site" "$dir"/wheels/*.whl
+py2_pip() { "$dir/python2" -m pip --no-python-version-warning install -qq --target "$site" "$@"; }
 
 py2_pip 'setuptools_scm<6' typing==3.10.0.0 six==1.16.0 enum34==1.1.10 ipaddress==1.0.23 argparse==1.4.0 \
   attrs==21.4.0 incremental==16.10.1 constantly==15.1.0 hyperlink==21.0.0 zope.interface==4.6.0 Automat==20.2.0 \
