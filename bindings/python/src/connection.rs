@@ -1,5 +1,6 @@
 //! A connection, by its number.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -23,11 +24,18 @@ pub(crate) struct Connection {
     data: Mutex<Py<PyAny>>,
     /// Where its messages go, if a coroutine receives them.
     inbox: Mutex<Option<Py<Inbox>>>,
+    /// Its request was deferred, or is about to be, and has been answered with a stream.
+    becomes_stream: AtomicBool,
 }
 
 impl Connection {
     pub(crate) fn new(py: Python<'_>, number: wsx_core::Connection, door: Arc<Door>) -> Self {
-        Self { number, door, data: Mutex::new(py.None()), inbox: Mutex::new(None) }
+        let (data, inbox) = (Mutex::new(py.None()), Mutex::new(None));
+        Self { number, door, data, inbox, becomes_stream: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn becomes_stream(&self) -> bool {
+        self.becomes_stream.load(Ordering::Relaxed)
     }
 
     /// Raises what the engine refused, and tells the host of the loop what it took.
@@ -114,11 +122,14 @@ impl Connection {
     /// Answers the request that was deferred under this number; None accepts it. [any thread]
     #[pyo3(signature = (response = None, /))]
     fn respond(&self, py: Python<'_>, response: Option<&Response>) -> PyResult<()> {
-        if response.is_some_and(|response| response.keeps == Keeps::Stream) {
-            self.door.becomes_stream(self.number);
-        }
+        let is_stream = response.is_some_and(|response| response.keeps == Keeps::Stream);
         let response = response.map_or_else(wsx_core::Response::accept, |response| response.response.clone());
-        self.done(py, self.number.respond(response))
+        self.number.respond(response).raise(py)?;
+        // In time: Python is told of the answer by whoever has the GIL next.
+        if is_stream {
+            self.becomes_stream.store(true, Ordering::Relaxed);
+        }
+        self.door.touched(py)
     }
 
     /// Writes to the body of an HTTP stream: str as UTF-8, or bytes-like. [any thread]

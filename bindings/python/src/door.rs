@@ -36,8 +36,8 @@ struct Connections {
     last: Option<(u64, Py<Connection>)>,
     /// The connection of the last request, which may come to nothing.
     asked: Option<(u64, Py<Connection>)>,
-    /// Those whose requests wait for an answer, and whether that begins a stream.
-    deferred: HashMap<u64, (Py<Connection>, bool), BuildHasherDefault<NumberHasher>>,
+    /// Those whose requests wait for an answer.
+    deferred: HashMap<u64, Py<Connection>, BuildHasherDefault<NumberHasher>>,
 }
 
 /// What the objects of one event loop share. It holds nothing of the engine's, so that stale objects cost it nothing.
@@ -153,14 +153,7 @@ impl Door {
     pub(crate) fn defer(&self, number: wsx_core::Connection) {
         let mut connections = lock(&self.connections);
         if let Some((id, connection)) = connections.asked.take_if(|(asked, _)| *asked == number.id()) {
-            connections.deferred.insert(id, (connection, false));
-        }
-    }
-
-    /// What is about to answer this request, if it waits, is a stream.
-    pub(crate) fn becomes_stream(&self, number: wsx_core::Connection) {
-        if let Some((_, is_stream)) = lock(&self.connections).deferred.get_mut(&number.id()) {
-            *is_stream = true;
+            connections.deferred.insert(id, connection);
         }
     }
 
@@ -171,13 +164,13 @@ impl Door {
         number: wsx_core::Connection,
         is_answered: bool,
     ) -> PyResult<Option<Py<Connection>>> {
-        let Some((connection, is_stream)) = lock(&self.connections).deferred.remove(&number.id()) else {
+        let Some(connection) = lock(&self.connections).deferred.remove(&number.id()) else {
             return Ok(None);
         };
         if is_answered {
             let old = lock(&self.connections).asked.replace((number.id(), connection.clone_ref(py)));
             drop(old);
-            if is_stream {
+            if connection.get().becomes_stream() {
                 self.keep(py, number)?;
             }
         }
@@ -270,8 +263,7 @@ impl Door {
             return Ok(());
         };
         let held = connections.last.iter().chain(&connections.asked).map(|(_, connection)| connection);
-        let deferred = connections.deferred.values().map(|(connection, _)| connection);
-        for connection in connections.known.values().chain(held).chain(deferred) {
+        for connection in connections.known.values().chain(held).chain(connections.deferred.values()) {
             visit.call(connection)?;
         }
         for hooks in hooks.iter() {

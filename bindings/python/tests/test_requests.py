@@ -177,6 +177,50 @@ def test_an_answer_comes_later_and_the_connection_is_the_same(turns):
         waiting[1].respond()
 
 
+@pytest.mark.parametrize("answers", ["before the hook returns", "later"])
+def test_a_stream_that_is_answered_with_later_keeps_its_connection(turns, answers):
+    """Also where the program forgets it, and others ask meanwhile."""
+    def hook(request):
+        connection = request.connection
+        if request.path == "/other":
+            return wsx.Response.reject(404)
+        connection.data = "what was kept"
+        if answers == "later":
+            turns.loop.post(connection.respond, wsx.Response.stream("text/plain"))
+        else:
+            connection.respond(wsx.Response.stream("text/plain"))
+        return wsx.LATER
+
+    listener = turns.loop.listen("127.0.0.1:0", on_request=hook, after_deferral=lambda *_: turns.say("deferred"),
+                                 on_close=lambda connection, close: turns.say("close", connection.data))
+    with socket.create_connection(listener.local_address) as peer:
+        peer.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        turns.until_heard("deferred")
+        turns.loop.connect(f"ws://{listener}/other", on_error=lambda _, failure: turns.say(failure.http_status))
+        turns.until_heard(404)
+    turns.until_heard("close", "what was kept")
+
+
+def test_a_stream_that_was_no_answer_is_not_kept(turns):
+    asked = []
+
+    def answer(connection):
+        connection.respond(wsx.Response.reject(403))
+        with pytest.raises(wsx.InvalidState):
+            connection.respond(wsx.Response.stream("text/plain"))
+
+    def hook(request):
+        asked.append(weakref.ref(request.connection))
+        turns.loop.post(answer, request.connection)
+        return wsx.LATER
+
+    listener = turns.loop.listen("127.0.0.1:0", on_request=hook)
+    for number in range(2):
+        turns.loop.connect(f"ws://{listener}/", on_error=lambda _, failure: turns.say(failure.http_status))
+        turns.until(lambda: len(turns.heard) == number + 1)
+    assert turns.heard == [(403,)] * 2 and asked[0]() is None
+
+
 def test_requests_that_come_to_nothing_are_forgotten(turns):
     asked = []
 
