@@ -59,8 +59,8 @@ pub(crate) struct Door {
     has_woken: AtomicBool,
     /// One object for each connection that Python has heard of.
     connections: Mutex<Connections>,
-    /// The callbacks of every listener and client, for the garbage collector.
-    hooks: Mutex<Vec<Arc<Hooks>>>,
+    /// The callbacks of every listener and client, by their addresses, for the garbage collector.
+    hooks: Mutex<HashMap<usize, Arc<Hooks>>>,
     /// What must leave the turn: an exception of a callback that is no `Exception`, as KeyboardInterrupt.
     pending: Mutex<Option<PyErr>>,
 }
@@ -222,13 +222,11 @@ impl Door {
     }
 
     pub(crate) fn add_hooks(&self, hooks: Arc<Hooks>) {
-        lock(&self.hooks).push(hooks);
+        lock(&self.hooks).insert(Arc::as_ptr(&hooks).addr(), hooks);
     }
 
     pub(crate) fn remove_hooks(&self, hooks: &Arc<Hooks>) {
-        let mut all = lock(&self.hooks);
-        let removed = all.iter().position(|one| Arc::ptr_eq(one, hooks)).map(|index| all.swap_remove(index));
-        drop(all);
+        let removed = lock(&self.hooks).remove(&Arc::as_ptr(hooks).addr());
         drop(removed);
     }
 
@@ -266,7 +264,7 @@ impl Door {
         for connection in connections.known.values().chain(held).chain(connections.deferred.values()) {
             visit.call(connection)?;
         }
-        for hooks in hooks.iter() {
+        for hooks in hooks.values() {
             hooks.traverse(visit)?;
         }
         visit.call(&*schedule)
