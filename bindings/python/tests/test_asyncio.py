@@ -901,3 +901,35 @@ async def test_routes_have_handlers_of_their_own():
         assert not rooms.connections and not rooms.is_serving()
         with pytest.raises(wsx.ConnectionClosed, match="1001"):
             await sockets[2].recv()
+
+
+async def test_a_route_that_has_ended_is_forgotten():
+    async def wait(ws):
+        await ws.wait_closed()
+
+    async with served() as (server, uri):
+        route = server.route("/chat", wait)
+        async with wsx.connect(uri + "chat") as ws:
+            # It stays as long as its connections: closing the server closes those, too.
+            route.close(close_connections=False)
+            server.close()
+            with pytest.raises(wsx.ConnectionClosed, match="1001"):
+                await ws.recv()
+            await server.wait_closed()
+
+    async with served() as (server, uri):
+        ended = []
+        for _ in range(5):
+            route = server.route("/chat", wait)
+            async with wsx.connect(uri + "chat"):
+                pass
+            route.close()
+            await route.wait_closed()
+            ended.append(weakref.ref(route))
+        del route
+
+        def are_gone():
+            gc.collect()
+            return not any(route() for route in ended)
+
+        await until(are_gone)

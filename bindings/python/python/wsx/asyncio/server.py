@@ -115,7 +115,7 @@ class Server:
         self._connections: set[ServerConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._deciding: dict[_wsx.Connection, asyncio.Future[_wsx.Response | None]] = {}
-        self._routes: list[Server] = []
+        self._routes: set[Server] = set()  # those that have not ended
         self._is_closing = False
         self._closed: asyncio.Future[None] = self._host.create_future()
 
@@ -186,7 +186,8 @@ class Server:
             max_size=max_size,
         )
         route._listen((partial(listener.route, path) for listener in self._listeners), own)
-        self._routes.append(route)
+        self._routes.add(route)
+        route._closed.add_done_callback(lambda _: self._routes.discard(route))
         return route
 
     def broadcast(self, message: str | ReadableBuffer) -> None:
@@ -230,7 +231,7 @@ class Server:
     async def wait_closed(self) -> None:
         """Waits until it is closed, every connection has ended and every handler has returned."""
         await asyncio.shield(self._closed)
-        for route in self._routes:
+        for route in list(self._routes):
             await route.wait_closed()
 
     async def serve_forever(self) -> None:
