@@ -8,8 +8,10 @@ from conftest import DEADLINE, Program, wake_ups
 
 import wsx
 
+# Who was started with SIGINT ignored, as a shell starts what runs in the background, is not given Python's handler.
 SERVER = """
-import sys, threading, wsx
+import signal, sys, threading, wsx
+signal.signal(signal.SIGINT, signal.default_int_handler)
 loop = wsx.EventLoop()
 listener = loop.listen("127.0.0.1:0", on_message=lambda connection, message: connection.send(message))
 """
@@ -26,7 +28,7 @@ def test_ctrl_c_ends_run_at_once():
 def test_ctrl_c_is_never_missed_however_it_falls():
     """Signals at every moment of a turn, on any thread: the one just before the sleep is the one that could be lost."""
     program = SERVER + """
-import os, signal, time
+import os, time
 def other():
     while not done:
         os.kill(os.getpid(), signal.SIGUSR1)
@@ -50,7 +52,7 @@ print(heard)
 
 def test_who_else_is_told_of_signals_is_told_afterwards():
     program = SERVER + """
-import signal, socket
+import socket
 reader, writer = socket.socketpair()
 writer.setblocking(False)
 signal.signal(signal.SIGUSR1, lambda *_: loop.stop())
@@ -73,7 +75,6 @@ def test_a_turn_that_waits_hears_ctrl_c():
 
 def test_a_signal_handler_may_end_the_loop_in_order():
     program = SERVER + """
-import signal
 signal.signal(signal.SIGTERM, lambda *_: loop.shutdown(1))
 client = loop.connect(f"ws://{listener}/", on_open=lambda *_: print('ready', flush=True),
                       on_close=lambda _, close: print(close.code))
@@ -86,7 +87,7 @@ print('end')
 
 
 def test_a_signal_handler_may_close_the_loop():
-    program = SERVER + "import signal\nsignal.signal(signal.SIGTERM, lambda *_: loop.close())\n" \
+    program = SERVER + "signal.signal(signal.SIGTERM, lambda *_: loop.close())\n" \
         "loop.post(lambda: print('ready', flush=True))\nloop.run()\nprint('end')"
     with Program("-c", program) as running:
         assert running.line() == "ready"
