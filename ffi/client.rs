@@ -18,7 +18,7 @@ pub type wsx_client = u64;
 pub const WSX_GIVE_UP_FINISHED: i32 = 1;
 /// A close code says that another attempt is of no use: 1002, 1003, 1007, 1008, 1010, 3500 to 3999, 4500 to 4999.
 pub const WSX_GIVE_UP_CLOSE_CODE: i32 = 2;
-/// The answer of the server, or of an HTTP proxy, says so: 400, 401, 403, 404, 410 or 426.
+/// The answer of the server, or of an HTTP proxy, says so: 400, 401, 403, 404, 407, 410 or 426.
 pub const WSX_GIVE_UP_HTTP_STATUS: i32 = 3;
 /// All attempts that wsx_options_set_reconnect_max_attempts() allows have failed.
 pub const WSX_GIVE_UP_ATTEMPTS: i32 = 4;

@@ -306,7 +306,7 @@
 /** A close code says that another attempt is of no use: 1002, 1003, 1007, 1008, 1010, 3500 to 3999, 4500 to 4999. */
 #define WSX_GIVE_UP_CLOSE_CODE 2
 
-/** The answer of the server, or of an HTTP proxy, says so: 400, 401, 403, 404, 410 or 426. */
+/** The answer of the server, or of an HTTP proxy, says so: 400, 401, 403, 404, 407, 410 or 426. */
 #define WSX_GIVE_UP_HTTP_STATUS 3
 
 /** All attempts that wsx_options_set_reconnect_max_attempts() allows have failed. */

@@ -214,7 +214,7 @@ fn a_violation_by_the_server_is_final_as_well() {
 
 #[test]
 fn after_final_statuses_there_is_no_further_attempt() {
-    for status in [400, 401, 403, 404, 410, 426] {
+    for status in [400, 401, 403, 404, 407, 410, 426] {
         let (listener, _running, _, events) = connect(&soon(), Script::new());
         answer(&listener, &format!("{status} No\r\nRetry-After: 1"));
         let give_up = events.gave_up();
@@ -226,7 +226,7 @@ fn after_final_statuses_there_is_no_further_attempt() {
 #[test]
 fn what_a_proxy_answers_counts_as_the_servers_answer_does() {
     for (status, is_final) in
-        [(401, true), (403, true), (404, true), (407, false), (410, true), (426, true), (502, false)]
+        [(401, true), (403, true), (404, true), (407, true), (410, true), (426, true), (502, false)]
     {
         let (listener, _) = listen();
         let mut options = Options::default();

@@ -53,7 +53,7 @@ export interface ReconnectOptions {
 export interface GiveUpInfo {
   /**
    * `finished`: a side closed in order with 1000. `closeCode`: 1002, 1003, 1007, 1008, 1010, 3500 to 3999 or 4500 to 4999
-   * say that another attempt is of no use. `httpStatus`: so do 400, 401, 403, 404, 410 and 426, of the server or of
+   * say that another attempt is of no use. `httpStatus`: so do 400, 401, 403, 404, 407, 410 and 426, of the server or of
    * an HTTP proxy. `attempts`: `maxAttempts` have failed. `closed`: the program called `close` or `terminate`. `shutdown`: the thread ends.
    */
   kind: "finished" | "closeCode" | "httpStatus" | "attempts" | "closed" | "shutdown";

@@ -9,8 +9,9 @@ use std::time::Duration;
 /// with `Retry-After` is asked that much later, at most [`MAX_RETRY_AFTER`].
 ///
 /// It gives up where another attempt is of no use: after a close in order with 1000; after the codes 1002, 1003, 1007,
-/// 1008, 1010, 3500 to 3999 and 4500 to 4999; after the HTTP statuses 400, 401, 403, 404, 410 and 426. What a proxy answers to
-/// CONNECT counts as the server's own answer does ([`Stage::Proxy`](crate::Stage::Proxy) tells which of the two it was).
+/// 1008, 1010, 3500 to 3999 and 4500 to 4999; after the HTTP statuses 400, 401, 403, 404, 407, 410 and 426. What a proxy
+/// answers to CONNECT counts as the server's own answer does ([`Stage::Proxy`](crate::Stage::Proxy) tells which of the two
+/// it was).
 ///
 /// ```
 /// let mut reconnect = wsx_core::Reconnect::default();

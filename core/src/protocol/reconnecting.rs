@@ -53,7 +53,8 @@ pub fn delay(reconnect: &Reconnect, attempt: u32, random: u32) -> Duration {
 /// Why another attempt is of no use after a connection that ended so, if it is.
 pub fn verdict(code: u16, http_status: Option<u16>) -> Option<GiveUpKind> {
     match (code, http_status) {
-        (_, Some(400 | 401 | 403 | 404 | 410 | 426)) => Some(GiveUpKind::HttpStatus),
+        // It would be the same request, with the same credentials, to the server and to its proxy.
+        (_, Some(400 | 401 | 403 | 404 | 407 | 410 | 426)) => Some(GiveUpKind::HttpStatus),
         (close::NORMAL, _) => Some(GiveUpKind::Finished),
         (
             close::PROTOCOL_ERROR

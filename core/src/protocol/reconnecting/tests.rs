@@ -78,10 +78,10 @@ fn some_codes_and_statuses_are_final() {
         assert_eq!(verdict(code, None), None, "{code}");
     }
     assert_eq!(verdict(1000, None), Some(GiveUpKind::Finished));
-    for status in [400, 401, 403, 404, 410, 426] {
+    for status in [400, 401, 403, 404, 407, 410, 426] {
         assert_eq!(verdict(1006, Some(status)), Some(GiveUpKind::HttpStatus), "{status}");
     }
-    for status in [101, 200, 302, 407, 408, 429, 431, 500, 502, 503, 504] {
+    for status in [101, 200, 302, 408, 429, 431, 500, 502, 503, 504] {
         assert_eq!(verdict(1006, Some(status)), None, "{status}");
     }
 }
