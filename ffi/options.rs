@@ -352,7 +352,8 @@ pub unsafe extern "C" fn wsx_options_set_path(options: Option<&mut wsx_options>,
     })
 }
 
-/// Server: most connections of a listener. Beyond it: 503, and once a small reserve is used up they wait in the
+/// Server: most connections of a listener. Each counts from its acceptance (of a route, from its request) to its end,
+/// whatever it is for and also where it is refused. Beyond it: 503, and once a small reserve is used up they wait in the
 /// kernel's queue. Default 0: the process's descriptor limit less 32. [any thread]
 #[unsafe(no_mangle)]
 pub extern "C" fn wsx_options_set_max_connections(options: Option<&mut wsx_options>, count: usize) -> i32 {

@@ -893,7 +893,8 @@ int32_t wsx_options_add_origin(wsx_options *options, const char *origin);
 int32_t wsx_options_set_path(wsx_options *options, const char *path);
 
 /**
- * Server: most connections of a listener. Beyond it: 503, and once a small reserve is used up they wait in the
+ * Server: most connections of a listener. Each counts from its acceptance (of a route, from its request) to its end,
+ * whatever it is for and also where it is refused. Beyond it: 503, and once a small reserve is used up they wait in the
  * kernel's queue. Default 0: the process's descriptor limit less 32. [any thread]
  */
 int32_t wsx_options_set_max_connections(wsx_options *options, size_t count);

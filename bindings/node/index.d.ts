@@ -259,7 +259,10 @@ declare namespace WebSocket {
     listenBacklog?: number;
     /** `ws`'s name for `listenBacklog`. */
     backlog?: number;
-    /** Most connections. Beyond it: 503. Default 0: as many as the process may have descriptors, less a reserve of 32. */
+    /**
+     * Most connections. Each counts from its acceptance (of a route, from its request) to its end, also where it is refused.
+     * Beyond it: 503. Default 0: as many as the process may have descriptors, less a reserve of 32.
+     */
     maxConnections?: number;
     /**
      * Most connections from one address: one of IPv4 (also where it is mapped to IPv6), or a network of IPv6 with 64 bits.

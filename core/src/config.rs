@@ -244,8 +244,10 @@ pub struct Options {
     pub origins: Origins,
     /// Server: the only path that is upgraded; others get 404 unless the request hook answers. Default none: any path.
     pub path: Option<String>,
-    /// Server: most connections of this listener. Beyond it: 503, and once a small reserve is used up, connections wait
-    /// in the kernel's queue. Default 0: the process's descriptor limit less a reserve of 32.
+    /// Server: most connections of this listener. Each counts from its acceptance (of a route, from its request) to its
+    /// end, whatever it is for and also where it is refused, for it holds a descriptor. Beyond it: 503, and once a small
+    /// reserve is used up, connections wait in the kernel's queue. Default 0: the process's descriptor limit less a reserve
+    /// of 32.
     pub max_connections: usize,
     /// Server: most connections of this listener from one address, on all threads: one of IPv4 (also where it is mapped to
     /// IPv6), or a network of IPv6 with 64 bits, which is what one customer has. Connections count from their acceptance

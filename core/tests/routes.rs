@@ -288,6 +288,20 @@ fn the_listeners_limit_holds_for_all_and_a_route_may_have_one_beside_it() {
 }
 
 #[test]
+fn a_connection_that_is_refused_counts_until_it_has_ended() {
+    let server = Server::start(&options(), Script::new());
+    let mut one = options();
+    one.max_connections = 1;
+    let (_, _events) = route(&server, "/one", &one, Script::new());
+    let mut refused = RawPeer::connect(server.address());
+    refused.write(upgrade("a", "/one", "Origin: https://elsewhere.example\r\n").as_bytes());
+    assert_eq!(status(&refused.read_head()), 403);
+    assert_eq!(server.status_of(&upgrade("a", "/one", "")), 503);
+    drop(refused);
+    eventually("there is room again", || server.status_of(&upgrade("a", "/one", "")) == 101);
+}
+
+#[test]
 fn an_answer_of_a_route_may_come_later_within_its_own_timeout() {
     let server = Server::start(&options(), Script::new());
     let mut short = options();

@@ -160,7 +160,8 @@ class MoreOptions(TypedDict, total=False):
     path: str | None
     """Server: the only path that is upgraded. Default None: any."""
     max_connections: int | None
-    """Server: most connections of this listener. Beyond it: 503. Default None: the descriptor limit less a reserve."""
+    """Server: most connections of this listener. Each counts from its acceptance (of a route, from its request) to its end,
+    also where it is refused. Beyond it: 503. Default None: the descriptor limit less a reserve."""
     max_connections_per_address: int | None
     """Server: most connections of this listener from one address: one of IPv4 (also where it is mapped to IPv6), or a
     network of IPv6 with 64 bits. They count from their acceptance to their end; those over a Unix socket do not. Beyond
