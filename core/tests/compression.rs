@@ -6,22 +6,14 @@ mod support;
 
 use std::net::TcpListener;
 
-use support::deflate::{Deflate, RSV1, extensions, noise, open_with, words};
+use support::deflate::{Deflate, RSV1, compressing, extensions, keeping, noise, open_with, words};
 use support::{BINARY, CONTINUATION, Event, Events, PING, PONG, RawPeer, Running, Script, Server, TEXT, frame};
 use wsx_core::{Compression, Connection, Error, Failure, FailureKind, LoopOptions, Options, Stage};
 
 fn with(change: impl FnOnce(&mut Compression)) -> Options {
-    let mut options = Options::default();
-    options.compression = Some(Compression::default());
+    let mut options = compressing();
     change(options.compression.as_mut().unwrap());
     options
-}
-
-fn keeping() -> Options {
-    with(|compression| {
-        compression.server_no_context_takeover = false;
-        compression.client_no_context_takeover = false;
-    })
 }
 
 /// Tells what was agreed on as soon as it is open.
@@ -99,7 +91,7 @@ fn answered(options: &Options, answer: &str) -> (Running, Events, RawPeer, Strin
 
 #[test]
 fn a_client_offers_and_takes_the_answer() {
-    let (_running, _events, mut peer, offer) = answered(&with(|_| {}), &format!("permessage-deflate{BOTH}"));
+    let (_running, _events, mut peer, offer) = answered(&compressing(), &format!("permessage-deflate{BOTH}"));
     assert_eq!(offer, format!("permessage-deflate{BOTH}; client_max_window_bits"));
     peer.expect_text(&format!("permessage-deflate{BOTH}"));
     let (_running, _events, mut peer, offer) = answered(&keeping(), "");
@@ -119,7 +111,7 @@ fn hostile_7_a_client_fails_where_the_answer_is_not_what_it_offered() {
         "permessage-deflate; server_no_context_takeover, permessage-deflate; server_no_context_takeover",
         "permessage-deflate; server_no_context_takeover; \"",
     ] {
-        let (_running, events, _peer, _) = answered(&with(|_| {}), answer);
+        let (_running, events, _peer, _) = answered(&compressing(), answer);
         let ended = events.closed();
         let Some(Failure { stage, kind, .. }) = ended.failure else { panic!("{answer}: {ended:?}") };
         assert_eq!((stage, kind, ended.code), (Stage::Http, FailureKind::Protocol, 1006), "{answer}");
@@ -149,7 +141,7 @@ fn messages_of_every_size_come_back_whatever_was_agreed() {
         compression.level = 1;
     };
     let one_sided = |compression: &mut Compression| compression.client_no_context_takeover = false;
-    for mut options in [with(|_| {}), keeping(), with(small), with(one_sided)] {
+    for mut options in [compressing(), keeping(), with(small), with(one_sided)] {
         options.max_message = 0;
         let server = Server::start(&options, Script::echo());
         let (client, events) = server.connect(&format!("ws://{}", server.address()), &options, Script::new());
@@ -189,7 +181,7 @@ fn echo(peer: &mut RawPeer, deflate: &mut Deflate, payloads: &[Vec<u8>]) -> Vec<
 
 #[test]
 fn a_server_compresses_from_the_threshold_on_what_becomes_smaller() {
-    let server = Server::start(&with(|_| {}), Script::echo());
+    let server = Server::start(&compressing(), Script::echo());
     let (mut peer, _) = open_with(server.address(), "permessage-deflate");
     let payloads = [words(1023), words(1024), words(100_000), words(10)].map(String::into_bytes);
     let payloads = [&payloads[..], &[noise(1024), noise(50_000), Vec::new()]].concat();
@@ -258,7 +250,7 @@ fn a_client_compresses_as_agreed_and_not_at_all_for_a_window_of_256_bytes() {
 
 #[test]
 fn fragments_with_pings_between_them_are_one_message() {
-    let server = Server::start(&with(|_| {}), Script::new());
+    let server = Server::start(&compressing(), Script::new());
     let (mut peer, _) = open_with(server.address(), "permessage-deflate");
     let payload = words(200_000);
     let compressed = Deflate::new(15, false, false).deflate(payload.as_bytes());
@@ -274,7 +266,7 @@ fn fragments_with_pings_between_them_are_one_message() {
 
 #[test]
 fn fragments_are_delivered_inflated() {
-    let mut options = with(|_| {});
+    let mut options = compressing();
     options.deliver_fragments = true;
     let server = Server::start(&options, Script::new());
     let (mut peer, _) = open_with(server.address(), "permessage-deflate");
@@ -410,14 +402,14 @@ impl Shared {
             }
         };
         let (running, (keeping, forgetting)) =
-            Running::start(options, move |handle| (listen(handle, &keeping()), listen(handle, &with(|_| {}))));
+            Running::start(options, move |handle| (listen(handle, &keeping()), listen(handle, &compressing())));
         Self { running, keeping, forgetting }
     }
 }
 
 #[test]
 fn small_and_large_messages_of_one_callback_keep_their_order() {
-    for options in [with(|_| {}), keeping()] {
+    for options in [compressing(), keeping()] {
         let server = Server::start(
             &options,
             Script::new().on_message(|connection, _| {
@@ -450,7 +442,7 @@ fn what_was_agreed_on_is_still_told_inside_on_close() {
     let script = Script::new().on_close(move |connection: Connection, _| {
         sender.send(connection.extensions().unwrap()).unwrap();
     });
-    let server = Server::start(&with(|_| {}), script);
+    let server = Server::start(&compressing(), script);
     let (mut peer, answer) = open_with(server.address(), "permessage-deflate");
     peer.send_close(Some(1000), "");
     let close = peer.read_frame();

@@ -9,26 +9,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use flate2::{Compress, FlushCompress};
-use support::deflate::{Deflate, RSV1, noise, open_with, words};
+use support::deflate::{Deflate, RSV1, compressing, keeping, noise, open_with, words};
 use support::{BINARY, CLOSE, CONTINUATION, Event, PING, RawPeer, Running, Script, Server, TEXT, frame};
-use wsx_core::{BacklogPolicy, Compression, Error, FailureKind, Message, Options};
+use wsx_core::{BacklogPolicy, Error, FailureKind, Message, Options};
 
 const MIB: usize = 1 << 20;
-
-fn options() -> Options {
-    let mut options = Options::default();
-    options.compression = Some(Compression::default());
-    options
-}
-
-fn keeping() -> Options {
-    let mut compression = Compression::default();
-    compression.server_no_context_takeover = false;
-    compression.client_no_context_takeover = false;
-    let mut options = Options::default();
-    options.compression = Some(compression);
-    options
-}
 
 /// DEFLATE data of so many MiB of zeros: the same blocks again and again, each of which refers to nothing before it.
 fn zeros(mebibytes: usize) -> Vec<u8> {
@@ -82,9 +67,9 @@ fn hostile_26_a_bomb_in_one_frame_is_1009() {
     // 6 GiB of zeros: the header says that this is more than any message.
     let bomb = zeros(6 * 1024);
     assert!(bomb.len() > 5_000_000);
-    violates(&options(), &[(0x80 | COMPRESSED | BINARY, bomb.clone())], 1009, "max_message (1048576)");
+    violates(&compressing(), &[(0x80 | COMPRESSED | BINARY, bomb.clone())], 1009, "max_message (1048576)");
     // Where it could be one, what comes out tells.
-    let mut options = options();
+    let mut options = compressing();
     options.max_message = 8 * MIB;
     violates(&options, &[(0x80 | COMPRESSED | BINARY, bomb)], 1009, "inflates to more than max_message (8388608)");
 }
@@ -107,7 +92,7 @@ fn hostile_26_a_bomb_spread_over_fragments_is_1009() {
 
 #[test]
 fn hostile_26_blocks_that_end_their_streams_cost_what_they_are_and_no_room_each() {
-    let server = Server::start(&options(), Script::new());
+    let server = Server::start(&compressing(), Script::new());
     let (mut peer, _) = open_with(server.address(), "permessage-deflate");
     // Two bytes are a block that says it is the last one. It took a minute and more while each made room anew.
     let mut payload = b"\x03\x00".repeat(600_000);
@@ -121,7 +106,7 @@ fn hostile_27_one_byte_more_than_the_limit_is_1009_and_the_limit_itself_is_a_mes
     for (size, fits) in [(MIB, true), (MIB + 1, false)] {
         for payload in [vec![0; size], words(size).into_bytes(), noise(size)] {
             let compressed = Deflate::new(15, false, false).deflate(&payload);
-            in_both_roles(&options(), |peer, events| {
+            in_both_roles(&compressing(), |peer, events| {
                 peer.send_frame(0x80 | COMPRESSED | BINARY, &compressed);
                 if fits {
                     assert!(matches!(events.next(), Event::Binary(_, found) if found == payload));
@@ -146,7 +131,7 @@ fn hostile_28_reserved_bits_beyond_what_was_agreed_on_are_1002() {
         vec![(TEXT, b"a".to_vec()), (0x80 | COMPRESSED | CONTINUATION, b"b".to_vec())],
         vec![(COMPRESSED | TEXT, b"\xf2".to_vec()), (0x80 | COMPRESSED | CONTINUATION, b"\x48".to_vec())],
     ] {
-        violates(&options(), &frames, 1002, "set in a frame");
+        violates(&compressing(), &frames, 1002, "set in a frame");
     }
 }
 
@@ -160,9 +145,9 @@ fn hostile_29_malformed_data_is_1007_and_what_is_odd_but_legal_is_a_message() {
         (cut[..cut.len() - 1].to_vec(), "DEFLATE"),
         (bad_text, "UTF-8"),
     ] {
-        violates(&options(), &[(0x80 | COMPRESSED | TEXT, payload)], 1007, why);
+        violates(&compressing(), &[(0x80 | COMPRESSED | TEXT, payload)], 1007, why);
     }
-    for options in [options(), keeping()] {
+    for options in [compressing(), keeping()] {
         in_both_roles(&options, |peer, events| {
             peer.send_frame(0x80 | COMPRESSED | TEXT, b"");
             assert_eq!(events.text(), "");
@@ -203,7 +188,7 @@ fn opened_narrow(server: &Server) -> (RawPeer, wsx_core::Connection) {
 #[test]
 fn a_message_that_the_backlog_refuses_or_drops_is_no_part_of_the_context() {
     for policy in [BacklogPolicy::Refuse, BacklogPolicy::Drop] {
-        for mut options in [options(), keeping()] {
+        for mut options in [compressing(), keeping()] {
             options.backlog_limit = LIMIT;
             options.backlog_policy = policy;
             options.compression.as_mut().unwrap().level = 1;
@@ -258,7 +243,7 @@ fn a_message_that_the_backlog_refuses_or_drops_is_no_part_of_the_context() {
 
 #[test]
 fn a_backlog_of_compressed_messages_closes_with_whole_frames() {
-    for mut options in [options(), keeping()] {
+    for mut options in [compressing(), keeping()] {
         options.backlog_limit = LIMIT;
         let keeps = !options.compression.as_ref().unwrap().server_no_context_takeover;
         let server = Server::start(&options, Script::new());
@@ -285,7 +270,7 @@ fn a_backlog_of_compressed_messages_closes_with_whole_frames() {
 
 #[test]
 fn what_one_peer_sends_compressed_does_not_hold_up_the_others() {
-    let server = Server::start(&options(), Script::new());
+    let server = Server::start(&compressing(), Script::new());
     let (mut greedy, _) = open_with(server.address(), "permessage-deflate");
     let (mut modest, _) = open_with(server.address(), "permessage-deflate");
     let one = frame(0x80 | COMPRESSED | BINARY, &zeros(1), Some(support::MASK));
@@ -314,7 +299,7 @@ fn what_one_peer_sends_compressed_does_not_hold_up_the_others() {
 
 #[test]
 fn what_was_left_for_a_later_turn_is_lost_with_its_connection_only() {
-    let server = Server::start(&options(), Script::new().on_message(|connection, _| drop(connection.terminate())));
+    let server = Server::start(&compressing(), Script::new().on_message(|connection, _| drop(connection.terminate())));
     let (mut greedy, _) = open_with(server.address(), "permessage-deflate");
     let one = frame(0x80 | COMPRESSED | BINARY, &zeros(1), Some(support::MASK));
     greedy.write(&one.repeat(50));
@@ -326,7 +311,7 @@ fn what_was_left_for_a_later_turn_is_lost_with_its_connection_only() {
 
 #[test]
 fn heartbeats_pings_and_closes_are_never_compressed() {
-    let mut options = options();
+    let mut options = compressing();
     options.compression.as_mut().unwrap().threshold = 0;
     options.ping_interval = Duration::from_millis(20);
     let server = Server::start(&options, Script::new().on_open(|connection| connection.ping(&[b'a'; 125]).unwrap()));
@@ -354,7 +339,7 @@ fn what_one_peer_sends_compressed_after_our_close_does_not_hold_up_the_others() 
         Message::Binary(_) => closed.set(connection).map(|()| connection.close(1000, "").unwrap()).unwrap(),
         Message::Text(_) => closed.get().unwrap().terminate().unwrap(),
     });
-    let server = Server::start(&options(), script);
+    let server = Server::start(&compressing(), script);
     let (mut greedy, _) = open_with(server.address(), "permessage-deflate");
     let (mut modest, _) = open_with(server.address(), "permessage-deflate");
     let mut bytes = frame(0x80 | COMPRESSED | BINARY, &zeros(1), Some(support::MASK)).repeat(30);
@@ -371,7 +356,7 @@ fn what_one_peer_sends_compressed_after_our_close_does_not_hold_up_the_others() 
 
 #[test]
 fn a_peer_is_not_silent_while_what_it_sent_waits_to_be_inflated() {
-    let mut options = options();
+    let mut options = compressing();
     options.ping_interval = Duration::from_millis(500);
     options.pong_timeout = Duration::from_millis(300);
     let script = Script::new().on_message(|_, _| std::thread::sleep(Duration::from_millis(40)));

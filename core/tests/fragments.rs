@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{BINARY, CONTINUATION, PING, PONG, RawPeer, Running, Script, Server, TEXT};
+use support::{BINARY, CONTINUATION, FIN, PING, PONG, Running, Script, Server, TEXT};
 use wsx_core::{BacklogPolicy, Connection, Error, FailureKind, MessageKind, Options, Result};
 
 use MessageKind::{Binary, Text};
@@ -20,30 +20,24 @@ fn send(
     running.on_loop(move || connection.send_fragment(kind, payload, is_last))
 }
 
-#[track_caller]
-fn expect(peer: &mut RawPeer, opcode: u8, payload: &[u8], fin: bool) {
-    let frame = peer.read_frame();
-    assert_eq!((frame.opcode, &*frame.payload, frame.fin, frame.rsv), (opcode, payload, fin, 0));
-}
-
 #[test]
 fn fragments_leave_one_by_one_with_control_frames_between() {
     let server = Server::start(&Options::default(), Script::new());
     let (mut peer, connection) = server.open();
     send(&server, connection, Text, b"one ", false).unwrap();
-    expect(&mut peer, TEXT, b"one ", false);
+    peer.expect_frame(TEXT, b"one ");
     connection.ping(b"between").unwrap();
-    expect(&mut peer, PING, b"between", true);
+    peer.expect_frame(FIN | PING, b"between");
     peer.send(PING, b"theirs");
-    expect(&mut peer, PONG, b"theirs", true);
+    peer.expect_frame(FIN | PONG, b"theirs");
     send(&server, connection, Text, b"", false).unwrap();
     send(&server, connection, Text, b"two", true).unwrap();
-    expect(&mut peer, CONTINUATION, b"", false);
-    expect(&mut peer, CONTINUATION, b"two", true);
+    peer.expect_frame(CONTINUATION, b"");
+    peer.expect_frame(FIN | CONTINUATION, b"two");
     server.on_loop(move || connection.send("whole").unwrap());
-    expect(&mut peer, TEXT, b"whole", true);
+    peer.expect_frame(FIN | TEXT, b"whole");
     send(&server, connection, Binary, b"at once", true).unwrap();
-    expect(&mut peer, BINARY, b"at once", true);
+    peer.expect_frame(FIN | BINARY, b"at once");
 }
 
 #[test]
@@ -65,7 +59,7 @@ fn a_whole_message_between_is_refused_wherever_it_comes_from() {
     let server = Server::start(&Options::default(), Script::echo());
     let (mut peer, connection) = server.open();
     send(&server, connection, Binary, b"1", false).unwrap();
-    expect(&mut peer, BINARY, b"1", false);
+    peer.expect_frame(BINARY, b"1");
     let refused = server.on_loop(move || (connection.send("small"), connection.send(&vec![0; 100_000])));
     assert!(matches!(refused, (Err(Error::MessageInProgress), Err(Error::MessageInProgress))), "{refused:?}");
     // Of another thread it is lost, and counted; so is the echo of a callback, which ignores that.
@@ -73,7 +67,7 @@ fn a_whole_message_between_is_refused_wherever_it_comes_from() {
     peer.send_text("echo me");
     assert_eq!(server.events.text(), "echo me");
     send(&server, connection, Binary, b"2", true).unwrap();
-    expect(&mut peer, CONTINUATION, b"2", true);
+    peer.expect_frame(FIN | CONTINUATION, b"2");
     peer.send_text("and me");
     peer.expect_text("and me");
     peer.send_close(Some(1000), "");
@@ -93,8 +87,8 @@ fn text_is_checked_across_fragments_and_kinds_are_not_mixed() {
     assert!(matches!(send(&server, connection, Binary, b"\xbc", true), Err(Error::InvalidArgument(_))));
     // What was refused was not sent, and the message goes on.
     send(&server, connection, Text, b"\xbc", true).unwrap();
-    expect(&mut peer, TEXT, b"\xc3", false);
-    expect(&mut peer, CONTINUATION, b"\xbc", true);
+    peer.expect_frame(TEXT, b"\xc3");
+    peer.expect_frame(FIN | CONTINUATION, b"\xbc");
 }
 
 #[test]
@@ -115,8 +109,8 @@ fn a_broadcast_follows_behind_the_message_that_it_would_cut() {
     other.expect_text("third");
     send(&server, connection, Binary, b"2", true).unwrap();
     server.handle.broadcast("fourth", None).unwrap();
-    expect(&mut within, BINARY, b"1", false);
-    expect(&mut within, CONTINUATION, b"2", true);
+    within.expect_frame(BINARY, b"1");
+    within.expect_frame(FIN | CONTINUATION, b"2");
     for text in ["first", "second", "third", "fourth"] {
         within.expect_text(text);
     }
@@ -130,7 +124,7 @@ fn what_is_broadcast_meanwhile_is_kept_within_the_backlogs_limit_and_lost_beyond
     let server = Server::start(&options, Script::new());
     let (mut peer, connection) = server.open();
     send(&server, connection, Binary, b"1", false).unwrap();
-    expect(&mut peer, BINARY, b"1", false);
+    peer.expect_frame(BINARY, b"1");
     let handle = server.handle.clone();
     server.on_loop(move || {
         // Each for itself, for a batch counts as one.
@@ -140,9 +134,9 @@ fn what_is_broadcast_meanwhile_is_kept_within_the_backlogs_limit_and_lost_beyond
         }
     });
     send(&server, connection, Binary, b"2", true).unwrap();
-    expect(&mut peer, CONTINUATION, b"2", true);
+    peer.expect_frame(FIN | CONTINUATION, b"2");
     for number in 0..3 {
-        expect(&mut peer, BINARY, &[number; 300], true);
+        peer.expect_frame(FIN | BINARY, &[number; 300]);
     }
     peer.send_close(Some(1000), "");
     peer.expect_close(1000);
@@ -154,7 +148,7 @@ fn a_close_leaves_the_message_unfinished_and_what_waited_for_it_is_lost() {
     let server = Server::start(&Options::default(), Script::new());
     let (mut peer, connection) = server.open();
     send(&server, connection, Binary, b"1", false).unwrap();
-    expect(&mut peer, BINARY, b"1", false);
+    peer.expect_frame(BINARY, b"1");
     server.handle.broadcast("never", None).unwrap();
     connection.close(1000, "").unwrap();
     peer.expect_close(1000);
@@ -183,11 +177,11 @@ fn a_fragment_without_room_is_refused_also_where_messages_are_dropped() {
         });
         let taken = taken.unwrap();
         for number in 0..taken {
-            expect(&mut peer, if number == 0 { BINARY } else { CONTINUATION }, &[7; 50_000], false);
+            peer.expect_frame(if number == 0 { BINARY } else { CONTINUATION }, &[7; 50_000]);
         }
         server.events.drain();
         send(&server, connection, Binary, b"end", true).unwrap();
-        expect(&mut peer, CONTINUATION, b"end", true);
+        peer.expect_frame(FIN | CONTINUATION, b"end");
     }
 }
 
@@ -198,12 +192,12 @@ fn from_another_thread_fragments_come_in_order_and_one_that_is_refused_ends_the_
     connection.send_fragment(Text, b"a", false).unwrap();
     connection.send_fragment(Text, b"b", false).unwrap();
     connection.send_fragment(Text, b"c", true).unwrap();
-    expect(&mut peer, TEXT, b"a", false);
-    expect(&mut peer, CONTINUATION, b"b", false);
-    expect(&mut peer, CONTINUATION, b"c", true);
+    peer.expect_frame(TEXT, b"a");
+    peer.expect_frame(CONTINUATION, b"b");
+    peer.expect_frame(FIN | CONTINUATION, b"c");
     connection.send_fragment(Text, b"a", false).unwrap();
     connection.send_fragment(Text, b"\xff", false).unwrap();
-    expect(&mut peer, TEXT, b"a", false);
+    peer.expect_frame(TEXT, b"a");
     peer.expect_close(1011);
     peer.finish();
     let failure = server.events.closed().failure.unwrap();
@@ -267,13 +261,8 @@ fn where_what_has_waited_for_the_last_fragment_is_too_much_nothing_follows_the_c
 #[cfg(feature = "deflate")]
 #[test]
 fn fragments_are_compressed_as_one_stream_with_and_without_context() {
-    for no_context in [true, false] {
-        let mut compression = wsx_core::Compression::default();
-        compression.threshold = 4;
-        compression.server_no_context_takeover = no_context;
-        compression.client_no_context_takeover = no_context;
-        let mut options = Options::default();
-        options.compression = Some(compression);
+    for mut options in [support::deflate::compressing(), support::deflate::keeping()] {
+        options.compression.as_mut().unwrap().threshold = 4;
         let server = Server::start(&options, Script::new());
         let running = Running::idle();
         let url = format!("ws://{}/", server.address());

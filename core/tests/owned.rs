@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use support::{BINARY, RawPeer, Running, Script, Server, TEXT, eventually};
+use support::{BINARY, FIN, Running, Script, Server, TEXT, eventually};
 use wsx_core::{BacklogPolicy, Error, MessageKind, Options, OwnedMessage, SharedMessage};
 
 /// Memory that tells when it is dropped.
@@ -47,12 +47,6 @@ fn bytes(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at * 7 + at / 251) as u8).collect()
 }
 
-#[track_caller]
-fn expect(peer: &mut RawPeer, opcode: u8, payload: &[u8]) {
-    let frame = peer.read_frame();
-    assert!((frame.opcode, frame.fin) == (opcode, true) && frame.payload == payload, "{} bytes", frame.payload.len());
-}
-
 #[test]
 fn what_is_given_away_comes_as_it_was_in_the_order_of_the_calls() {
     let server = Server::start(&Options::default(), Script::new());
@@ -65,13 +59,13 @@ fn what_is_given_away_comes_as_it_was_in_the_order_of_the_calls() {
         }
     });
     for size in [0, 1, 16_383, 16_384, 70_000, 300_000] {
-        expect(&mut peer, BINARY, &bytes(size));
-        expect(&mut peer, TEXT, b"between");
-        expect(&mut peer, TEXT, "ä".repeat(size / 2).as_bytes());
+        peer.expect_frame(FIN | BINARY, &bytes(size));
+        peer.expect_frame(FIN | TEXT, b"between");
+        peer.expect_frame(FIN | TEXT, "ä".repeat(size / 2).as_bytes());
     }
     // Of another thread.
     connection.send_owned(bytes(100_000)).unwrap();
-    expect(&mut peer, BINARY, &bytes(100_000));
+    peer.expect_frame(FIN | BINARY, &bytes(100_000));
 }
 
 #[test]
@@ -102,7 +96,7 @@ fn it_is_kept_and_not_copied_until_it_has_left_and_is_dropped_once() {
     server.on_loop(move || connection.send_owned(message).unwrap());
     let waits = server.on_loop(move || connection.buffered_amount().unwrap());
     assert!(waits > 0 && drops.count() == 0);
-    expect(&mut peer, BINARY, &bytes(10_000_000));
+    peer.expect_frame(FIN | BINARY, &bytes(10_000_000));
     eventually("it is dropped", || drops.count() == 1);
 }
 
@@ -151,7 +145,7 @@ fn a_backlog_over_its_limit_drops_what_has_not_begun_and_keeps_the_frame_in_prog
         server.on_loop(move || messages.into_iter().map(|one| connection.send_owned(one).is_err()).collect::<Vec<_>>());
     assert_eq!(refused, [false, true, true]);
     assert_eq!(drops.count(), 2);
-    expect(&mut peer, BINARY, &bytes(8_000_000));
+    peer.expect_frame(FIN | BINARY, &bytes(8_000_000));
     peer.expect_close(1013);
     eventually("it is dropped", || drops.count() == 3);
 }
@@ -173,16 +167,16 @@ fn a_shared_message_comes_to_everybody_and_outlives_its_owner() {
             }
         });
         for (peer, _) in &mut peers {
-            expect(peer, TEXT, text.as_bytes());
-            expect(peer, TEXT, b"between");
-            expect(peer, BINARY, &binary);
-            expect(peer, TEXT, b"between");
+            peer.expect_frame(FIN | TEXT, text.as_bytes());
+            peer.expect_frame(FIN | TEXT, b"between");
+            peer.expect_frame(FIN | BINARY, &binary);
+            peer.expect_frame(FIN | TEXT, b"between");
         }
     }
     // Of another thread, and gone before it is sent.
     for (peer, connection) in &mut peers {
         connection.send_shared(&SharedMessage::new("from elsewhere")).unwrap();
-        expect(peer, TEXT, b"from elsewhere");
+        peer.expect_frame(FIN | TEXT, b"from elsewhere");
     }
 }
 
@@ -238,12 +232,7 @@ fn neither_comes_between_the_fragments_of_a_message() {
 #[cfg(feature = "deflate")]
 #[test]
 fn both_are_compressed_where_that_was_agreed_on() {
-    for no_context in [true, false] {
-        let mut compression = wsx_core::Compression::default();
-        compression.server_no_context_takeover = no_context;
-        compression.client_no_context_takeover = no_context;
-        let mut options = Options::default();
-        options.compression = Some(compression);
+    for options in [support::deflate::compressing(), support::deflate::keeping()] {
         let server = Server::start(&options, Script::new());
         let running = Running::idle();
         let url = format!("ws://{}/", server.address());

@@ -3,10 +3,28 @@
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use std::net::SocketAddr;
 
+use wsx_core::Options;
+
 use super::{Frame, RawPeer, upgrade};
 
 /// RSV1 as [`Frame`] tells it: the message is compressed.
 pub const RSV1: u8 = 4;
+
+/// Options that compress, as by default without contexts.
+pub fn compressing() -> Options {
+    let mut options = Options::default();
+    options.compression = Some(wsx_core::Compression::default());
+    options
+}
+
+/// The same, with the contexts of both sides.
+pub fn keeping() -> Options {
+    let mut options = compressing();
+    let compression = options.compression.as_mut().unwrap();
+    compression.server_no_context_takeover = false;
+    compression.client_no_context_takeover = false;
+    options
+}
 
 /// Both directions of one end.
 pub struct Deflate {

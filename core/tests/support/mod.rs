@@ -32,6 +32,7 @@ use history::{History, Step};
 /// How long a test waits for what must happen.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+pub const FIN: u8 = 0x80;
 pub const CONTINUATION: u8 = 0;
 pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
@@ -1004,6 +1005,14 @@ impl<S: Read + Write> RawPeer<S> {
     #[track_caller]
     pub fn read_frame(&mut self) -> Frame {
         self.try_read_frame().expect("the stream ended where a frame was expected")
+    }
+
+    /// Reads a frame and compares it; `first` is its whole first byte.
+    #[track_caller]
+    pub fn expect_frame(&mut self, first: u8, payload: &[u8]) {
+        let Frame { fin, rsv, opcode, payload: found, .. } = self.read_frame();
+        assert_eq!(u8::from(fin) << 7 | rsv << 4 | opcode, first, "{} bytes came", found.len());
+        assert!(found == payload, "{} bytes came instead of {}, or others", found.len(), payload.len());
     }
 
     /// Reads a whole text and compares it.
