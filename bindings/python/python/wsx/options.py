@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Literal, TypeAlias, TypedDict
 
-__all__ = ["PEM", "TLS", "Deflate", "HeadersLike", "LoopOptions", "MoreOptions", "Options", "Reconnect"]
+__all__ = ["PEM", "TLS", "CoroutineOptions", "Deflate", "HeadersLike", "LoopOptions", "MoreOptions", "Options", "Reconnect"]
 
 HeadersLike: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 """Headers to send: a mapping, or pairs."""
@@ -196,6 +196,24 @@ class Options(MoreOptions, total=False):
     """Ping after so long without a byte from the peer. Default 25; None: no heartbeat."""
     close_timeout: float | None
     """How long the closing handshake may take. Beyond it: TCP is closed. Default 5; None is the default."""
+
+
+class CoroutineOptions(MoreOptions, total=False):
+    """The options of `wsx.connect`, `wsx.serve` and its routes: the engine's, and beside them those that the `websockets`
+    package names otherwise, or begins with otherwise. Where both names are given the engine's own counts."""
+
+    subprotocols: Sequence[str] | None
+    """Server: those spoken, in order of preference. Client: those offered. Default None: none."""
+    open_timeout: float | None
+    """`handshake_timeout`. Default 10."""
+    ping_interval: float | None
+    """Ping after so long without a byte from the peer. Default 20; None: no heartbeat."""
+    ping_timeout: float | None
+    """`pong_timeout`. Default 20."""
+    close_timeout: float | None
+    """How long the closing handshake may take. Beyond it: TCP is closed. Default 10; None is 5."""
+    max_size: int | None
+    """`max_message`. Default 1 MiB."""
 
 
 class LoopOptions(TypedDict, total=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Unpack
@@ -19,7 +19,7 @@ from ..exceptions import (
     InvalidURI,
     ProxyError,
 )
-from ..options import HeadersLike, MoreOptions, Reconnect
+from ..options import CoroutineOptions, HeadersLike, Reconnect
 from ..protocol import Headers
 from .connection import Connection, _closed
 from .engine import Engine
@@ -174,8 +174,8 @@ class connect:
     1000, or with `break`; where another attempt is of no use it raises what `await` would, or how the last connection ended.
     `process_exception` is called with what an attempt failed with, and answers None to go on, or what is to be raised.
 
-    Names and defaults are those of the `websockets` package; every other option of the engine
-    (`wsx.options.MoreOptions`) is a keyword as well, and goes before. They differ in `compression`, which is off unless
+    Names and defaults are those of the `websockets` package; every other option of the engine is a keyword as well
+    (`wsx.options.CoroutineOptions`), and goes before. They differ in `compression`, which is off unless
     it is asked for, in `ssl`, a `wsx.TLS`; `wss://` does without, and trusts whom the system trusts; in `proxy`, which is
     None unless True or a URL is given; and redirects are followed where `max_redirects` is. `max_queue` is the number of
     messages that may wait to be received.
@@ -195,34 +195,20 @@ class connect:
         uri: str,
         *,
         origin: str | None = None,
-        subprotocols: Sequence[str] | None = None,
         additional_headers: HeadersLike | None = None,
         user_agent_header: str | None = USER_AGENT,
-        open_timeout: float | None = 10,
-        ping_interval: float | None = 20,
-        ping_timeout: float | None = 20,
-        close_timeout: float | None = 10,
-        max_size: int | None = 2**20,
         max_queue: int | None = 16,
         logger: logging.Logger | None = None,
         reconnect: Reconnect | None = None,
         process_exception: Callable[[Exception], Exception | None] | None = None,
-        **options: Unpack[MoreOptions],
+        **options: Unpack[CoroutineOptions],
     ) -> None:
         self._uri = uri
         self._reconnect = reconnect or Reconnect()
         self._process_exception = process_exception
         self._max_queue = max_queue
         self._logger = logger
-        self._options = engine_options(
-            options,
-            subprotocols=subprotocols,
-            open_timeout=open_timeout,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            close_timeout=close_timeout,
-            max_size=max_size,
-        )
+        self._options = engine_options(options)
         headers: list[tuple[str, str]] = []
         if origin is not None:
             headers.append(("Origin", origin))

@@ -1,35 +1,25 @@
 """Keywords of the `websockets` package as options of the engine."""
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
-from ..options import MoreOptions, Options
+from ..options import CoroutineOptions, Options
 
 __all__ = ["engine_options"]
 
 
-def engine_options(
-    options: MoreOptions,
-    *,
-    subprotocols: Any,
-    open_timeout: float | None,
-    ping_interval: float | None,
-    ping_timeout: float | None,
-    close_timeout: float | None,
-    max_size: int | None,
-) -> Options:
+def engine_options(options: CoroutineOptions) -> Options:
     """The engine's options: those named in its own words go before.
 
     A coroutine that sends waits for the peer instead of losing the connection, so the policy is "refuse".
     """
     told: Options = {
-        "handshake_timeout": open_timeout,
-        "ping_interval": ping_interval,
-        "pong_timeout": ping_timeout,
-        "close_timeout": close_timeout,
-        "max_message": max_size,
+        "subprotocols": options.pop("subprotocols", None) or (),
+        "handshake_timeout": options.pop("open_timeout", 10),
+        "ping_interval": 20,
+        "pong_timeout": options.pop("ping_timeout", 20),
+        "close_timeout": 10,
+        "max_message": options.pop("max_size", 2**20),
         "backlog_policy": "refuse",
     }
-    if subprotocols is not None:
-        told["subprotocols"] = subprotocols
-    return {**told, **options}
+    return cast(Options, {**told, **options})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 from .. import _wsx
 from ..exceptions import ConnectionClosed, InvalidState
 from ..handler import LATER
-from ..options import TLS, MoreOptions, Options
+from ..options import TLS, CoroutineOptions, Options
 from ..statistics import Statistics
 from .client import _Hooks
 from .connection import Connection
@@ -151,17 +151,11 @@ class Server:
         handler: HandlerFunction,
         /,
         *,
-        subprotocols: Sequence[str] | None = None,
-        select_subprotocol: SelectSubprotocol | None = None,
         process_request: ProcessRequest | None = None,
-        open_timeout: float | None = 10,
-        ping_interval: float | None = 20,
-        ping_timeout: float | None = 20,
-        close_timeout: float | None = 10,
-        max_size: int | None = 2**20,
+        select_subprotocol: SelectSubprotocol | None = None,
         max_queue: int | None = 16,
         logger: logging.Logger | None = None,
-        **options: Unpack[MoreOptions],
+        **options: Unpack[CoroutineOptions],
     ) -> Server:
         """Serves a path with a handler and options of its own: `/chat`, or `/rooms/*` for everything below `/rooms/`.
 
@@ -176,16 +170,7 @@ class Server:
             max_queue=max_queue,
             logger=logger or self.logger,
         )
-        own = engine_options(
-            options,
-            subprotocols=subprotocols,
-            open_timeout=open_timeout,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            close_timeout=close_timeout,
-            max_size=max_size,
-        )
-        route._listen((partial(listener.route, path) for listener in self._listeners), own)
+        route._listen((partial(listener.route, path) for listener in self._listeners), engine_options(options))
         self._routes.add(route)
         route._closed.add_done_callback(lambda _: self._routes.discard(route))
         return route
@@ -336,8 +321,8 @@ class serve:
     `handler` is called with each connection that opens; when it returns, the connection is closed with 1000, and when it
     raises, that is logged and the connection closed with 1011.
 
-    Names and defaults are those of the `websockets` package; every other option of the engine
-    (`wsx.options.MoreOptions`) is a keyword as well, and goes before. They differ in `origins`: a web page may connect only
+    Names and defaults are those of the `websockets` package; every other option of the engine is a keyword as well
+    (`wsx.options.CoroutineOptions`), and goes before. They differ in `origins`: a web page may connect only
     to the host it came from, unless it is listed, or `origins="any"`; in `compression`, which is off unless it is asked
     for; and in `ssl`, a `wsx.TLS`. `process_request(connection, request)` may answer with a `wsx.Response`, as
     `connection.respond(status, text)` makes one; None goes on. It may be a coroutine, which has until `open_timeout`, and is
@@ -352,17 +337,11 @@ class serve:
         host: str | Sequence[str] | None = None,
         port: int = 0,
         *,
-        subprotocols: Sequence[str] | None = None,
-        select_subprotocol: SelectSubprotocol | None = None,
         process_request: ProcessRequest | None = None,
-        open_timeout: float | None = 10,
-        ping_interval: float | None = 20,
-        ping_timeout: float | None = 20,
-        close_timeout: float | None = 10,
-        max_size: int | None = 2**20,
+        select_subprotocol: SelectSubprotocol | None = None,
         max_queue: int | None = 16,
         logger: logging.Logger | None = None,
-        **options: Unpack[MoreOptions],
+        **options: Unpack[CoroutineOptions],
     ) -> None:
         self._make = partial(
             Server,
@@ -374,15 +353,7 @@ class serve:
         )
         hosts = [EVERYWHERE] if not host else [host] if isinstance(host, str) else host
         self._addresses = [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in hosts]
-        self._options = engine_options(
-            options,
-            subprotocols=subprotocols,
-            open_timeout=open_timeout,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            close_timeout=close_timeout,
-            max_size=max_size,
-        )
+        self._options = engine_options(options)
         self._server: Server | None = None
 
     def __await__(self) -> Generator[Any, None, Server]:
