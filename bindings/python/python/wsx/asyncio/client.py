@@ -21,7 +21,7 @@ from ..exceptions import (
 )
 from ..options import CoroutineOptions, HeadersLike, Reconnect
 from ..protocol import Headers
-from .connection import Connection, _closed
+from .connection import Connection, _closed, _Hooks
 from .engine import Engine
 from .keywords import engine_options
 
@@ -75,25 +75,6 @@ def _failed(close: _wsx.Close) -> Exception:
     if failure.kind == "transport" or failure.stage == "tls":
         return OSError(failure.os_error, failure.message) if failure.os_error else OSError(failure.message)
     return InvalidHandshake(failure.message)
-
-
-class _Hooks:
-    """The engine's callbacks, told to the connection that is kept as `data`."""
-
-    def on_open(self, raw: _wsx.Connection, opening: _wsx.Opening) -> None:
-        raw.data._opened(raw, opening)
-
-    # Messages come by far more often than all else: without a call of Python each.
-    on_message = _wsx.Inbox
-
-    def on_pong(self, raw: _wsx.Connection, payload: bytes) -> None:
-        raw.data._ponged(payload)
-
-    def on_drain(self, raw: _wsx.Connection) -> None:
-        raw.data._has_drained()
-
-    def on_close(self, raw: _wsx.Connection, close: _wsx.Close) -> None:
-        raw.data._has_closed(close)
 
 
 class _Attempts(_Hooks):

@@ -319,6 +319,25 @@ class Connection:
         return _closed(self._close)
 
 
+class _Hooks:
+    """The engine's callbacks, told to the connection that is kept as `data`."""
+
+    def on_open(self, raw: _wsx.Connection, opening: _wsx.Opening) -> None:
+        raw.data._opened(raw, opening)
+
+    # Messages come by far more often than all else: without a call of Python each.
+    on_message = _wsx.Inbox
+
+    def on_pong(self, raw: _wsx.Connection, payload: bytes) -> None:
+        raw.data._ponged(payload)
+
+    def on_drain(self, raw: _wsx.Connection) -> None:
+        raw.data._has_drained()
+
+    def on_close(self, raw: _wsx.Connection, close: _wsx.Close) -> None:
+        raw.data._has_closed(close)
+
+
 async def _each(message: _Pieces) -> AsyncIterator[str | ReadableBuffer]:
     """The pieces of a message."""
     if isinstance(message, AsyncIterable):

@@ -14,8 +14,7 @@ from ..exceptions import ConnectionClosed, InvalidState
 from ..handler import LATER
 from ..options import TLS, CoroutineOptions, Options
 from ..statistics import Statistics
-from .client import _Hooks
-from .connection import Connection
+from .connection import Connection, _Hooks
 from .engine import Engine
 from .keywords import engine_options
 
