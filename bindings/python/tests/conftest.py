@@ -1,5 +1,6 @@
-"""Running coroutines as tests, on asyncio and on uvloop; turning a loop until something has happened."""
+"""Running coroutines as tests, on asyncio and on uvloop, with servers of theirs; turning a loop until something has happened."""
 import asyncio
+import contextlib
 import inspect
 import logging
 import os
@@ -68,6 +69,25 @@ def pytest_pyfunc_call(pyfuncitem):
     with asyncio.Runner(loop_factory=RUNNERS[pyfuncitem.callspec.params["runner"]]) as runner:
         runner.run(limited())
     return True
+
+
+async def echo(ws):
+    async for message in ws:
+        await ws.send(message)
+
+
+@contextlib.asynccontextmanager
+async def served(handler=echo, **options):
+    """A server, and the URI to connect to."""
+    async with wsx.serve(handler, "127.0.0.1", 0, **options) as server:
+        yield server, "ws://%s:%d/" % server.addresses[0]
+
+
+async def until(condition):
+    """Waits until something holds that no event tells of."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 class Turns:
