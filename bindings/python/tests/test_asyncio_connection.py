@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 import websockets
-from conftest import DEADLINE, echo, served, until
+from conftest import DEADLINE, served, until
 
 import wsx
 

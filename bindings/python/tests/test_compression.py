@@ -3,7 +3,7 @@ import socket
 
 import pytest
 import websockets
-from conftest import DEADLINE
+from conftest import DEADLINE, echo
 
 import wsx
 
@@ -16,11 +16,6 @@ PARAMETERS = [
      "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=10; "
      "client_max_window_bits=11"),
 ]
-
-
-async def echo(ws):
-    async for message in ws:
-        await ws.send(message)
 
 
 @pytest.mark.parametrize(("choices", "agreed"), PARAMETERS, ids=[agreed for _, agreed in PARAMETERS])

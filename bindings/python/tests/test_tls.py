@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 import websockets
-from conftest import CERTIFICATES, SERVING, TRUSTING, Program, own, their_client
+from conftest import CERTIFICATES, SERVING, TRUSTING, Program, echo, own, their_client
 
 import wsx
 
@@ -19,11 +19,6 @@ KNOWN = wsx.TLS(**own("client"), ca=CERTIFICATES / "ca.pem")
 def der(name):
     """A certificate of the tests as it goes over the wire."""
     return ssl.PEM_cert_to_DER_cert((CERTIFICATES / f"{name}.pem").read_text())
-
-
-async def echo(ws):
-    async for message in ws:
-        await ws.send(message)
 
 
 @contextlib.asynccontextmanager
