@@ -1,4 +1,7 @@
 /* How the actor's lines spell values: constants as words, payloads and texts as hex. */
+#ifndef ACTOR_H
+#define ACTOR_H
+
 #include <libwsx.h>
 
 #include <stdio.h>
@@ -99,3 +102,5 @@ static const char *text(Bytes value)
 {
     return (const char *)value.bytes;
 }
+
+#endif
