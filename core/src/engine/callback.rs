@@ -47,7 +47,7 @@ pub(super) fn with_handler<R>(
     let result = guarded(|| call(&mut *handler));
     // Groups are removed between callbacks only, so this one is still there.
     if let Some(group) = cell.state().groups.get_mut(group) {
-        group.handler = Some(handler);
+        group.take_back(handler);
     }
     Some(result)
 }

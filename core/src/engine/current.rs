@@ -39,6 +39,8 @@ struct Current {
     largest: Cell<usize>,
     /// How many messages it was sent in this way.
     messages: Cell<u32>,
+    /// Without a drop of its own, which every access would have to look after: a loop that ends frees it.
+    gathered: RefCell<ManuallyDrop<Gathered>>,
 }
 
 const NOBODY: u32 = u32::MAX;
@@ -90,11 +92,9 @@ thread_local! {
             room: Cell::new(0),
             largest: Cell::new(0),
             messages: Cell::new(0),
+            gathered: RefCell::new(ManuallyDrop::new(Gathered { room: Vec::new(), len: 0, parts: Vec::new() })),
         }
     };
-    /// Without a drop of its own, which every access would have to look after: a loop that ends frees it.
-    static GATHERED: RefCell<ManuallyDrop<Gathered>> =
-        const { RefCell::new(ManuallyDrop::new(Gathered { room: Vec::new(), len: 0, parts: Vec::new() })) };
 }
 
 /// Sends a small message to the current connection. False for any other: it goes by the state.
@@ -113,7 +113,7 @@ fn gather(connection: Connection, opcode: OpCode, payload: &[u8]) -> bool {
         if fits {
             current.room.set(room - size);
             current.messages.set(current.messages.get() + 1);
-            GATHERED.with(|gathered| gathered.borrow_mut().append(opcode, payload));
+            current.gathered.borrow_mut().append(opcode, payload);
         }
         fits
     })
@@ -152,30 +152,32 @@ impl Current {
         }
         is_free
     }
+
+    /// Ends the part of the current connection. Tells whose it is, and how many messages it has.
+    #[inline]
+    fn end_part(&self, gathered: &mut Gathered) -> (u64, u32) {
+        self.room.set(0);
+        let (current, messages) = (self.id.take(), self.messages.take());
+        if messages != 0 {
+            match gathered.parts.last_mut() {
+                // It has become the current one again.
+                Some((last, end)) if *last == current => *end = gathered.len,
+                _ => gathered.parts.push((current, gathered.len)),
+            }
+        }
+        (current, messages)
+    }
 }
 
 /// Ends the part of the current connection. Tells whether so much was gathered that it should be written now, and how many
 /// messages that part has.
 #[inline]
 pub(super) fn end() -> (bool, u32) {
-    GATHERED.with(|gathered| {
-        let gathered = &mut gathered.borrow_mut();
-        let (_, messages) = end_part(gathered);
+    CURRENT.with(|current| {
+        let gathered = &mut current.gathered.borrow_mut();
+        let (_, messages) = current.end_part(gathered);
         (gathered.len > GATHERED_AT_MOST, messages)
     })
-}
-
-/// Whose part has ended, and how many messages it has.
-#[inline]
-fn end_part(gathered: &mut Gathered) -> (u64, u32) {
-    let (current, messages) = CURRENT.with(|current| {
-        current.room.set(0);
-        (current.id.take(), current.messages.take())
-    });
-    if messages != 0 {
-        gathered.parts.push((current, gathered.len));
-    }
-    (current, messages)
 }
 
 /// Frees what this thread has gathered in, unless another loop uses it: one of its loops ends.
@@ -183,22 +185,18 @@ pub(super) fn free(index: u16) {
     CURRENT.with(|current| {
         if [NOBODY, index.into()].contains(&current.owner.get()) {
             current.owner.set(NOBODY);
-            GATHERED.with(|gathered| **gathered.borrow_mut() = Gathered::default());
+            **current.gathered.borrow_mut() = Gathered::default();
         }
     });
 }
 
 impl State {
     /// Does something with each connection's part of what was gathered. Meanwhile nothing more can be.
-    #[inline]
+    #[inline(always)]
     fn with_gathered(&mut self, mut with: impl FnMut(&mut Self, u32, &[u8])) {
         self.gathers = false;
-        GATHERED.with(|gathered| {
-            let gathered = &mut **gathered.borrow_mut();
-            let (id, messages) = end_part(gathered);
-            if messages != 0 {
-                self.count_cut_off(id, messages);
-            }
+        CURRENT.with(|current| {
+            let gathered = &mut **current.gathered.borrow_mut();
             let mut begin = 0;
             for &(id, end) in &gathered.parts {
                 if let Some(slot) = self.connections.slot(id) {
@@ -206,7 +204,7 @@ impl State {
                 }
                 begin = end;
             }
-            CURRENT.with(|current| current.owner.set(NOBODY));
+            current.owner.set(NOBODY);
             gathered.parts.clear();
             gathered.len = 0;
             if gathered.room.len() > MAX_KEPT {
@@ -215,50 +213,65 @@ impl State {
         });
     }
 
-    /// A part ended before its connection's turn was over, and what comes is counted by itself.
-    #[cold]
-    fn count_cut_off(&self, id: u64, messages: u32) {
-        if let Some(slot) = self.connections.slot(id) {
-            self.count_sent_messages(slot, messages);
-        }
-    }
-
-    /// Writes what was gathered; what the kernel does not take goes to the outboxes.
+    /// Writes what was gathered, between the parts of two connections; what the kernel does not take goes to the outboxes.
     pub(super) fn write_gathered(&mut self) {
         self.with_gathered(|state, slot, bytes| {
             let Some(record) = state.connections.get_mut(slot) else { return };
             let Some(transport) = &mut record.transport else { return };
             let written = transport.write(&[IoSlice::new(bytes)]);
-            if written.as_ref().is_ok_and(|count| *count == bytes.len()) {
-                if record.group == state.latest.0 {
-                    state.latest.1.bytes_sent.add(bytes.len() as u64);
-                } else {
-                    state.count_sent_bytes(slot, bytes.len());
-                }
+            if written.as_ref().is_ok_and(|count| *count == bytes.len()) && record.group == state.latest.0 {
+                state.latest.1.bytes_sent.add(bytes.len() as u64);
+            } else {
+                state.gathered_in_part(slot, bytes, written);
+            }
+        });
+    }
+
+    /// The kernel has not taken all of it, or it is not of the group that was read last.
+    #[inline(never)]
+    fn gathered_in_part(&mut self, slot: u32, bytes: &[u8], written: io::Result<usize>) {
+        if let Ok(count) = written {
+            self.count_sent_bytes(slot, count);
+            if count == bytes.len() {
                 return;
             }
-            debug_assert!(record.outbox.is_empty(), "what waits already goes first, by the state");
-            record.outbox.append(&mut state.spares, |out| out.extend_from_slice(bytes));
-            match written {
-                Ok(count) => {
-                    record.outbox.advance(count, &mut state.spares);
-                    state.count_sent_bytes(slot, count);
+        }
+        // What is put into the outbox and does not leave is told as unsent.
+        self.put_gathered(slot, bytes);
+        match written {
+            Ok(count) => {
+                if let Some(record) = self.connections.get_mut(slot) {
+                    record.outbox.advance(count, &mut self.spares);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return state.transport_failed(slot, "cannot write to the peer", &error),
             }
-            state.blocked(slot);
-        });
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return self.transport_failed(slot, "cannot write to the peer", &error),
+        }
+        self.blocked(slot);
+    }
+
+    fn put_gathered(&mut self, slot: u32, bytes: &[u8]) {
+        if let Some(record) = self.connections.get_mut(slot) {
+            debug_assert!(record.outbox.is_empty(), "what waits already goes first, by the state");
+            record.outbox.append(&mut self.spares, |out| out.extend_from_slice(bytes));
+        }
     }
 
     /// Puts what was gathered into the outboxes.
     #[cold]
     pub(super) fn spread_gathered(&mut self) {
+        self.cut_off();
         self.with_gathered(|state, slot, bytes| {
-            if let Some(record) = state.connections.get_mut(slot) {
-                record.outbox.append(&mut state.spares, |out| out.extend_from_slice(bytes));
-                state.touch(slot);
-            }
+            state.put_gathered(slot, bytes);
+            state.touch(slot);
         });
+    }
+
+    /// The current connection's part ends before what came for it is told. What comes now is counted by itself.
+    fn cut_off(&mut self) {
+        let (id, messages) = CURRENT.with(|current| current.end_part(&mut current.gathered.borrow_mut()));
+        if let Some(slot) = self.connections.slot(id) {
+            self.count_sent_messages(slot, messages);
+        }
     }
 }

@@ -16,13 +16,14 @@ use super::handle::Handle;
 use super::listener;
 use super::logging::tell_record;
 use super::opening::serve_deferred;
-use super::receive::receive;
+use super::receive::{receive, receive_later};
 use super::reconnecting;
 use super::record::{Ending, Phase};
 use super::shared::{Command, LoopCell, Shared, enroll, here, leave, settle_here};
 use super::siblings::Siblings;
 use super::state::{News, State};
-use super::timers::{Millis, TimerKey};
+use super::timers::{Millis, TimerKey, millis};
+use super::wait::Event;
 use crate::close::{self, Close, Side};
 use crate::config::LoopOptions;
 use crate::error::{Error, Failure, FailureKind, Result, Stage};
@@ -110,7 +111,7 @@ impl EventLoop {
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let cell = self.cell()?;
         self.siblings.start()?;
-        let goes_on = exclusively(&cell, || turn(&cell, timeout))?;
+        let goes_on = exclusively(&cell, || turn(&cell, timeout.map(millis)))?;
         if !goes_on {
             self.siblings.finish(&self.handle)?;
         }
@@ -209,23 +210,19 @@ fn exclusively<R>(cell: &LoopCell, turn: impl FnOnce() -> Result<R>) -> Result<R
 }
 
 #[inline]
-fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
+fn turn(cell: &LoopCell, timeout: Option<Millis>) -> Result<bool> {
     let scratch = &mut *cell.scratch.try_borrow_mut().map_err(|_| Error::Reentrant)?;
     let mut state = cell.state_while_gathering();
     let wait = state.flush_before_wait(timeout);
     let State { poll, waiting, .. } = &mut *state;
-    match waiting.wait(poll, &mut scratch.events, wait) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => scratch.events.clear(),
-        Err(error) => return Err(Error::io("wait for events", error)),
-    }
+    waiting.wait(poll, &mut scratch.events, wait).map_err(|error| Error::io("wait for events", error.into()))?;
     state.tick();
     state.shared.counted.turns.add(1);
     state.accepting.begin_turn();
-    let carried_over = (!state.ready.is_empty()).then(|| take(&mut state.ready));
+    let carried_over = state.ready.len();
     drop(state);
     let buffer = &mut scratch.buffer;
-    for event in &scratch.events {
+    for event in scratch.events.iter() {
         let Ok(slot) = u32::try_from(event.token().0) else {
             other_event(cell, event);
             continue;
@@ -237,16 +234,8 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
             cell.measured();
         }
     }
-    if let Some(ready) = carried_over {
-        for slot in ready {
-            let mut state = cell.state_while_gathering();
-            // A slot that was freed meanwhile is empty, or its new connection is not marked.
-            if state.connections.get_mut(slot).is_some_and(|record| take(&mut record.ready)) {
-                cell.measure();
-                receive(cell, state, slot, buffer);
-                cell.measured();
-            }
-        }
+    if carried_over != 0 {
+        receive_again(cell, carried_over, buffer);
     }
     let mut state = cell.state_while_gathering();
     if state.timers.is_due(state.now) {
@@ -265,9 +254,25 @@ fn turn(cell: &LoopCell, timeout: Option<Duration>) -> Result<bool> {
     Ok(state.goes_on())
 }
 
+/// Receives where there may be more than an earlier turn has received. What joins these meanwhile is the next turn's work.
+#[inline(never)]
+fn receive_again(cell: &LoopCell, count: usize, buffer: &mut [u8]) {
+    for index in 0..count {
+        let mut state = cell.state_while_gathering();
+        let slot = state.ready[index];
+        // A slot that was freed meanwhile is empty, or its new connection is not marked.
+        if state.connections.get_mut(slot).is_some_and(|record| take(&mut record.ready)) {
+            cell.measure();
+            receive_later(cell, state, slot, buffer);
+            cell.measured();
+        }
+    }
+    cell.state_while_gathering().ready.drain(..count);
+}
+
 /// An event that is not a connection's own.
 #[inline(never)]
-fn other_event(cell: &LoopCell, event: &mio::event::Event) {
+fn other_event(cell: &LoopCell, event: Event) {
     let token = event.token();
     if token == WAKER {
         run_commands(cell);
@@ -319,7 +324,7 @@ fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
                 }
                 if state.is_waiting_for_peer(slot) {
                     // After a stall what was waited for may be in the kernel, not yet told: it is looked for first.
-                    receive(cell, state, slot, buffer);
+                    receive_later(cell, state, slot, buffer);
                     state = cell.state();
                     if state.connections.slot(id).is_none() || !state.is_overdue(slot) {
                         continue;
@@ -444,25 +449,38 @@ struct Undelivered {
 impl State {
     /// Writes what was sent since the last turn, and tells how long the poll may wait.
     #[inline]
-    fn flush_before_wait(&mut self, timeout: Option<Duration>) -> Option<Duration> {
+    fn flush_before_wait(&mut self, timeout: Option<Millis>) -> Option<Millis> {
         /// What is further away than this is a timeout, which may be late by as much as the callbacks of one turn take.
         const NEAR: Millis = 1000;
         if self.has_work() {
             self.flush();
             if self.has_work() {
-                return Some(Duration::ZERO);
+                return Some(0);
             }
         }
         let Some((next, is_exact)) = self.next_timer() else { return timeout };
         if is_exact || next < self.now + NEAR {
             self.tick();
         }
-        let due = Duration::from_millis(next.saturating_sub(self.now));
+        let due = next.saturating_sub(self.now);
         Some(timeout.map_or(due, |timeout| timeout.min(due)))
     }
 
     /// Takes note of what the system says about a connection; true where it should be read now.
-    fn take_event(&mut self, slot: u32, event: &mio::event::Event) -> bool {
+    #[inline]
+    fn take_event(&mut self, slot: u32, event: Event) -> bool {
+        match self.connections.get(slot) {
+            None => false,
+            // As a rule bytes have come, and nothing else is to be done.
+            Some(record) if record.phase == Phase::WebSocket && event.is_plain() && !record.is_blocked() => {
+                event.is_readable() && !record.ready
+            }
+            Some(_) => self.take_any_event(slot, event),
+        }
+    }
+
+    #[inline(never)]
+    fn take_any_event(&mut self, slot: u32, event: Event) -> bool {
         let Some(mut record) = self.connections.get_mut(slot) else { return false };
         if record.phase == Phase::Dialing {
             if !(event.is_writable() || event.is_error()) {

@@ -89,6 +89,15 @@ pub(super) struct Times {
 }
 
 impl Group {
+    /// Takes back the handler that was lent.
+    #[inline]
+    pub(super) fn take_back(&mut self, handler: Box<dyn Handler>) {
+        let lent = self.handler.replace(handler);
+        debug_assert!(lent.is_none(), "it has been lent");
+        // So that no code looks whether there is one to be dropped.
+        std::mem::forget(lent);
+    }
+
     pub(super) fn new(options: &Options, handler: OwnedHandler, counters: Arc<Counters>) -> Self {
         // Where 0 cannot mean no limit, it means the default.
         let (mut options, default) = (options.clone(), Options::default());

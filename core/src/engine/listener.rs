@@ -59,8 +59,8 @@ impl Accepting {
     /// A turn begins.
     #[inline]
     pub(super) fn begin_turn(&mut self) {
-        let had_more = std::mem::take(&mut self.may_have_more);
-        self.share = if had_more { (2 * self.share).min(ACCEPTS_PER_TURN) } else { 1 };
+        self.share = if self.may_have_more { (2 * self.share).min(ACCEPTS_PER_TURN) } else { 1 };
+        self.may_have_more = false;
     }
 }
 

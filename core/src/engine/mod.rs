@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! event_loop   one turn: poll, dispatch, commands, deadlines, flush, reap     handle, shared   the thread-safe door
-//! receive      bytes in: frames to callbacks        opening   bytes in: HTTP heads to callbacks
+//! receive      bytes in                             opening   HTTP heads to callbacks
+//! whole        the short way from bytes to callbacks            frames    the long way
 //! deferring    requests that the program answers later          routes    paths with options and a handler of their own
 //! send         messages out: backlog, flush         current   the short way out of a callback
 //! owned        messages whose bytes are given away or shared
@@ -30,6 +31,7 @@ mod deadlines;
 mod deferring;
 pub(crate) mod event_loop;
 mod fragments;
+mod frames;
 mod group;
 pub(crate) mod handle;
 mod handover;
@@ -61,3 +63,4 @@ mod tls;
 mod topics;
 mod transport;
 mod wait;
+mod whole;

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::callback::with_handler;
-use super::receive::{frames, opened};
+use super::frames::frames;
+use super::receive::opened;
 use super::record::{Ending, Phase};
 use super::shared::LoopCell;
 use super::state::{News, State};

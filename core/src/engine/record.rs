@@ -205,6 +205,12 @@ impl Record {
         }
     }
 
+    /// Whether what comes over a WebSocket is told: it is open, and nobody has paused it.
+    #[inline]
+    pub(super) fn delivers(&self) -> bool {
+        self.protocol.state() == ReadyState::Open && !(self.paused() || self.held())
+    }
+
     /// Whether our side is kept open though all is written: over TLS, after a Close that tells of a failure. Programs whose
     /// TLS cannot be closed by one side alone (asyncio's) would lose the Close with the other side, or answer in vain.
     pub(super) fn holds_its_side(&self) -> bool {

@@ -39,14 +39,16 @@ pub(super) struct Registry<T> {
     used: u32,
     free: Vec<u32>,
     len: usize,
-    loop_index: u16,
+    /// The index of the loop, where it stands before the slot's bits are added.
+    loop_bits: u64,
     first_slot: u32,
     first_generation: u32,
 }
 
 impl<T> Registry<T> {
     pub(super) fn new(loop_index: u16, first_slot: u32, first_generation: u32) -> Self {
-        Self { chunks: Vec::new(), used: 0, free: Vec::new(), len: 0, loop_index, first_slot, first_generation }
+        let loop_bits = u64::from(loop_index) << GENERATION_BITS;
+        Self { chunks: Vec::new(), used: 0, free: Vec::new(), len: 0, loop_bits, first_slot, first_generation }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -97,7 +99,7 @@ impl<T> Registry<T> {
     /// What is in a slot, and its number.
     #[inline]
     pub(super) fn get_with_id(&mut self, slot: u32) -> Option<(u64, &mut T)> {
-        let (loop_bits, first_slot) = (self.loop_bits(), self.first_slot);
+        let (loop_bits, first_slot) = (self.loop_bits, self.first_slot);
         let entry = self.entry_mut(slot)?;
         Some((compose(loop_bits, entry.generation, slot + first_slot), entry.value.as_mut()?))
     }
@@ -107,16 +109,16 @@ impl<T> Registry<T> {
     pub(super) fn slot(&self, id: u64) -> Option<u32> {
         let slot = self.slot_bits(id);
         let entry = self.entry(slot)?;
-        (entry.value.is_some() && id == self.compose(entry.generation, slot)).then_some(slot)
+        (entry.value.is_some() && is_of(id, self.loop_bits, entry.generation)).then_some(slot)
     }
 
     /// What a number means and the slot it is in, if the number is not stale.
     #[inline]
     pub(super) fn find(&mut self, id: u64) -> Option<(u32, &mut T)> {
         let slot = self.slot_bits(id);
-        let (loop_bits, first_slot) = (self.loop_bits(), self.first_slot);
+        let loop_bits = self.loop_bits;
         let entry = self.entry_mut(slot)?;
-        if id != compose(loop_bits, entry.generation, slot + first_slot) {
+        if !is_of(id, loop_bits, entry.generation) {
             return None;
         }
         Some((slot, entry.value.as_mut()?))
@@ -127,20 +129,10 @@ impl<T> Registry<T> {
         (id as u32 & ((1 << SLOT_BITS) - 1)).wrapping_sub(self.first_slot)
     }
 
-    #[inline]
-    fn loop_bits(&self) -> u64 {
-        u64::from(self.loop_index) << (SLOT_BITS + GENERATION_BITS)
-    }
-
     /// The number of what is in a slot.
     #[inline]
     pub(super) fn id(&self, slot: u32) -> u64 {
-        self.compose(self.entry(slot).map_or(0, |entry| entry.generation), slot)
-    }
-
-    #[inline]
-    fn compose(&self, generation: u32, slot: u32) -> u64 {
-        compose(self.loop_bits(), generation, slot + self.first_slot)
+        compose(self.loop_bits, self.entry(slot).map_or(0, |entry| entry.generation), slot + self.first_slot)
     }
 
     /// Frees a slot; its number is stale from now on.
@@ -173,7 +165,13 @@ impl<T> Registry<T> {
 
 #[inline]
 fn compose(loop_bits: u64, generation: u32, slot: u32) -> u64 {
-    loop_bits | (u64::from(generation) << SLOT_BITS) | u64::from(slot)
+    (loop_bits | u64::from(generation)) << SLOT_BITS | u64::from(slot)
+}
+
+/// Whether a number has this loop and this generation; its slot has led to where they stand.
+#[inline]
+fn is_of(id: u64, loop_bits: u64, generation: u32) -> bool {
+    id >> SLOT_BITS == loop_bits | u64::from(generation)
 }
 
 #[cfg(test)]

@@ -348,17 +348,17 @@ impl State {
     /// Writes what waits for every connection that something was sent to.
     #[inline]
     pub(super) fn flush(&mut self) {
-        if self.has_output() {
+        if self.gathers {
+            self.write_gathered();
+        }
+        self.settle_and_write();
+        if !self.touched.is_empty() {
             self.flush_touched();
         }
     }
 
     #[inline(never)]
     fn flush_touched(&mut self) {
-        if self.gathers {
-            self.write_gathered();
-        }
-        self.settle_and_write();
         // What a flush touches itself, by a close, is another turn's work.
         let count = self.touched.len();
         for index in 0..count {

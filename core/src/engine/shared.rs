@@ -17,6 +17,7 @@ use super::deferring;
 use super::registry;
 use super::state::State;
 use super::statistics::Counted;
+use super::wait::Events;
 use crate::config::LoopOptions;
 use crate::error::{Error, Figure, Limit, Result};
 use crate::event::Connection;
@@ -38,7 +39,7 @@ pub(super) struct LoopCell {
 
 /// What a turn works with, beside the state.
 pub(super) struct Scratch {
-    pub(super) events: mio::Events,
+    pub(super) events: Events,
     /// One receive of one connection at a time.
     pub(super) buffer: Vec<u8>,
 }
@@ -138,7 +139,7 @@ pub(super) fn settle_here_first() {
 
 /// Gives a parked loop to this thread, for good.
 pub(super) fn settle_here(index: u16, state: State) -> Rc<LoopCell> {
-    let scratch = Scratch { events: mio::Events::with_capacity(1024), buffer: vec![0; state.receive_buffer] };
+    let scratch = Scratch { events: Events::new(), buffer: vec![0; state.receive_buffer] };
     let measures = state.shared.measures;
     let cell = Rc::new(LoopCell {
         index,
