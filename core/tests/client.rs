@@ -27,18 +27,6 @@ fn raw() -> (TcpListener, Running, String) {
     (listener, Running::idle(), url)
 }
 
-/// What a client hears whose connecting fails: on_error, then on_close, and nothing else.
-#[track_caller]
-fn failed(connection: Connection, events: &Events) -> Failure {
-    let Event::Error(of, failure) = events.next() else { panic!("no on_error") };
-    assert_eq!(of, connection);
-    let Event::Closed(of, ended) = events.next() else { panic!("no on_close") };
-    assert_eq!(of, connection);
-    assert_eq!((ended.code, ended.was_clean, ended.failure), (1006, false, Some(failure.clone())));
-    assert!(!failure.message.is_empty());
-    failure
-}
-
 /// What a client hears when a raw server answers so; `{accept}` is the right Sec-WebSocket-Accept.
 #[track_caller]
 fn answered(options: &Options, answer: &str) -> Failure {
@@ -49,7 +37,7 @@ fn answered(options: &Options, answer: &str) -> Failure {
     let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
     let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
     peer.write(answer.replace("{accept}", &accept).as_bytes());
-    let failure = failed(connection, &events);
+    let failure = events.failure_of(connection);
     peer.expect_end();
     failure
 }
@@ -129,7 +117,7 @@ fn the_user_of_the_url_is_never_shown() {
     drop(listener);
     let url = url.replace("://", "://user:secret@");
     let (connection, events) = running.connect(&url, &options(), Script::new());
-    let failure = failed(connection, &events);
+    let failure = events.failure_of(connection);
     assert!(!failure.message.contains("secret"), "{failure}");
 }
 
@@ -196,7 +184,7 @@ fn a_refused_connect_tells_the_stage_and_the_systems_error() {
     let (listener, running, url) = raw();
     drop(listener);
     let (connection, events) = running.connect(&url, &options(), Script::new());
-    let failure = failed(connection, &events);
+    let failure = events.failure_of(connection);
     assert_eq!((failure.stage, failure.kind), (Stage::Connect, FailureKind::Transport));
     assert_eq!(failure.os_error, Some(libc::ECONNREFUSED));
 }
@@ -207,7 +195,7 @@ fn a_name_that_does_not_exist_fails_at_the_lookup_and_the_loop_goes_on_meanwhile
     let (connection, events) = running.connect("ws://nonexistent.invalid/", &options(), Script::new());
     let state = running.on_loop(move || connection.ready_state().unwrap());
     assert!(matches!(state, ReadyState::Connecting | ReadyState::Closed));
-    let failure = failed(connection, &events);
+    let failure = events.failure_of(connection);
     assert_eq!((failure.stage, failure.kind), (Stage::Resolve, FailureKind::Transport));
     assert!(failure.message.contains("nonexistent.invalid"), "{failure}");
 }
@@ -294,14 +282,14 @@ fn server_first(act: impl FnOnce(&mut RawPeer) + Send + 'static) -> (Running, Ra
 fn a_server_that_speaks_first_and_wrongly_is_noticed_at_once() {
     let speak = |peer: &mut RawPeer| peer.write(b"SSH-2.0-OpenSSH_9.6 no HTTP\n");
     let (_running, _peer, connection, events) = server_first(speak);
-    let failure = failed(connection, &events);
+    let failure = events.failure_of(connection);
     assert_eq!((failure.stage, failure.kind), (Stage::Http, FailureKind::Protocol));
 }
 
 #[test]
 fn a_server_that_says_goodbye_before_the_request_is_noticed_at_once() {
     let (_running, _peer, connection, events) = server_first(RawPeer::finish);
-    let failure = failed(connection, &events);
+    let failure = events.failure_of(connection);
     assert_eq!((failure.stage, failure.kind), (Stage::Http, FailureKind::Transport));
 }
 
@@ -314,7 +302,7 @@ fn a_server_that_never_answers_is_given_up_after_the_handshake_timeout() {
     let mut peer = RawPeer::accept(&listener);
     peer.read_head();
     peer.write(b"HTTP/1.1 101 ");
-    let failure = failed(connection, &events);
+    let failure = events.failure_of(connection);
     assert_eq!((failure.stage, failure.kind), (Stage::Http, FailureKind::Timeout));
     assert!(failure.message.contains("handshake_timeout"), "{failure}");
     peer.expect_end();
@@ -327,7 +315,7 @@ fn a_server_that_ends_before_it_answers_is_told() {
     let mut peer = RawPeer::accept(&listener);
     peer.read_head();
     drop(peer);
-    let failure = failed(connection, &events);
+    let failure = events.failure_of(connection);
     assert_eq!((failure.stage, failure.kind), (Stage::Http, FailureKind::Transport));
 }
 
@@ -410,7 +398,7 @@ fn a_unix_socket_serves_is_replaced_when_stale_and_removed_at_the_end() {
     assert!(!path.exists(), "the path is removed with its listener");
 
     let (connection, events) = running.connect(&url, &options(), Script::new());
-    let failure = failed(connection, &events);
+    let failure = events.failure_of(connection);
     assert_eq!((failure.stage, failure.os_error), (Stage::Connect, Some(libc::ENOENT)));
 
     // A file that is no socket is never removed.
@@ -644,6 +632,6 @@ fn a_request_hook_sees_what_a_client_asks() {
     let (client, events) = server.connect(&url, &knowing, Script::new());
     assert_eq!(events.opened(), client);
     let (client, events) = server.connect(&url, &options(), Script::new());
-    let failure = failed(client, &events);
+    let failure = events.failure_of(client);
     assert_eq!((failure.kind, failure.http_status), (FailureKind::Refused, Some(401)));
 }

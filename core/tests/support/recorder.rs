@@ -384,6 +384,7 @@ impl Events {
         let Event::Closed(and, ended) = self.next() else { panic!("no on_close") };
         assert_eq!((of, and), (connection, connection));
         assert_eq!((ended.code, ended.was_clean, ended.failure.as_ref()), (1006, false, Some(&failure)));
+        assert!(!failure.message.is_empty());
         failure
     }
 
