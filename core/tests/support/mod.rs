@@ -11,6 +11,7 @@ mod history;
 mod peer;
 mod recorder;
 
+pub mod clients;
 #[cfg(feature = "deflate")]
 pub mod deflate;
 pub mod siege;
