@@ -197,7 +197,7 @@ fn opening(criterion: &mut Criterion) {
     group.bench_function("answer", |bench| {
         bench.iter(|| {
             out.clear();
-            handshake::write_accept(&mut out, black_box("dGhlIHNhbXBsZSBub25jZQ=="), Some("chat"), None, &[]);
+            handshake::write_accept(&mut out, black_box(b"dGhlIHNhbXBsZSBub25jZQ=="), Some("chat"), None, &[]);
         });
     });
     group.finish();

@@ -149,7 +149,7 @@ struct Examined<'h, 'b> {
     peer: Address,
     parsed: http::RequestHead<'h, 'b>,
     /// That of a request for a WebSocket.
-    key: Option<&'b str>,
+    key: Option<&'b [u8]>,
     secured: Option<Secured>,
 }
 
@@ -274,7 +274,7 @@ impl State {
         &mut self,
         slot: u32,
         request: &Request<'_>,
-        key: Option<&str>,
+        key: Option<&[u8]>,
         version: u8,
         response: Response,
     ) -> Option<Option<String>> {

@@ -18,7 +18,7 @@ use crate::protocol::url::Url;
 ///
 /// # Errors
 /// The answer to anything else: 405, 426 or 400.
-pub fn check_request<'b>(head: &RequestHead<'_, 'b>) -> Result<Option<&'b str>, HttpError> {
+pub fn check_request<'b>(head: &RequestHead<'_, 'b>) -> Result<Option<&'b [u8]>, HttpError> {
     let headers = head.headers;
     let has_upgrade = http::values(headers, "upgrade").next().is_some();
     let is_plain = !has_upgrade && !headers.iter().any(|header| is_websocket_header(header.name));
@@ -44,9 +44,9 @@ pub fn check_request<'b>(head: &RequestHead<'_, 'b>) -> Result<Option<&'b str>, 
     if version != Some(b"13") {
         return Err(HttpError::new(426, "only version 13 of the WebSocket protocol is spoken"));
     }
-    match only(headers, "sec-websocket-key")?.map(key_of) {
-        Some(Some(key)) => Ok(Some(key)),
-        Some(None) => Err(HttpError::new(400, "the header Sec-WebSocket-Key is not 16 bytes in base64")),
+    match only(headers, "sec-websocket-key")? {
+        Some(key) if is_key(key) => Ok(Some(key)),
+        Some(_) => Err(HttpError::new(400, "the header Sec-WebSocket-Key is not 16 bytes in base64")),
         None => Err(HttpError::new(400, "the header Sec-WebSocket-Key is missing")),
     }
 }
@@ -65,8 +65,7 @@ fn only<'b>(headers: &[Header<'b>], name: &'static str) -> Result<Option<&'b [u8
 }
 
 /// 16 bytes in base64 are 22 characters and two signs of padding. The last four bits, which mean nothing, may be set.
-fn key_of(value: &[u8]) -> Option<&str> {
-    let digits = value.strip_suffix(b"==").filter(|digits| digits.len() == 22)?;
+fn is_key(value: &[u8]) -> bool {
     const IS_BASE64: [bool; 256] = {
         let (mut table, mut byte) = ([false; 256], 0);
         while byte < 256 {
@@ -75,7 +74,8 @@ fn key_of(value: &[u8]) -> Option<&str> {
         }
         table
     };
-    if digits.iter().all(|byte| IS_BASE64[usize::from(*byte)]) { std::str::from_utf8(value).ok() } else { None }
+    let is_base64 = |digits: &[u8]| digits.len() == 22 && digits.iter().all(|byte| IS_BASE64[usize::from(*byte)]);
+    value.strip_suffix(b"==").is_some_and(is_base64)
 }
 
 /// The first of `supported` that the client offers (RFC 6455 section 4.2.2); names are compared letter by letter.
@@ -86,15 +86,17 @@ pub fn choose_subprotocol<'o>(headers: Headers<'_>, supported: &'o [String]) -> 
 /// Appends the answer that opens a WebSocket. The further headers have been checked by [`check_header`].
 pub fn write_accept(
     out: &mut Vec<u8>,
-    key: &str,
+    key: &[u8],
     subprotocol: Option<&str>,
     compression: Option<Agreement>,
     headers: &[(String, String)],
 ) {
-    const BEGIN: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+    const BEGIN: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: ";
     out.reserve(256);
     out.extend_from_slice(BEGIN);
-    http::write_header(out, "Sec-WebSocket-Accept", &derive_accept_key(key.as_bytes()));
+    out.extend_from_slice(derive_accept_key(key).as_bytes());
+    out.extend_from_slice(b"\r\n");
     if let Some(subprotocol) = subprotocol {
         http::write_header(out, "Sec-WebSocket-Protocol", subprotocol);
     }

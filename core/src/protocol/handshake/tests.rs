@@ -14,7 +14,7 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 fn request(head: &str) -> Result<Option<String>, u16> {
     let mut storage = [MaybeUninit::uninit(); 50];
     let head = http::parse_request(head.as_bytes(), &mut storage).map_err(|error| error.status)?;
-    check_request(&head).map(|key| key.map(str::to_owned)).map_err(|error| error.status)
+    check_request(&head).map(|key| key.map(|key| String::from_utf8(key.into()).unwrap())).map_err(|error| error.status)
 }
 
 /// A good request, where each line that begins with one of `left_out` is replaced by `lines`.
@@ -131,7 +131,7 @@ fn the_first_supported_subprotocol_that_is_offered_is_chosen() {
 #[test]
 fn the_answer_of_rfc_6455_section_1_3_is_written() {
     let mut out = Vec::new();
-    write_accept(&mut out, KEY, Some("chat"), None, &[("X-Server".into(), "wsx".into())]);
+    write_accept(&mut out, KEY.as_bytes(), Some("chat"), None, &[("X-Server".into(), "wsx".into())]);
     let expected = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {ACCEPT}\r\nSec-WebSocket-Protocol: chat\r\nX-Server: wsx\r\n\r\n"
@@ -168,7 +168,7 @@ fn a_request_is_written_and_our_own_server_takes_it() {
     assert!(out.starts_with(b"GET /x?y HTTP/1.1\r\nHost: a.org:81\r\n"));
     let mut storage = [MaybeUninit::uninit(); 20];
     let head = http::parse_request(&out, &mut storage).unwrap();
-    assert_eq!(check_request(&head), Ok(Some(key.as_str())));
+    assert_eq!(check_request(&head), Ok(Some(key.as_bytes())));
     assert!(check_origin(Headers(head.headers), &Origins::SameHost, false).is_ok());
     assert_eq!(choose_subprotocol(Headers(head.headers), &["b".into()]), Some("b"));
 }
