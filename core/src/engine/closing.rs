@@ -136,18 +136,19 @@ impl State {
         }
         let peer_began = record.protocol.state() == ReadyState::Open;
         record.protocol.receive_close();
+        // The server ends TCP (RFC 6455 section 7.1.1); a client waits for that, within the closing timeout.
+        if record.protocol.role() == Role::Server {
+            record.phase = Phase::Ending;
+            record.set_quick(true);
+        }
         if peer_began {
             let told = code.unwrap_or(close::NO_STATUS);
             record.extra().ending = Some(Box::new(Ending::orderly(told, reason, Side::Peer, true)));
             self.begin_closing(slot, code, "");
-        } else if let Some(ending) = record.extra().ending.as_mut() {
-            ending.was_clean = ending.failure.is_none();
-        }
-        // The server ends TCP (RFC 6455 section 7.1.1); a client waits for that, within the closing timeout.
-        let Some(record) = self.connections.get_mut(slot) else { return };
-        if record.protocol.role() == Role::Server {
-            record.phase = Phase::Ending;
-            record.set_quick(true);
+        } else {
+            if let Some(ending) = record.extra().ending.as_mut() {
+                ending.was_clean = ending.failure.is_none();
+            }
             self.touch(slot);
         }
     }

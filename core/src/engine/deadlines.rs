@@ -8,49 +8,6 @@ use super::timers::{Millis, TimerKey};
 use crate::event::ReadyState;
 
 impl State {
-    /// When a connection must be looked at; none if nothing can run out.
-    fn deadline(&self, slot: u32) -> Option<Millis> {
-        let record = self.connections.get(slot)?;
-        let times = &self.groups.get(record.group)?.times;
-        let after = |since: Millis, timeout: Millis| (timeout != 0).then_some(since + timeout);
-        match record.phase {
-            Phase::Resolving
-            | Phase::Proxying
-            | Phase::Securing
-            | Phase::Request
-            | Phase::Deferred
-            | Phase::Response => opening_deadline(record, times).map(|(at, _)| at),
-            Phase::Dialing => {
-                let next = record.extra.as_ref().and_then(|extra| extra.dial.as_ref()?.attempts.next_at);
-                earliest(opening_deadline(record, times).map(|(at, _)| at), next)
-            }
-            Phase::WebSocket if record.protocol.state() == ReadyState::Open => {
-                let progress = if record.is_blocked() { after(record.blocked_at, times.progress) } else { None };
-                let heartbeat = match times.ping {
-                    // Nothing can be heard while we do not read; output that waits has its own timeout.
-                    _ if !record.is_reading() => None,
-                    0 => None,
-                    interval if record.since != 0 && record.heard_at < record.since => {
-                        Some(together(record.since + times.pong, interval))
-                    }
-                    interval => Some(together(record.heard_at + interval, interval)),
-                };
-                earliest(progress, heartbeat)
-            }
-            // A body may be long: it may take its time as long as the peer takes some of it.
-            Phase::Stream if !record.is_blocked() => None,
-            Phase::Stream => after(record.blocked_at, times.progress),
-            // So may a whole one, and what TLS has to say behind it.
-            Phase::Ending if is_http(record) && record.is_blocked() && times.progress != 0 => {
-                Some(record.blocked_at + times.progress)
-            }
-            // Where it is not blocked it is about to be written, in this turn.
-            Phase::Ending if is_http(record) && !record.outbox.is_empty() => None,
-            Phase::WebSocket | Phase::Ending => Some(record.since + times.close),
-            Phase::Dead => None,
-        }
-    }
-
     /// When a connection that is being opened is given up, and whether that is for `connect_timeout`.
     pub(super) fn opening_deadline(&self, slot: u32) -> Option<(Millis, bool)> {
         let record = self.connections.get(slot)?;
@@ -60,9 +17,9 @@ impl State {
     /// Sees to it that the loop looks at a connection in time. An entry that is early enough is left as it is: what it
     /// finds when it is due decides.
     pub(super) fn schedule(&mut self, slot: u32) {
-        let Some(deadline) = self.deadline(slot) else { return };
-        let id = self.connections.id(slot);
-        let Some(record) = self.connections.get_mut(slot) else { return };
+        let Some((id, record)) = self.connections.get_with_id(slot) else { return };
+        let Some(group) = self.groups.get(record.group) else { return };
+        let Some(deadline) = deadline(record, &group.times) else { return };
         if record.timer_at == 0 || deadline < record.timer_at {
             record.timer_at = deadline;
             self.timers.push(deadline, TimerKey::Connection(id));
@@ -105,16 +62,54 @@ impl State {
 
     /// Whether a connection's deadline is really over, or has moved meanwhile and was scheduled again.
     pub(super) fn is_overdue(&mut self, slot: u32) -> bool {
-        if let Some(record) = self.connections.get_mut(slot) {
-            record.timer_at = 0;
+        let Some(record) = self.connections.get_mut(slot) else { return false };
+        let Some(group) = self.groups.get(record.group) else { return false };
+        record.timer_at = 0;
+        let is_over = deadline(record, &group.times).is_some_and(|deadline| deadline <= self.now);
+        if !is_over {
+            self.schedule(slot);
         }
-        match self.deadline(slot) {
-            Some(deadline) if deadline <= self.now => true,
-            _ => {
-                self.schedule(slot);
-                false
-            }
+        is_over
+    }
+}
+
+/// When a connection must be looked at; none if nothing can run out.
+fn deadline(record: &Record, times: &Times) -> Option<Millis> {
+    let after = |since: Millis, timeout: Millis| (timeout != 0).then_some(since + timeout);
+    match record.phase {
+        Phase::Resolving | Phase::Proxying | Phase::Securing | Phase::Request | Phase::Deferred | Phase::Response => {
+            opening_deadline(record, times).map(|(at, _)| at)
         }
+        Phase::Dialing => {
+            let next = record.extra.as_ref().and_then(|extra| extra.dial.as_ref()?.attempts.next_at);
+            earliest(opening_deadline(record, times).map(|(at, _)| at), next)
+        }
+        Phase::WebSocket if record.protocol.state() == ReadyState::Open => {
+            let progress = if record.is_blocked() { after(record.blocked_at, times.progress) } else { None };
+            let heartbeat = match times.ping {
+                // Nothing can be heard while we do not read; output that waits has its own timeout.
+                _ if !record.is_reading() => None,
+                0 => None,
+                interval if record.since != 0 && record.heard_at < record.since => {
+                    Some(together(record.since + times.pong, interval))
+                }
+                interval => Some(together(record.heard_at + interval, interval)),
+            };
+            earliest(progress, heartbeat)
+        }
+        // A body may be long: it may take its time as long as the peer takes some of it.
+        Phase::Stream if !record.is_blocked() => None,
+        Phase::Stream => after(record.blocked_at, times.progress),
+        // So may a whole one, and what TLS has to say behind it.
+        Phase::Ending if is_http(record) && record.is_blocked() && times.progress != 0 => {
+            Some(record.blocked_at + times.progress)
+        }
+        // Where it is not blocked it is about to be written, in this turn.
+        Phase::Ending if !record.is_blocked() && (record.quick() || is_http(record) && !record.outbox.is_empty()) => {
+            None
+        }
+        Phase::WebSocket | Phase::Ending => Some(record.since + times.close),
+        Phase::Dead => None,
     }
 }
 

@@ -178,6 +178,9 @@ impl State {
 
     /// The message will never be whole: what has waited for that is lost.
     pub(super) fn abandon_message(&mut self, slot: u32) {
+        if self.in_message == 0 {
+            return;
+        }
         let waiting = self.take_fragments(slot);
         if !waiting.is_empty() {
             self.lose(slot, waiting.iter().map(|(_, messages)| messages).sum());

@@ -245,7 +245,7 @@ impl State {
             return Err(HttpError { cause: Refusal::Address, ..HttpError::new(503, message) });
         }
         self.check_room(examined.group)?;
-        if let Some(route) = self.enter_route(slot, examined.request().path()) {
+        if let Some(route) = self.enter_route(slot, &examined.request()) {
             self.check_room(route)?;
             examined.group = route;
         }
@@ -368,8 +368,9 @@ impl State {
         compression: Option<Agreement>,
     ) -> Option<(Connection, u32)> {
         self.settle();
-        let connection = Connection(self.connections.id(slot));
-        let record = self.connections.get_mut(slot)?;
+        let (id, record) = self.connections.get_with_id(slot)?;
+        let group_slot = record.group;
+        let group = self.groups.get_mut(group_slot)?;
         // What the handshake needed is freed: an open connection keeps only what it uses.
         let (unix_path, carry) = record.extra.take().map(|extra| (extra.unix_path, extra.carry)).unwrap_or_default();
         if subprotocol.is_some() || unix_path.is_some() || !carry.is_empty() {
@@ -382,10 +383,6 @@ impl State {
         record.phase = Phase::WebSocket;
         record.protocol.open(compression);
         record.since = 0;
-        let group_slot = record.group;
-        self.count_opened(slot);
-        let record = self.connections.get_mut(slot)?;
-        let group = self.groups.get_mut(group_slot)?;
         if record.protocol.role() == Role::Server {
             record.member = group.members.len() as u32;
             group.members.push(slot);
@@ -394,9 +391,10 @@ impl State {
         // The handshake's timer is void: an idle loop must not wake for it.
         record.timer_at = 0;
         self.timers.look_again();
+        self.count_opened(slot);
         self.touch(slot);
         self.schedule(slot);
-        Some((connection, group_slot))
+        Some((Connection(id), group_slot))
     }
 
     /// Answers a bad request.

@@ -1,6 +1,6 @@
 //! What the loop keeps of one connection.
 
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
 use super::connector::Dial;
@@ -245,7 +245,7 @@ impl Record {
 /// A peer's address over TCP, if it has one: in 22 bytes instead of 32.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Peer {
-    /// An address of IPv4 is mapped to IPv6.
+    /// Of IPv4 the first four.
     ip: [u8; 16],
     /// The network interface that an address of IPv6 is on, if that belongs to it; [`IPV4`] for one of IPv4.
     scope_id: [u8; 4],
@@ -261,7 +261,9 @@ impl From<Option<SocketAddr>> for Peer {
         match address {
             None => Self::default(),
             Some(SocketAddr::V4(address)) => {
-                Self { ip: address.ip().to_ipv6_mapped().octets(), scope_id: IPV4, port: address.port() }
+                let mut ip = [0; 16];
+                ip[..4].copy_from_slice(&address.ip().octets());
+                Self { ip, scope_id: IPV4, port: address.port() }
             }
             Some(SocketAddr::V6(address)) => {
                 let scope_id = address.scope_id().to_ne_bytes();
@@ -273,11 +275,10 @@ impl From<Option<SocketAddr>> for Peer {
 
 impl Peer {
     pub(super) fn address(self) -> Option<SocketAddr> {
-        let ip = Ipv6Addr::from(self.ip);
-        match (self.port, self.scope_id) {
-            (0, _) => None,
-            (port, IPV4) => ip.to_ipv4_mapped().map(|ip| (ip, port).into()),
-            (port, scope_id) => Some(SocketAddrV6::new(ip, port, 0, u32::from_ne_bytes(scope_id)).into()),
+        match (self.port, self.scope_id, self.ip) {
+            (0, ..) => None,
+            (port, IPV4, [a, b, c, d, ..]) => Some(([a, b, c, d], port).into()),
+            (port, scope_id, ip) => Some(SocketAddrV6::new(ip.into(), port, 0, u32::from_ne_bytes(scope_id)).into()),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::listener::check_options;
 use super::state::{News, State};
 use crate::config::Options;
 use crate::error::{Error, Result};
-use crate::event::{Handler, Listener};
+use crate::event::{Handler, Listener, Request};
 
 /// Where a route begins, and the group that serves it.
 #[derive(Debug)]
@@ -207,9 +207,9 @@ impl State {
         self.news.push_back(News::IdleGroup(slot));
     }
 
-    /// The group that serves a request for this path: if it is a route's, the connection is the route's from now on.
-    pub(super) fn enter_route(&mut self, slot: u32, path: &str) -> Option<u32> {
-        let route = self.group_of(slot)?.route_to(path)?;
+    /// The group that serves a request by its path: if it is a route's, the connection is the route's from now on.
+    pub(super) fn enter_route(&mut self, slot: u32, request: &Request<'_>) -> Option<u32> {
+        let route = self.group_of(slot).filter(|group| !group.routes.is_empty())?.route_to(request.path())?;
         self.count_handshake(slot, false);
         self.connections.get_mut(slot)?.group = route;
         self.count_handshake(slot, true);

@@ -343,10 +343,11 @@ impl State {
     pub(super) fn count_buffered(&mut self, slot: u32) {
         let Some(record) = self.connections.get_mut(slot) else { return };
         let waits = if record.is_blocked() && record.phase != Phase::Dead { record.outbox.len() as u64 } else { 0 };
-        let before = match &mut record.extra {
-            None if waits == 0 => return,
-            extra => std::mem::replace(&mut extra.get_or_insert_default().buffered, waits),
-        };
+        let before = record.extra.as_ref().map_or(0, |extra| extra.buffered);
+        if waits == before {
+            return;
+        }
+        record.extra().buffered = waits;
         if let Some(counters) = self.counters(slot) {
             counters.buffered_bytes.add(waits.wrapping_sub(before));
         }
