@@ -455,7 +455,7 @@ impl State {
         }
         let was_deferred = record.phase == Phase::Deferred;
         record.phase = Phase::Dead;
-        record.timer_at = 0;
+        self.timers.forget(std::mem::take(&mut record.timer_at));
         record.protocol.end();
         record.transport = None;
         self.count_buffered(slot);

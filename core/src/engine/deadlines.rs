@@ -126,6 +126,7 @@ fn is_http(record: &Record) -> bool {
     record.protocol.state() == ReadyState::Connecting
 }
 
+#[inline]
 fn is_live(
     connections: &Registry<Record>,
     groups: &Registry<Group>,

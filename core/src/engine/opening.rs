@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::callback::with_handler;
 use super::frames::frames;
+use super::group::Group;
 use super::receive::opened;
-use super::record::{Ending, Phase};
+use super::record::{Ending, Phase, Record};
 use super::shared::LoopCell;
 use super::state::{News, State};
 use crate::close::{self, Side};
@@ -167,6 +168,13 @@ impl Examined<'_, '_> {
     }
 }
 
+fn check_room(group: &Group) -> Result<(), HttpError> {
+    if group.everywhere.records.load(Ordering::Relaxed) > group.max_connections {
+        return Err(HttpError::new(503, "the server is full (max_connections): try again later"));
+    }
+    Ok(())
+}
+
 /// What a server's answer comes to.
 enum Answer<'h, 'b> {
     /// The WebSocket is open.
@@ -175,26 +183,16 @@ enum Answer<'h, 'b> {
     Elsewhere(u16, String),
 }
 
-impl State {
-    /// Looks for the end of the head, and counts what belongs to it.
-    fn hear_head(&mut self, slot: u32, bytes: &[u8]) -> Head {
-        let found = self.find_head(slot, bytes);
-        self.count_received(slot, found.used(bytes));
-        found
-    }
-
+impl Record {
     /// Looks for the end of the head, and keeps what came of it if it is not there.
-    fn find_head(&mut self, slot: u32, bytes: &[u8]) -> Head {
-        let Some(group) = self.group_of(slot) else { return Head::Incomplete };
-        let limit = group.options.max_head;
-        let Some(record) = self.connections.get_mut(slot) else { return Head::Incomplete };
-        let kept = record.extra.as_ref().map_or(0, |extra| extra.head.len());
+    fn find_head(&mut self, bytes: &[u8], limit: usize) -> Head {
+        let kept = self.extra.as_ref().map_or(0, |extra| extra.head.len());
         if kept == 0 {
             let mut scanned = 0;
             return match http::scan_head(bytes, &mut scanned, limit) {
                 Ok(Some(end)) => Head::Here(end),
                 Ok(None) => {
-                    let extra = record.extra();
+                    let extra = self.extra();
                     extra.head = bytes.to_vec();
                     extra.scanned = scanned;
                     Head::Incomplete
@@ -202,7 +200,7 @@ impl State {
                 Err(error) => Head::Bad(error),
             };
         }
-        let extra = record.extra();
+        let extra = self.extra();
         // No more than the limit is kept, whatever came behind it.
         extra.head.extend(&bytes[..bytes.len().min(limit.saturating_sub(kept) + 1)]);
         match http::scan_head(&extra.head, &mut extra.scanned, limit) {
@@ -214,6 +212,17 @@ impl State {
             Ok(None) => Head::Incomplete,
             Err(error) => Head::Bad(error),
         }
+    }
+}
+
+impl State {
+    /// Looks for the end of the head, and counts what belongs to it.
+    fn hear_head(&mut self, slot: u32, bytes: &[u8]) -> Head {
+        let Some(record) = self.connections.get_mut(slot) else { return Head::Incomplete };
+        let Some(group) = self.groups.get(record.group) else { return Head::Incomplete };
+        let found = record.find_head(bytes, group.options.max_head);
+        group.counters.bytes_received.add(found.used(bytes) as u64);
+        found
     }
 
     /// Parses a request; `None` where the connection is gone.
@@ -244,12 +253,17 @@ impl State {
             let message = "your address has too many connections (max_connections_per_address): close one of them";
             return Err(HttpError { cause: Refusal::Address, ..HttpError::new(503, message) });
         }
-        self.check_room(examined.group)?;
-        if let Some(route) = self.enter_route(slot, &examined.request()) {
-            self.check_room(route)?;
+        let Some(mut group) = self.groups.get(examined.group) else { return Ok(None) };
+        check_room(group)?;
+        if !group.routes.is_empty()
+            && let Some(route) = group.route_to(examined.request().path())
+        {
             examined.group = route;
+            self.enter_route(slot, route);
+            let Some(entered) = self.groups.get(route) else { return Ok(None) };
+            check_room(entered)?;
+            group = entered;
         }
-        let Some(group) = self.groups.get(examined.group) else { return Ok(None) };
         if examined.key.is_some() {
             let is_served = |only: &str| examined.request().path() == only;
             if !group.options.path.as_deref().is_none_or(is_served) {
@@ -259,14 +273,6 @@ impl State {
         }
         self.shared.waiting_requests.begin_asking(examined.connection.0);
         Ok(Some(examined))
-    }
-
-    fn check_room(&self, group: u32) -> Result<(), HttpError> {
-        let Some(group) = self.groups.get(group) else { return Ok(()) };
-        if group.everywhere.records.load(Ordering::Relaxed) > group.max_connections {
-            return Err(HttpError::new(503, "the server is full (max_connections): try again later"));
-        }
-        Ok(())
     }
 
     /// Sends what the request hook answered. `Some` where a WebSocket is open now, with its subprotocol.
@@ -389,8 +395,7 @@ impl State {
             group.everywhere.open.fetch_add(1, Ordering::Relaxed);
         }
         // The handshake's timer is void: an idle loop must not wake for it.
-        record.timer_at = 0;
-        self.timers.look_again();
+        self.timers.forget(std::mem::take(&mut record.timer_at));
         self.count_opened(slot);
         self.touch(slot);
         self.schedule(slot);

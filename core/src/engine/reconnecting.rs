@@ -312,9 +312,8 @@ impl State {
     }
 
     fn wait_no_more(&mut self, slot: u32) {
-        if let Some(persistent) = self.persistent_in(slot) {
-            persistent.due = 0;
-            self.timers.look_again();
+        if let Some(due) = self.persistent_in(slot).map(|persistent| std::mem::take(&mut persistent.due)) {
+            self.timers.forget(due);
             self.news.push_back(News::GaveUp(slot));
         }
     }

@@ -11,7 +11,7 @@ use super::listener::check_options;
 use super::state::{News, State};
 use crate::config::Options;
 use crate::error::{Error, Result};
-use crate::event::{Handler, Listener, Request};
+use crate::event::{Handler, Listener};
 
 /// Where a route begins, and the group that serves it.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ fn of_connection(options: &Options, listener: &Options) -> Options {
 
 impl Group {
     /// The group that serves a path: that of the route that names it whole, else of the longest that ends before it.
-    fn route_to(&self, path: &str) -> Option<u32> {
+    pub(super) fn route_to(&self, path: &str) -> Option<u32> {
         let routes = self.routes.iter().filter(|route| route.leads_to(path));
         routes.max_by_key(|route| (!route.is_prefix, route.path.len())).map(|route| route.group)
     }
@@ -207,16 +207,17 @@ impl State {
         self.news.push_back(News::IdleGroup(slot));
     }
 
-    /// The group that serves a request by its path: if it is a route's, the connection is the route's from now on.
-    pub(super) fn enter_route(&mut self, slot: u32, request: &Request<'_>) -> Option<u32> {
-        let route = self.group_of(slot).filter(|group| !group.routes.is_empty())?.route_to(request.path())?;
+    /// A request is for a route: the connection is the route's from now on.
+    pub(super) fn enter_route(&mut self, slot: u32, route: u32) {
         self.count_handshake(slot, false);
-        self.connections.get_mut(slot)?.group = route;
+        if let Some(record) = self.connections.get_mut(slot) {
+            record.group = route;
+        }
         self.count_handshake(slot, true);
-        let group = self.groups.get_mut(route)?;
-        group.records += 1;
-        group.everywhere.records.fetch_add(1, Ordering::Relaxed);
-        Some(route)
+        if let Some(group) = self.groups.get_mut(route) {
+            group.records += 1;
+            group.everywhere.records.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -235,7 +235,6 @@ impl State {
     /// Takes a record out of the table: its number is stale from now on.
     pub(super) fn remove(&mut self, slot: u32) {
         let Some(record) = self.connections.remove(slot) else { return };
-        self.timers.look_again();
         if let Some(group) = self.groups.get(record.group) {
             Self::count_gone(group, &record);
         }

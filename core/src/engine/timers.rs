@@ -43,7 +43,11 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn push(&mut self, at: Millis, key: TimerKey) {
-        self.next = None;
+        if let Some(next) = &mut self.next
+            && next.is_none_or(|(next, _)| at < next)
+        {
+            *next = Some((at, matches!(key, TimerKey::Program(_))));
+        }
         self.heap.push(Reverse((at, key)));
     }
 
@@ -65,10 +69,12 @@ impl Timers {
         });
     }
 
-    /// An entry may have died otherwise than by these methods.
+    /// The entry of this time is void.
     #[inline]
-    pub(super) fn look_again(&mut self) {
-        self.next = None;
+    pub(super) fn forget(&mut self, at: Millis) {
+        if self.next.flatten().is_some_and(|(next, _)| next == at) {
+            self.next = None;
+        }
     }
 
     /// The answer of [`next`](Self::next), where it is known.

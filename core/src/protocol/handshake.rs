@@ -74,8 +74,8 @@ fn is_key(value: &[u8]) -> bool {
         }
         table
     };
-    let is_base64 = |digits: &[u8]| digits.len() == 22 && digits.iter().all(|byte| IS_BASE64[usize::from(*byte)]);
-    value.strip_suffix(b"==").is_some_and(is_base64)
+    let digits = value.strip_suffix(b"==").and_then(|digits| <&[u8; 22]>::try_from(digits).ok());
+    digits.is_some_and(|digits| digits.iter().fold(true, |all, byte| all & IS_BASE64[usize::from(*byte)]))
 }
 
 /// The first of `supported` that the client offers (RFC 6455 section 4.2.2); names are compared letter by letter.

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::event::epoll;
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::super::tcp;
@@ -58,14 +59,8 @@ impl Acceptor {
 
     /// The next connection, non-blocking and close-on-exec.
     pub(super) fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
-        match &self.socket {
-            AcceptorSocket::Tcp(listener) => {
-                listener.accept().map(|(stream, peer)| (std::net::TcpStream::from(stream).into(), Some(peer)))
-            }
-            AcceptorSocket::Unix(listener, _) => {
-                listener.accept().map(|(stream, _)| (UnixStream::from(stream).into(), None))
-            }
-        }
+        let (socket, peer) = acceptfrom_with(self, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+        Ok((socket.into(), peer.and_then(|peer| peer.try_into().ok())))
     }
 
     /// A further socket that listens on the same address: the kernel spreads connections among those of TCP; a Unix socket
