@@ -91,11 +91,10 @@ pub fn scan_head(bytes: &[u8], scanned: &mut usize, max_head: usize) -> Result<O
     let new = (*scanned).min(window.len());
     for ahead in memchr_iter(b'\n', &window[new..]) {
         let line_end = new + ahead;
-        if line_end == 0 || window[line_end - 1] != b'\r' {
-            return Err(HttpError::bad("a line of the HTTP head ends in LF without CR"));
-        }
-        if window[..line_end].ends_with(b"\r\n\r") {
-            return Ok(Some(line_end + 1));
+        match window[..line_end] {
+            [.., b'\r', b'\n', b'\r'] => return Ok(Some(line_end + 1)),
+            [.., b'\r'] => {}
+            _ => return Err(HttpError::bad("a line of the HTTP head ends in LF without CR")),
         }
     }
     *scanned = window.len();
