@@ -47,7 +47,7 @@ impl State {
     #[inline(never)]
     fn find_next_timer(&mut self) -> Option<(Millis, bool)> {
         let (connections, groups, shutting_down) = (&self.connections, &self.groups, self.shutting_down);
-        self.timers.next(|at, key| is_live(connections, groups, shutting_down, at, key))
+        self.timers.find_next(|at, key| is_live(connections, groups, shutting_down, at, key))
     }
 
     /// Whether what is overdue is something that the peer should have sent.

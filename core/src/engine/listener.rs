@@ -304,8 +304,9 @@ impl State {
         let mut record = Record::new(group, Role::Server, Phase::Request, self.now);
         record.peer = peer.into();
         let mut transport = Transport::new(socket);
-        let setup = self.groups.get(group).and_then(|group| group.everywhere.tls());
-        match self.groups.get(group).map_or(Admission::Served, |group| group.admit(peer, setup.is_none())) {
+        let Some(listening) = self.groups.get(group) else { return };
+        let setup = listening.everywhere.tls();
+        match listening.admit(peer, setup.is_none()) {
             Admission::Served => {}
             Admission::Surplus => {
                 record.set_surplus(true);

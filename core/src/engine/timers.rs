@@ -37,7 +37,7 @@ pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Millis, TimerKey)>>,
     functions: HashMap<u64, Function>,
     count: u64,
-    /// The answer of `next`, until something changes.
+    /// The answer of `find_next`, until something changes.
     next: Option<Option<(Millis, bool)>>,
 }
 
@@ -77,21 +77,14 @@ impl Timers {
         }
     }
 
-    /// The answer of [`next`](Self::next), where it is known.
+    /// The answer of [`find_next`](Self::find_next), where it is known.
     #[inline]
     pub(super) fn known_next(&self) -> Option<Option<(Millis, bool)>> {
         self.next
     }
 
     /// When the next live entry is due, and whether the program's own clockwork hangs on it.
-    pub(super) fn next(&mut self, is_live: impl FnMut(Millis, TimerKey) -> bool) -> Option<(Millis, bool)> {
-        match self.next {
-            Some(next) => next,
-            None => self.find_next(is_live),
-        }
-    }
-
-    fn find_next(&mut self, mut is_live: impl FnMut(Millis, TimerKey) -> bool) -> Option<(Millis, bool)> {
+    pub(super) fn find_next(&mut self, mut is_live: impl FnMut(Millis, TimerKey) -> bool) -> Option<(Millis, bool)> {
         let next = loop {
             let Some(&Reverse((at, key))) = self.heap.peek() else { break None };
             let due = match key {
@@ -148,9 +141,24 @@ mod tests {
         let mut timers = Timers::default();
         let id = timers.add(5, 0, Box::new(|| ()));
         timers.add(9, 0, Box::new(|| ()));
-        assert_eq!(timers.next(|_, _| true), Some((5, true)));
+        assert_eq!(timers.find_next(|_, _| true), Some((5, true)));
         assert!(timers.take(id).is_some());
-        assert_eq!(timers.next(|_, _| true), Some((9, true)));
+        assert_eq!(timers.find_next(|_, _| true), Some((9, true)));
+    }
+
+    #[test]
+    fn what_is_known_to_be_next_stays_known_until_something_comes_before_it_or_it_is_void() {
+        let mut timers = Timers::default();
+        timers.push(9, TimerKey::Connection(1));
+        assert_eq!(timers.known_next(), None);
+        assert_eq!(timers.find_next(|_, _| true), Some((9, false)));
+        timers.push(11, TimerKey::Connection(2));
+        timers.forget(11);
+        assert_eq!(timers.known_next(), Some(Some((9, false))));
+        timers.add(5, 0, Box::new(|| ()));
+        assert_eq!(timers.known_next(), Some(Some((5, true))));
+        timers.forget(5);
+        assert_eq!(timers.known_next(), None);
     }
 
     #[test]
@@ -162,7 +170,7 @@ mod tests {
         assert_eq!(timers.pop(10), Some((3, TimerKey::Connection(2))));
         assert_eq!(timers.pop(10), Some((7, TimerKey::Connection(1))));
         assert_eq!(timers.pop(10), None);
-        assert_eq!(timers.next(|_, key| key != TimerKey::Shutdown), None);
+        assert_eq!(timers.find_next(|_, key| key != TimerKey::Shutdown), None);
         assert_eq!(timers.len(), 0);
     }
 
