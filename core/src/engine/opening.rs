@@ -63,12 +63,16 @@ pub(super) fn receive_request(cell: &LoopCell, slot: u32, bytes: &mut [u8]) {
 /// Answers a request; `rest` is what came behind it, which for a WebSocket is its first frames.
 fn serve(cell: &LoopCell, slot: u32, head: &[u8], rest: &mut [u8]) {
     let mut storage: Storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-    let examined = cell.state().examine(slot, head, &mut storage);
-    let examined = match examined {
+    let mut state = cell.state();
+    let mut examined = match state.parse(slot, head, &mut storage) {
         Ok(Some(examined)) => examined,
         Ok(None) => return,
-        Err(error) => return cell.state().refuse(slot, &error),
+        Err(error) => return state.refuse(slot, &error),
     };
+    if let Err(error) = state.admit(slot, &mut examined) {
+        return state.refuse(slot, &error);
+    }
+    drop(state);
     let response = match with_handler(cell, examined.group, |handler| handler.on_request(&examined.request())) {
         Some(Ok(response)) if response.kind == ResponseKind::Later => return cell.state().defer(slot, head, rest),
         Some(Ok(response)) => response,
@@ -241,26 +245,20 @@ impl State {
         Ok(Some(Examined { connection, group: record.group, peer: record.peer_address(), parsed, key, secured }))
     }
 
-    /// Parses a request and checks what needs no program.
-    fn examine<'h, 'b>(
-        &mut self,
-        slot: u32,
-        head: &'b [u8],
-        storage: &'h mut Storage<'b>,
-    ) -> Result<Option<Examined<'h, 'b>>, HttpError> {
-        let Some(mut examined) = self.parse(slot, head, storage)? else { return Ok(None) };
+    /// Checks what needs no program, and finds the route.
+    fn admit(&mut self, slot: u32, examined: &mut Examined<'_, '_>) -> Result<(), HttpError> {
         if self.connections.get(slot).is_some_and(|record| record.is_surplus()) {
             let message = "your address has too many connections (max_connections_per_address): close one of them";
             return Err(HttpError { cause: Refusal::Address, ..HttpError::new(503, message) });
         }
-        let Some(mut group) = self.groups.get(examined.group) else { return Ok(None) };
+        let Some(mut group) = self.groups.get(examined.group) else { return Ok(()) };
         check_room(group)?;
         if !group.routes.is_empty()
             && let Some(route) = group.route_to(examined.request().path())
         {
             examined.group = route;
             self.enter_route(slot, route);
-            let Some(entered) = self.groups.get(route) else { return Ok(None) };
+            let Some(entered) = self.groups.get(route) else { return Ok(()) };
             check_room(entered)?;
             group = entered;
         }
@@ -272,7 +270,7 @@ impl State {
             check_origin(Headers(examined.parsed.headers), &group.options.origins, examined.secured.is_some())?;
         }
         self.shared.waiting_requests.begin_asking(examined.connection.0);
-        Ok(Some(examined))
+        Ok(())
     }
 
     /// Sends what the request hook answered. `Some` where a WebSocket is open now, with its subprotocol.
