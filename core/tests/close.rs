@@ -333,6 +333,19 @@ fn a_peer_that_closes_and_ends_while_a_large_backlog_waits_gets_all_of_it_and_ou
 }
 
 #[test]
+fn a_peer_that_closes_and_does_not_read_what_waits_is_cut_after_the_closing_timeout() {
+    let mut options = with_close_timeout(100);
+    (options.progress_timeout, options.ping_interval) = (Duration::ZERO, Duration::ZERO);
+    let server = Server::start(&options, Script::new());
+    let (mut peer, connection) = server.open_narrow();
+    server.on_loop(move || connection.send(&vec![7; 12 * 1024 * 1024]).unwrap());
+    peer.send_close(Some(1000), "bye");
+    let ended = server.events.closed_of(connection);
+    assert_failed(&ended, 1006, Side::Peer, FailureKind::Timeout);
+    assert!(ended.cause().contains("did not read within 100ms (close_timeout)"), "{}", ended.cause());
+}
+
+#[test]
 fn a_client_that_ends_tcp_late_does_not_delay_the_close() {
     let server = Server::start(&options(), Script::new());
     let (mut peer, _) = server.open();

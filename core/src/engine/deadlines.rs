@@ -105,9 +105,7 @@ fn deadline(record: &Record, times: &Times) -> Option<Millis> {
             Some(record.blocked_at + times.progress)
         }
         // Where it is not blocked it is about to be written, in this turn.
-        Phase::Ending if !record.is_blocked() && (record.quick() || is_http(record) && !record.outbox.is_empty()) => {
-            None
-        }
+        Phase::Ending if is_http(record) && !record.outbox.is_empty() => None,
         Phase::WebSocket | Phase::Ending => Some(record.since + times.close),
         Phase::Dead => None,
     }
