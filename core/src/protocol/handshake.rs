@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use data_encoding::BASE64;
 use httparse::Header;
-use sha1::{Digest, Sha1};
+use tungstenite::handshake::derive_accept_key;
 
 use crate::config::Options;
 use crate::error::{Error, Failure, FailureKind, Stage};
@@ -79,14 +78,6 @@ fn is_key(value: &[u8]) -> bool {
     digits.is_some_and(|digits| digits.iter().fold(true, |all, byte| all & IS_BASE64[usize::from(*byte)]))
 }
 
-/// What a server answers to a key, to prove that it has heard it (RFC 6455 section 4.2.2).
-fn accept_of(key: &[u8]) -> [u8; 28] {
-    let hash = Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
-    let mut accept = [0; 28];
-    BASE64.encode_mut(&hash, &mut accept);
-    accept
-}
-
 /// The first of `supported` that the client offers (RFC 6455 section 4.2.2); names are compared letter by letter.
 pub fn choose_subprotocol<'o>(headers: Headers<'_>, supported: &'o [String]) -> Option<&'o str> {
     supported.iter().map(String::as_str).find(|name| headers.list("sec-websocket-protocol").any(|offer| offer == *name))
@@ -104,7 +95,7 @@ pub fn write_accept(
         Sec-WebSocket-Accept: ";
     out.reserve(256);
     out.extend_from_slice(BEGIN);
-    out.extend_from_slice(&accept_of(key));
+    out.extend_from_slice(derive_accept_key(key).as_bytes());
     out.extend_from_slice(b"\r\n");
     if let Some(subprotocol) = subprotocol {
         http::write_header(out, "Sec-WebSocket-Protocol", subprotocol);
@@ -203,7 +194,7 @@ pub fn check_response(head: &ResponseHead<'_, '_>, key: &str, options: &Options)
         return broken("the server's answer has no header Connection that names upgrade");
     }
     match only(head.headers, "sec-websocket-accept") {
-        Ok(Some(accept)) if accept == accept_of(key.as_bytes()) => {}
+        Ok(Some(accept)) if accept == derive_accept_key(key.as_bytes()).as_bytes() => {}
         Ok(None) => return broken("the server's answer has no header Sec-WebSocket-Accept"),
         _ => return broken("the server's Sec-WebSocket-Accept does not belong to our key"),
     }
