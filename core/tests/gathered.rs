@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::{DEADLINE, RawPeer, Script, Server, TEXT, eventually, frame};
-use wsx_core::{Address, Connection, EventLoop, Handler, Message, Options};
+use support::{DEADLINE, MASK, PONG, RawPeer, Script, Server, TEXT, eventually, frame};
+use wsx_core::{Address, BacklogPolicy, Connection, EventLoop, Handler, Message, Options};
 
 #[test]
 fn what_is_sent_to_the_number_zero_reaches_nobody() {
@@ -34,6 +34,28 @@ fn answers_that_a_reset_overtakes_are_told_as_unsent() {
     });
     let ended = server.events.closed_of(connection);
     assert_eq!((ended.code, ended.unsent_bytes, ended.undelivered_messages), (1006, 1004, 1), "{ended:?}");
+}
+
+/// Messages are told by a short way, what else comes by a long one: both have the same room.
+#[test]
+fn answers_stay_within_the_backlog_limit_where_a_pong_is_between_the_messages() {
+    const LIMIT: usize = 10_000;
+    const ANSWER: [u8; 900] = [7; 900];
+    let mut options = Options::default();
+    (options.backlog_limit, options.backlog_policy) = (LIMIT, BacklogPolicy::Refuse);
+    // What the backlog refuses is not of interest here.
+    let script = Script::new().quiet().on_message(|connection, _| drop(connection.send(Message::Binary(&ANSWER))));
+    let server = Server::start(&options, script);
+    let (mut peer, connection) = server.open_narrow();
+    let messages = frame(0x80 | TEXT, b"answer", Some(MASK)).repeat(LIMIT / ANSWER.len() - 1);
+    let bytes = [&messages[..], &frame(0x80 | PONG, b"", Some(MASK)), &messages].concat();
+    let mut waiting = 0;
+    while waiting == 0 {
+        server.meanwhile(|| peer.write(&bytes));
+        server.on_loop(|| ());
+        waiting = server.on_loop(move || connection.buffered_amount().unwrap());
+    }
+    assert!(waiting <= LIMIT, "{waiting} bytes wait");
 }
 
 #[test]
@@ -121,7 +143,7 @@ fn a_loop_that_is_turned_inside_a_callback_of_another_loses_no_answer() {
     outer.turn(Some(Duration::from_millis(20))).unwrap();
     INNER.set(Some(inner));
 
-    asks.write(&frame(0x80 | TEXT, b"first", Some(support::MASK)));
+    asks.write(&frame(0x80 | TEXT, b"first", Some(MASK)));
     // One turn of the outer loop hears both, in this order.
     silent.send_text("nothing to say");
     turns.send_text("turn");
@@ -148,9 +170,8 @@ fn answers_that_the_kernel_takes_in_part_come_once_and_in_order() {
     let mut count = 0;
     let mut waiting = 0;
     while waiting == 0 {
-        let bytes: Vec<u8> = (count..count + 240)
-            .flat_map(|n| frame(0x80 | TEXT, n.to_string().as_bytes(), Some(support::MASK)))
-            .collect();
+        let bytes: Vec<u8> =
+            (count..count + 240).flat_map(|n| frame(0x80 | TEXT, n.to_string().as_bytes(), Some(MASK))).collect();
         peer.write(&bytes);
         count += 240;
         // Nothing else happens in these turns: a command would put what was gathered into the outboxes.
@@ -199,7 +220,7 @@ fn gathered_answers_stay_within_backlog_limit() {
     let server = Server::start(&options, script);
     let (mut peer, connection) = server.open_narrow();
     // Turn by turn, until the kernel takes only a part of what one turn has gathered; nobody reads meanwhile.
-    let bytes = frame(0x80 | TEXT, b"answer", Some(support::MASK)).repeat(60);
+    let bytes = frame(0x80 | TEXT, b"answer", Some(MASK)).repeat(60);
     let mut waiting = 0;
     while waiting == 0 {
         server.meanwhile(|| peer.write(&bytes));

@@ -159,11 +159,7 @@ impl Current {
         self.room.set(0);
         let (current, messages) = (self.id.take(), self.messages.take());
         if messages != 0 {
-            match gathered.parts.last_mut() {
-                // It has become the current one again.
-                Some((last, end)) if *last == current => *end = gathered.len,
-                _ => gathered.parts.push((current, gathered.len)),
-            }
+            gathered.parts.push((current, gathered.len));
         }
         (current, messages)
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use mio::Token;
 
 use super::callback::{Panicked, guarded, with_handler};
+use super::current;
 use super::group::Group;
 use super::handle::Handle;
 use super::listener;
@@ -22,8 +23,8 @@ use super::record::{Ending, Phase};
 use super::shared::{Command, LoopCell, Shared, enroll, here, leave, settle_here};
 use super::siblings::Siblings;
 use super::state::{News, State};
-use super::timers::{Millis, TimerKey, millis};
-use super::wait::Event;
+use super::timers::{Micros, Millis, TimerKey};
+use super::wait::{Event, in_micros};
 use crate::close::{self, Close, Side};
 use crate::config::LoopOptions;
 use crate::error::{Error, Failure, FailureKind, Result, Stage};
@@ -111,7 +112,7 @@ impl EventLoop {
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let cell = self.cell()?;
         self.siblings.start()?;
-        let goes_on = exclusively(&cell, || turn(&cell, timeout.map(millis)))?;
+        let goes_on = exclusively(&cell, || turn(&cell, timeout.map(in_micros)))?;
         if !goes_on {
             self.siblings.finish(&self.handle)?;
         }
@@ -206,11 +207,15 @@ fn exclusively<R>(cell: &LoopCell, turn: impl FnOnce() -> Result<R>) -> Result<R
     }
     let result = guarded(turn);
     cell.turning.set(false);
-    result.unwrap_or_else(|panicked| Err(Error::Defect(panicked.message().to_owned())))
+    result.unwrap_or_else(|panicked| {
+        // Whoever was the current connection is it no more.
+        current::end();
+        Err(Error::Defect(panicked.message().to_owned()))
+    })
 }
 
 #[inline]
-fn turn(cell: &LoopCell, timeout: Option<Millis>) -> Result<bool> {
+fn turn(cell: &LoopCell, timeout: Option<Micros>) -> Result<bool> {
     let scratch = &mut *cell.scratch.try_borrow_mut().map_err(|_| Error::Reentrant)?;
     let mut state = cell.state_while_gathering();
     let wait = state.flush_before_wait(timeout);
@@ -449,7 +454,7 @@ struct Undelivered {
 impl State {
     /// Writes what was sent since the last turn, and tells how long the poll may wait.
     #[inline]
-    fn flush_before_wait(&mut self, timeout: Option<Millis>) -> Option<Millis> {
+    fn flush_before_wait(&mut self, timeout: Option<Micros>) -> Option<Micros> {
         /// What is further away than this is a timeout, which may be late by as much as the callbacks of one turn take.
         const NEAR: Millis = 1000;
         if self.has_work() {
@@ -462,7 +467,7 @@ impl State {
         if is_exact || next < self.now + NEAR {
             self.tick();
         }
-        let due = next.saturating_sub(self.now);
+        let due = next.saturating_sub(self.now).saturating_mul(1000);
         Some(timeout.map_or(due, |timeout| timeout.min(due)))
     }
 

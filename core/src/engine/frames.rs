@@ -322,9 +322,11 @@ impl State {
             inflated: 0,
             connection: Connection(id),
             messages: 0,
-            is_current: flow == Flow::Deliver
-                && self.batch.is_none()
-                && current::begin(id, record, self.least_backlog_limit, largest),
+            // The short way may have begun already, and leaves what room there is.
+            is_current: current::is(Connection(id))
+                || flow == Flow::Deliver
+                    && self.batch.is_none()
+                    && current::begin(id, record, self.least_backlog_limit, largest),
         };
         self.gathers |= lent.is_current;
         Some((lent, flow))

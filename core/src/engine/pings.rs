@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::record::Record;
-use super::state::{Micros, State, micros};
+use super::state::{State, micros};
+use super::timers::Micros;
 use crate::config::MAX_PINGS;
 use crate::error::Result;
 use crate::event::Connection;

@@ -24,7 +24,7 @@ use super::registry::{LISTENER_SLOTS, Registry};
 use super::resolver::Resolver;
 use super::shared::{Shared, retire};
 use super::statistics::Counters;
-use super::timers::{Function, Millis, Timers, millis};
+use super::timers::{Function, Micros, Millis, Timers, millis};
 use super::topics::{Batch, Topics};
 use super::wait::Waiting;
 use crate::config::LoopOptions;
@@ -412,9 +412,6 @@ impl Drop for State {
         retire(self.shared.index, next);
     }
 }
-
-/// Microseconds of the system's monotonic clock.
-pub(super) type Micros = u64;
 
 /// The monotonic clock, in microseconds.
 pub(super) fn micros() -> Micros {

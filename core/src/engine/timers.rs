@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Milliseconds since the loop was made.
 pub(super) type Millis = u64;
 
+/// Microseconds, of the system's monotonic clock or of a wait.
+pub(super) type Micros = u64;
+
 /// Rounds up, so that nothing fires early, and far futures stay finite.
 pub(super) fn millis(duration: Duration) -> Millis {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).min(u64::MAX / 4)

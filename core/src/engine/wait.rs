@@ -15,12 +15,17 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 
-use super::timers::{Millis, millis};
+use super::timers::Micros;
 
 /// More than these are told by the next wait.
 const EVENTS: usize = 1024;
 /// The longest sleep that every kernel can be asked for, 24 days.
-const LONGEST: Millis = i32::MAX as Millis;
+const LONGEST: Micros = i32::MAX as Micros * 1000;
+
+/// Rounds up: what is waited for is never asked for early.
+pub(super) fn in_micros(duration: Duration) -> Micros {
+    u64::try_from(duration.as_nanos().div_ceil(1000)).unwrap_or(Micros::MAX)
+}
 
 /// What the last wait has brought.
 pub(super) struct Events(Vec<epoll::Event>);
@@ -35,12 +40,13 @@ impl Events {
         self.0.iter().map(|event| Event { token: event.data.u64(), flags: event.flags })
     }
 
-    /// Waits once; a signal ends it.
+    /// Waits once, and sleeps for whole milliseconds; a signal ends it.
     #[inline]
-    fn fill(&mut self, poll: &mio::Poll, timeout: Option<Millis>) -> Result<(), Errno> {
+    fn fill(&mut self, poll: &mio::Poll, timeout: Option<Micros>) -> Result<(), Errno> {
         self.0.clear();
         let timeout = timeout.map(|timeout| timeout.min(LONGEST) as i64);
-        let timeout = timeout.map(|timeout| Timespec { tv_sec: timeout / 1000, tv_nsec: timeout % 1000 * 1_000_000 });
+        let timeout =
+            timeout.map(|timeout| Timespec { tv_sec: timeout / 1_000_000, tv_nsec: timeout % 1_000_000 * 1000 });
         match epoll::wait(poll.registry(), spare_capacity(&mut self.0), timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error),
@@ -107,7 +113,7 @@ impl Waiting {
 
     /// Waits for events, at most `timeout`.
     #[inline]
-    pub(super) fn wait(&mut self, poll: &mio::Poll, events: &mut Events, timeout: Option<Millis>) -> Result<(), Errno> {
+    pub(super) fn wait(&mut self, poll: &mio::Poll, events: &mut Events, timeout: Option<Micros>) -> Result<(), Errno> {
         match &mut self.awake {
             Some(awake) if timeout != Some(0) => awake.wait(poll, events, timeout),
             _ => events.fill(poll, timeout),
@@ -117,9 +123,9 @@ impl Waiting {
 
 impl Awake {
     #[inline(never)]
-    fn wait(&mut self, poll: &mio::Poll, events: &mut Events, timeout: Option<Millis>) -> Result<(), Errno> {
+    fn wait(&mut self, poll: &mio::Poll, events: &mut Events, timeout: Option<Micros>) -> Result<(), Errno> {
         let began = Instant::now();
-        let attempt = timeout.map_or(self.attempt, |timeout| Duration::from_millis(timeout).min(self.attempt));
+        let attempt = timeout.map_or(self.attempt, |timeout| Duration::from_micros(timeout).min(self.attempt));
         while began.elapsed() < attempt {
             events.fill(poll, Some(0))?;
             if !events.0.is_empty() {
@@ -129,7 +135,7 @@ impl Awake {
             std::hint::spin_loop();
         }
         let asleep = Instant::now();
-        let left = timeout.map(|timeout| millis(Duration::from_millis(timeout).saturating_sub(asleep - began)));
+        let left = timeout.map(|timeout| in_micros(Duration::from_micros(timeout).saturating_sub(asleep - began)));
         events.fill(poll, left)?;
         self.attempt = if asleep.elapsed() < self.busy_poll { self.busy_poll } else { self.attempt / 2 };
         Ok(())

@@ -28,7 +28,9 @@ pub(super) fn messages(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32,
     drop(state);
     let received = bytes.len();
     let told = tell_whole(cell, slot, &mut lent, &mut bytes);
-    let (writes_early, answers) = current::end();
+    // The long way goes on with the same part of the answers, and with what room is left.
+    let goes_on = !bytes.is_empty() && current::is(lent.connection);
+    let (writes_early, answers) = if goes_on { (false, 0) } else { current::end() };
     let mut state = cell.state_while_gathering();
     if let Some(group) = state.groups.get_mut(lent.group) {
         group.take_back(lent.handler);
