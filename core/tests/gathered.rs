@@ -213,7 +213,7 @@ fn what_another_connection_published_before_comes_before_an_answer() {
 fn gathered_answers_stay_within_backlog_limit() {
     const LIMIT: usize = 10_000;
     let mut options = Options::default();
-    (options.backlog_limit, options.backlog_policy) = (LIMIT, wsx_core::BacklogPolicy::Refuse);
+    (options.backlog_limit, options.backlog_policy) = (LIMIT, BacklogPolicy::Refuse);
     let script = Script::new().quiet().on_message(|connection, _| {
         let _ = connection.send(Message::Binary(&[7; 1000]));
     });
