@@ -43,6 +43,8 @@ mod wait;
 /// The native half of wsx.
 #[pymodule]
 mod _wsx {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use super::client::{Client, GiveUp, Reconnecting};
     #[pymodule_export]
@@ -62,4 +64,19 @@ mod _wsx {
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::keep_large_blocks();
+        Ok(())
+    }
+}
+
+/// A large message is there twice for a moment, as the engine's and as Python's. glibc gives as much back to the system
+/// each time, and the system clears each page of it again: four times what the echo of a mebibyte takes else. How much it
+/// keeps follows the largest block that was ever freed (`M_MMAP_THRESHOLD` in mallopt(3)): it is shown one, of which no
+/// page is touched.
+fn keep_large_blocks() {
+    const LARGE: usize = 4 * 1024 * 1024;
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
 }

@@ -1,5 +1,9 @@
 """Memory stays flat: over a million messages, and over 20,000 connections opened and closed."""
 import gc
+import platform
+import resource
+import subprocess
+import sys
 
 import pytest
 from conftest import resident
@@ -48,6 +52,45 @@ def test_over_a_million_messages(turns, message, record_property):
     growth = grown(turns, step, MESSAGES // 2000)
     record_property("growth", growth)
     assert growth < TOLERANCE
+
+
+# A program of its own: what others have freed would have told the allocator already.
+ECHO_WHAT_IS_LARGE = """
+import resource, sys, wsx
+
+def answer(connection, message):
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    connection.send(message if isinstance(message, bytes) else str(faults))
+
+with wsx.EventLoop() as loop:
+    print(loop.listen("127.0.0.1:0", on_message=answer), flush=True)
+    loop.run()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have no threshold that could be told")
+def test_large_messages_do_not_have_the_system_clear_their_pages_each_time(turns):
+    message, pages, came = bytes(1 << 20), (1 << 20) // resource.getpagesize(), []
+    with subprocess.Popen([sys.executable, "-c", ECHO_WHAT_IS_LARGE], stdout=subprocess.PIPE, text=True) as server:
+        opened = []
+        turns.loop.connect(f"ws://{server.stdout.readline().strip()}/", on_message=lambda _, message: came.append(message),
+                           on_open=lambda connection, _: opened.append(connection))
+        turns.until(lambda: opened)
+
+        def ask(question):
+            came.clear()
+            opened[0].send(question)
+            turns.until(lambda: came)
+            return came[0]
+
+        for _ in range(5):
+            assert ask(message) == message
+        before = int(ask("how many page faults?"))
+        for _ in range(20):
+            ask(message)
+        faults = (int(ask("and now?")) - before) / 20
+        server.terminate()
+    assert faults < pages / 4
 
 
 def test_over_20_000_connections_opened_and_closed(turns, record_property):
