@@ -36,6 +36,20 @@ fn answers_that_a_reset_overtakes_are_told_as_unsent() {
     assert_eq!((ended.code, ended.unsent_bytes, ended.undelivered_messages), (1006, 1004, 1), "{ended:?}");
 }
 
+/// Has a peer that does not read send the same again and again, turn by turn, until the kernel takes only a part of what one
+/// turn has answered; how much waits then.
+fn first_backlog(server: &Server, peer: &mut RawPeer, connection: Connection, bytes: &[u8]) -> usize {
+    loop {
+        server.meanwhile(|| peer.write(bytes));
+        // In a turn of its own: the one that answered has been written by then.
+        server.on_loop(|| ());
+        let waiting = server.on_loop(move || connection.buffered_amount().unwrap());
+        if waiting != 0 {
+            return waiting;
+        }
+    }
+}
+
 /// Messages are told by a short way, what else comes by a long one: both have the same room.
 #[test]
 fn answers_stay_within_the_backlog_limit_where_a_pong_is_between_the_messages() {
@@ -49,13 +63,8 @@ fn answers_stay_within_the_backlog_limit_where_a_pong_is_between_the_messages() 
     let (mut peer, connection) = server.open_narrow();
     let messages = frame(0x80 | TEXT, b"answer", Some(MASK)).repeat(LIMIT / ANSWER.len() - 1);
     let bytes = [&messages[..], &frame(0x80 | PONG, b"", Some(MASK)), &messages].concat();
-    let mut waiting = 0;
-    while waiting == 0 {
-        server.meanwhile(|| peer.write(&bytes));
-        server.on_loop(|| ());
-        waiting = server.on_loop(move || connection.buffered_amount().unwrap());
-    }
-    assert!(waiting <= LIMIT, "{waiting} bytes wait");
+    let waiting = first_backlog(&server, &mut peer, connection, &bytes);
+    assert!(waiting <= LIMIT, "{waiting} bytes wait, backlog_limit is {LIMIT}");
 }
 
 #[test]
@@ -219,14 +228,7 @@ fn gathered_answers_stay_within_backlog_limit() {
     });
     let server = Server::start(&options, script);
     let (mut peer, connection) = server.open_narrow();
-    // Turn by turn, until the kernel takes only a part of what one turn has gathered; nobody reads meanwhile.
     let bytes = frame(0x80 | TEXT, b"answer", Some(MASK)).repeat(60);
-    let mut waiting = 0;
-    while waiting == 0 {
-        server.meanwhile(|| peer.write(&bytes));
-        // In a turn of its own: the one that answered has been written by then.
-        server.on_loop(|| ());
-        waiting = server.on_loop(move || connection.buffered_amount().unwrap());
-    }
+    let waiting = first_backlog(&server, &mut peer, connection, &bytes);
     assert!(waiting <= LIMIT, "{waiting} bytes wait, backlog_limit is {LIMIT}");
 }

@@ -141,3 +141,14 @@ impl Awake {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_never_shorter_than_was_asked_for_and_never_too_large() {
+        let [nothing, little, more] = [0, 1, 1_001].map(|nanos| in_micros(Duration::from_nanos(nanos)));
+        assert_eq!((nothing, little, more, in_micros(Duration::MAX)), (0, 1, 2, Micros::MAX));
+    }
+}
