@@ -1,11 +1,23 @@
-//! When a connection must be looked at: every timeout of `config.rs`, by the phase it belongs to.
+//! When a connection must be looked at, and what happens then: every timeout of `config.rs`, by the phase it belongs to.
+
+use std::time::Duration;
 
 use super::group::{Group, Times};
-use super::record::{Phase, Record};
+use super::record::{Ending, Phase, Record};
 use super::registry::Registry;
 use super::state::State;
 use super::timers::{Millis, TimerKey};
+use crate::close::{self, Side};
+use crate::error::{Failure, Stage};
 use crate::event::ReadyState;
+use crate::protocol::frame::Role;
+use crate::statistics::Refusal;
+
+/// A peer takes nothing.
+fn no_progress(stage: Stage, timeout: Duration) -> Failure {
+    let message = format!("the peer took no byte for {timeout:?} (progress_timeout) while output waited");
+    Failure::timeout(stage, "progress_timeout", timeout, message)
+}
 
 impl State {
     /// When a connection that is being opened is given up, and whether that is for `connect_timeout`.
@@ -70,6 +82,109 @@ impl State {
             self.schedule(slot);
         }
         is_over
+    }
+
+    /// A deadline is over.
+    pub(super) fn timed_out(&mut self, slot: u32) {
+        let Some(group) = self.group_of(slot) else { return };
+        let (handshake, connect) = (group.options.handshake_timeout, group.options.connect_timeout);
+        let close = Duration::from_millis(group.times.close);
+        let (pong, progress) = (group.options.pong_timeout, group.options.progress_timeout);
+        let opening = self.opening_deadline(slot);
+        let stuck = self.is_stuck(slot);
+        if stuck && self.gets_on(slot) {
+            // What is due now is something else.
+            return self.schedule(slot);
+        }
+        let Some(record) = self.connections.get_mut(slot) else { return };
+        match record.phase {
+            Phase::Dead => {}
+            Phase::Dialing if opening.is_none_or(|(at, _)| self.now < at) => self.dial_next(slot),
+            Phase::Request => self.request_timed_out(slot, handshake),
+            Phase::Deferred => self.answer_timed_out(slot, handshake),
+            Phase::Securing if record.protocol.role() == Role::Server => {
+                self.count_refused(slot, Refusal::Timeout);
+                self.finish(slot);
+            }
+            Phase::Resolving | Phase::Dialing | Phase::Proxying | Phase::Securing | Phase::Response => {
+                let what = match record.phase {
+                    Phase::Resolving => "the host name was not resolved",
+                    Phase::Dialing => "no TCP connection came about",
+                    Phase::Proxying => "the proxy did not open its tunnel",
+                    Phase::Securing => "the TLS handshake was not done",
+                    _ => "the server did not answer the opening handshake",
+                };
+                let (timeout, option) = match opening {
+                    Some((_, true)) => (connect, "connect_timeout"),
+                    _ => (handshake, "handshake_timeout"),
+                };
+                let message = format!("{what} within {timeout:?} ({option})");
+                let failure = Failure::timeout(record.phase.stage(), option, timeout, message);
+                self.fail(slot, close::ABNORMAL, Side::Us, failure);
+            }
+            Phase::WebSocket if record.protocol.state() == ReadyState::Open => {
+                if stuck {
+                    self.fail(slot, close::ABNORMAL, Side::Us, no_progress(Stage::WebSocket, progress));
+                } else if record.since != 0 && record.heard_at < record.since {
+                    let message = format!("the peer was silent for {pong:?} (pong_timeout) after a ping");
+                    let failure = Failure::timeout(Stage::WebSocket, "pong_timeout", pong, message);
+                    self.fail(slot, close::ABNORMAL, Side::Us, failure);
+                } else {
+                    self.heartbeat(slot);
+                }
+            }
+            Phase::Stream => self.fail(slot, close::ABNORMAL, Side::Us, no_progress(Stage::Http, progress)),
+            Phase::WebSocket | Phase::Ending => {
+                // A client whose server is slow to end TCP has closed in order; so has an HTTP answer that was written.
+                let unanswered = !record.protocol.is_close_complete() && record.phase == Phase::WebSocket;
+                let unwritten = !record.outbox.is_empty();
+                let is_http = record.protocol.state() == ReadyState::Connecting;
+                if let Some(ending) = record.extra().ending.as_mut()
+                    && ending.failure.is_none()
+                    && (unanswered || unwritten)
+                {
+                    let failure = if is_http {
+                        no_progress(Stage::Http, progress)
+                    } else {
+                        let what = if unanswered { "answer our Close" } else { "read" };
+                        let message = format!("the peer did not {what} within {close:?} (close_timeout)");
+                        Failure::timeout(Stage::WebSocket, "close_timeout", close, message)
+                    };
+                    **ending = Ending::failed(close::ABNORMAL, ending.by, failure);
+                }
+                self.finish_in_order(slot);
+            }
+        }
+    }
+
+    /// Whether output has waited for the progress timeout, where that is what counts.
+    fn is_stuck(&self, slot: u32) -> bool {
+        let Some(record) = self.connections.get(slot) else { return false };
+        let Some(group) = self.groups.get(record.group) else { return false };
+        let counts = match record.phase {
+            Phase::WebSocket => record.protocol.state() == ReadyState::Open,
+            Phase::Stream => true,
+            // An HTTP answer; a WebSocket that ends has the closing timeout.
+            Phase::Ending => record.protocol.state() == ReadyState::Connecting,
+            _ => false,
+        };
+        let timeout = group.times.progress;
+        counts && timeout != 0 && record.is_blocked() && self.now >= record.blocked_at + timeout
+    }
+
+    /// Tries to write once more: the system tells that there is room only when there is much of it, and a peer that
+    /// reads slowly may have made some.
+    fn gets_on(&mut self, slot: u32) -> bool {
+        let Some(record) = self.connections.get_mut(slot) else { return false };
+        // With TLS what waits is reported as written in pieces, and the peer may have taken less than one.
+        let waiting = |record: &Record| {
+            let unsent = record.transport.as_ref().map_or(0, |transport| transport.unsent());
+            (record.outbox.len(), unsent)
+        };
+        let (before, unsent_before) = waiting(record);
+        record.blocked_at = 0;
+        self.flush_connection(slot);
+        self.connections.get(slot).map(waiting).is_none_or(|(now, unsent)| now < before || unsent < unsent_before)
     }
 }
 
