@@ -1,8 +1,9 @@
 //! The only place with mio, sockets, threads and the clock.
 //!
 //! ```text
-//! event_loop   one turn: poll, dispatch, commands, deadlines, flush, reap     handle, shared   the thread-safe door
+//! event_loop   one turn: poll, dispatch, commands, deadlines, flush, news     handle, shared   the thread-safe door
 //! receive      bytes in                             opening   HTTP heads to callbacks
+//! news         what waits to be told, and the end of a connection
 //! whole        the short way from bytes to callbacks            frames    the long way
 //! deferring    requests that the program answers later          routes    paths with options and a handler of their own
 //! send         messages out: backlog, flush         current   the short way out of a callback
@@ -37,6 +38,7 @@ pub(crate) mod handle;
 mod handover;
 mod listener;
 mod logging;
+mod news;
 mod opening;
 mod outbox;
 pub(crate) mod owned;

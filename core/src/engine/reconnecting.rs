@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::callback::with_handler;
 use super::connector::Target;
-use super::event_loop::look_for_panic;
 use super::group::{Group, OwnedHandler};
 use super::handle::Handle;
+use super::news::look_for_panic;
 use super::owned::OwnedMessage;
 use super::registry;
 use super::shared::{Cost, LoopCell, look, now, now_beside, now_or_later, with_state};
