@@ -1,15 +1,16 @@
 //! What can be done with a connection, by its number.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
-use wsx_core::{Connection, Message, ReadyState};
+use wsx_core::{Connection, ReadyState};
 
 use crate::boundary::{
     answer, bytes, count, enter, enter_with_text, message, message_kind, needed, optional_text, switch, text,
 };
 use crate::callbacks::wsx_connection;
+use crate::status::WSX_TEXT;
 
 /// The opening handshake is under way.
 pub const WSX_STATE_CONNECTING: i32 = 0;
@@ -23,6 +24,7 @@ pub const WSX_STATE_CLOSED: i32 = 3;
 /// Sends a message, copied before this returns: WSX_TEXT, which must be UTF-8, or WSX_BINARY. It leaves at the end of
 /// the turn, with everything else for this peer. From another thread success means accepted: what is lost later is told
 /// in lost_messages of the close. [any thread]
+#[inline(never)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_send(connection: wsx_connection, kind: i32, payload: *const c_void, length: usize) -> i32 {
     enter(|| {
@@ -35,11 +37,11 @@ pub unsafe extern "C" fn wsx_send(connection: wsx_connection, kind: i32, payload
 /// Sends text that ends with a NUL: wsx_send() with its strlen(). [any thread]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_send_text(connection: wsx_connection, payload: *const c_char) -> i32 {
-    enter(|| {
-        // SAFETY: the contract of the crate.
-        let payload = unsafe { text(payload, "payload") }?;
-        Connection::from_id(connection).send(Message::Text(payload))
-    })
+    if payload.is_null() {
+        return enter(|| needed(None, "payload"));
+    }
+    // SAFETY: not NULL, so it ends with a NUL and is not changed during the call.
+    unsafe { wsx_send(connection, WSX_TEXT, payload.cast(), CStr::from_ptr(payload).count_bytes()) }
 }
 
 /// Sends a fragment of a message (RFC 6455 section 5.4), copied before this returns: the first call begins a message of this

@@ -103,8 +103,7 @@ pub(super) fn send(connection: Connection, message: Message<'_>) -> bool {
     gather(connection, message_opcode(message), message.payload())
 }
 
-/// Not inlined, with arguments that fit registers: a send is a call of this and little else.
-#[inline(never)]
+#[inline(always)]
 fn gather(connection: Connection, opcode: OpCode, payload: &[u8]) -> bool {
     CURRENT.with(|current| {
         let (room, size) = (current.room.get(), payload.len() + frame::MAX_HEADER);
@@ -210,6 +209,7 @@ impl State {
     }
 
     /// Writes what was gathered, between the parts of two connections; what the kernel does not take goes to the outboxes.
+    #[inline]
     pub(super) fn write_gathered(&mut self) {
         self.with_gathered(|state, slot, bytes| {
             let Some(record) = state.connections.get_mut(slot) else { return };

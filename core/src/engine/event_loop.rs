@@ -1,6 +1,5 @@
 //! One turn: poll, dispatch, commands, deadlines, flush, news.
 
-use std::io;
 use std::mem::take;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
@@ -15,16 +14,15 @@ use super::current;
 use super::handle::Handle;
 use super::listener;
 use super::news::tell_news;
-use super::receive::{receive, receive_later};
-use super::record::Phase;
+use super::receive::receive;
 use super::shared::{Command, LoopCell, Shared, enroll, here, leave, settle_here};
 use super::siblings::Siblings;
 use super::state::State;
 use super::timers::{Micros, Millis, TimerKey};
 use super::wait::{Event, in_micros};
+use super::whole;
 use crate::config::LoopOptions;
 use crate::error::{Error, Result};
-use crate::statistics::Refusal;
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -219,24 +217,21 @@ fn turn(cell: &LoopCell, timeout: Option<Micros>) -> Result<bool> {
     state.shared.counted.turns.add(1);
     state.accepting.begin_turn();
     let carried_over = state.ready.len();
-    drop(state);
     let buffer = &mut scratch.buffer;
     for event in scratch.events.iter() {
         let Ok(slot) = u32::try_from(event.token().0) else {
+            drop(state);
             other_event(cell, event);
+            state = cell.state_while_gathering();
             continue;
         };
-        let mut state = cell.state_while_gathering();
-        if state.take_event(slot, event) {
-            cell.measure();
-            receive(cell, state, slot, buffer);
-            cell.measured();
-        }
+        state = whole::receive(cell, state, slot, event, buffer);
     }
     if carried_over != 0 {
+        drop(state);
         receive_again(cell, carried_over, buffer);
+        state = cell.state_while_gathering();
     }
-    let mut state = cell.state_while_gathering();
     if state.timers.is_due(state.now) {
         drop(state);
         run_timers(cell, buffer);
@@ -261,9 +256,7 @@ fn receive_again(cell: &LoopCell, count: usize, buffer: &mut [u8]) {
         let slot = state.ready[index];
         // A slot that was freed meanwhile is empty, or its new connection is not marked.
         if state.connections.get_mut(slot).is_some_and(|record| take(&mut record.ready)) {
-            cell.measure();
-            receive_later(cell, state, slot, buffer);
-            cell.measured();
+            receive(cell, state, slot, buffer);
         }
     }
     cell.state_while_gathering().ready.drain(..count);
@@ -323,7 +316,7 @@ fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
                 }
                 if state.is_waiting_for_peer(slot) {
                     // After a stall what was waited for may be in the kernel, not yet told: it is looked for first.
-                    receive_later(cell, state, slot, buffer);
+                    receive(cell, state, slot, buffer);
                     state = cell.state();
                     if state.connections.slot(id).is_none() || !state.is_overdue(slot) {
                         continue;
@@ -370,58 +363,6 @@ impl State {
         }
         let due = next.saturating_sub(self.now).saturating_mul(1000);
         Some(timeout.map_or(due, |timeout| timeout.min(due)))
-    }
-
-    /// Takes note of what the system says about a connection; true where it should be read now.
-    #[inline]
-    fn take_event(&mut self, slot: u32, event: Event) -> bool {
-        match self.connections.get(slot) {
-            None => false,
-            // As a rule bytes have come, and nothing else is to be done.
-            Some(record) if record.phase == Phase::WebSocket && event.is_plain() && !record.is_blocked() => {
-                event.is_readable() && !record.ready
-            }
-            Some(_) => self.take_any_event(slot, event),
-        }
-    }
-
-    #[inline(never)]
-    fn take_any_event(&mut self, slot: u32, event: Event) -> bool {
-        let Some(mut record) = self.connections.get_mut(slot) else { return false };
-        if record.phase == Phase::Dialing {
-            if !(event.is_writable() || event.is_error()) {
-                return false;
-            }
-            self.dialed(slot, 0);
-            // A server may have spoken first, or ended, before the request: with edges no further event would tell.
-            match self.connections.get_mut(slot) {
-                Some(dialed) if dialed.phase != Phase::Dialing => record = dialed,
-                _ => return false,
-            }
-        }
-        if event.is_read_closed() || event.is_error() {
-            record.set_peer_ended(true);
-        }
-        if record.phase == Phase::Deferred && record.peer_ended() {
-            self.count_refused(slot, Refusal::Left);
-            self.finish(slot);
-            return false;
-        }
-        if event.is_error() && !record.is_reading() {
-            // Paused or not, the connection is gone.
-            let error = record.transport.as_ref().and_then(|transport| transport.take_error().ok().flatten());
-            let error = error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
-            self.transport_failed(slot, "the connection to the peer was lost", &error);
-            return false;
-        }
-        let reads = event.is_readable() || record.peer_ended();
-        // One that is in the list of those to read will be read once, with the others there.
-        let reads = reads && !record.ready;
-        if event.is_writable() && record.is_blocked() {
-            record.blocked_at = 0;
-            self.touch(slot);
-        }
-        reads
     }
 
     /// Whether the loop is to be turned again.

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! event_loop   one turn: poll, dispatch, commands, deadlines, flush, news     handle, shared   the thread-safe door
-//! receive      bytes in                             opening   HTTP heads to callbacks
+//! whole        the short way from an event to callbacks         frames    the long way
+//! receive      other events, and bytes in            opening   HTTP heads to callbacks
 //! news         what waits to be told, and the end of a connection
-//! whole        the short way from bytes to callbacks            frames    the long way
 //! deferring    requests that the program answers later          routes    paths with options and a handler of their own
 //! send         messages out: backlog, flush         current   the short way out of a callback
 //! owned        messages whose bytes are given away or shared

@@ -1,4 +1,4 @@
-//! Bytes in: one receive for each connection and turn.
+//! Events and bytes in: one receive for each connection and turn.
 
 use std::cell::RefMut;
 use std::io;
@@ -10,31 +10,53 @@ use super::record::{Phase, Record};
 use super::shared::LoopCell;
 use super::state::State;
 use super::timers::Millis;
+use super::wait::Event;
 use super::whole;
 use crate::event::Handler;
 use crate::protocol::message::Limits;
+use crate::statistics::Refusal;
 
-/// Receives for one connection, once, and tells the program what came. Part of the turn, which has just looked at the
-/// connection; [`receive_later`] is for others.
-#[inline(always)]
+/// Does what an event asks for that is not as nearly all are (see `whole`).
+#[inline(never)]
+pub(super) fn after_event(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, event: Event, buffer: &mut [u8]) {
+    if state.take_event(slot, event) {
+        receive(cell, state, slot, buffer);
+    }
+}
+
+/// Does what a receive asks for that has brought more, or less, than it does as a rule.
+#[inline(never)]
+pub(super) fn after_receive(
+    cell: &LoopCell,
+    mut state: RefMut<'_, State>,
+    slot: u32,
+    read: io::Result<usize>,
+    buffer: &mut [u8],
+) {
+    let read = read.map(|count| Read { count, fresh: count, is_full: count == buffer.len() });
+    if let Some(count) = state.received(slot, read) {
+        tell(cell, state, slot, Phase::WebSocket, &mut buffer[..count]);
+    }
+}
+
+/// Receives for one connection, once, and tells the program what came.
 pub(super) fn receive(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, buffer: &mut [u8]) {
-    let Some((count, phase)) = state.read(slot, buffer) else { return };
-    let bytes = &mut buffer[..count];
+    if let Some((count, phase)) = state.read(slot, buffer) {
+        tell(cell, state, slot, phase, &mut buffer[..count]);
+    }
+}
+
+fn tell(cell: &LoopCell, state: RefMut<'_, State>, slot: u32, phase: Phase, bytes: &mut [u8]) {
+    cell.measure();
     if phase == Phase::WebSocket {
         whole::messages(cell, state, slot, bytes);
     } else {
         receive_otherwise(cell, state, slot, phase, bytes);
     }
-}
-
-/// The same, apart from an event of the system's.
-#[inline(never)]
-pub(super) fn receive_later(cell: &LoopCell, state: RefMut<'_, State>, slot: u32, buffer: &mut [u8]) {
-    receive(cell, state, slot, buffer);
+    cell.measured();
 }
 
 /// Tells what has come before a WebSocket is open, or after.
-#[inline(never)]
 fn receive_otherwise(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, phase: Phase, bytes: &mut [u8]) {
     match phase {
         Phase::Request => {
@@ -90,7 +112,6 @@ fn receive_partial(record: &mut Record, limits: &Limits, buffer: &mut [u8]) -> i
 }
 
 /// Takes note of a receive after which there may be more; tells whether to read again, and whether the peer was waited for.
-#[inline(always)]
 pub(super) fn heard(record: &mut Record, now: Millis, more: bool) -> (bool, bool) {
     let was_awaited = record.heard_at < record.since;
     record.heard_at = now;
@@ -100,7 +121,6 @@ pub(super) fn heard(record: &mut Record, now: Millis, more: bool) -> (bool, bool
 
 impl State {
     /// One receive into the loop's buffer, or what was left over when reading was paused.
-    #[inline(always)]
     fn read(&mut self, slot: u32, buffer: &mut [u8]) -> Option<(usize, Phase)> {
         let record = self.connections.get_mut(slot)?;
         let phase = record.phase;
@@ -138,12 +158,18 @@ impl State {
         } else {
             transport.read(buffer).map(|count| Read { count, fresh: count, is_full: count == buffer.len() })
         };
-        match received {
+        self.received(slot, received).map(|count| (count, phase))
+    }
+
+    /// Takes note of what a receive has brought; tells how much of it is in the loop's buffer.
+    fn received(&mut self, slot: u32, read: io::Result<Read>) -> Option<usize> {
+        match read {
             Ok(Read { count: 0, .. }) => {
                 self.peer_ended(slot);
                 None
             }
             Ok(Read { fresh, is_full, .. }) => {
+                let record = self.connections.get_mut(slot)?;
                 let (reads_again, was_awaited) = heard(record, self.now, is_full);
                 if reads_again {
                     self.read_again(slot);
@@ -152,7 +178,7 @@ impl State {
                     // The peer lives: the next ping may be due before the answer to this one would have been.
                     self.schedule(slot);
                 }
-                Some((fresh, phase))
+                Some(fresh)
             }
             Err(error) => self.read_failed(slot, &error),
         }
@@ -164,5 +190,44 @@ impl State {
             self.transport_failed(slot, "cannot read from the peer", error);
         }
         None
+    }
+
+    /// Takes note of what the system says about a connection; true where it should be read now.
+    fn take_event(&mut self, slot: u32, event: Event) -> bool {
+        let Some(mut record) = self.connections.get_mut(slot) else { return false };
+        if record.phase == Phase::Dialing {
+            if !(event.is_writable() || event.is_error()) {
+                return false;
+            }
+            self.dialed(slot, 0);
+            // A server may have spoken first, or ended, before the request: with edges no further event would tell.
+            match self.connections.get_mut(slot) {
+                Some(dialed) if dialed.phase != Phase::Dialing => record = dialed,
+                _ => return false,
+            }
+        }
+        if event.is_read_closed() || event.is_error() {
+            record.set_peer_ended(true);
+        }
+        if record.phase == Phase::Deferred && record.peer_ended() {
+            self.count_refused(slot, Refusal::Left);
+            self.finish(slot);
+            return false;
+        }
+        if event.is_error() && !record.is_reading() {
+            // Paused or not, the connection is gone.
+            let error = record.transport.as_ref().and_then(|transport| transport.take_error().ok().flatten());
+            let error = error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
+            self.transport_failed(slot, "the connection to the peer was lost", &error);
+            return false;
+        }
+        let reads = event.is_readable() || record.peer_ended();
+        // One that is in the list of those to read will be read once, with the others there.
+        let reads = reads && !record.ready;
+        if event.is_writable() && record.is_blocked() {
+            record.blocked_at = 0;
+            self.touch(slot);
+        }
+        reads
     }
 }

@@ -211,6 +211,14 @@ impl Record {
         self.protocol.state() == ReadyState::Open && !(self.paused() || self.held())
     }
 
+    /// Whether nothing but bytes of an open WebSocket is to be looked at when an event comes.
+    #[inline]
+    pub(super) fn awaits_only_bytes(&self) -> bool {
+        self.phase == Phase::WebSocket
+            && !(self.ready || self.is_blocked() || self.peer_ended())
+            && self.extra.as_ref().is_none_or(|extra| extra.carry.is_empty())
+    }
+
     /// Whether our side is kept open though all is written: over TLS, after a Close that tells of a failure. Programs whose
     /// TLS cannot be closed by one side alone (asyncio's) would lose the Close with the other side, or answer in vain.
     pub(super) fn holds_its_side(&self) -> bool {

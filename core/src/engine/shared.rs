@@ -31,7 +31,8 @@ pub(super) struct LoopCell {
     pub(super) turning: Cell<bool>,
     state: RefCell<State>,
     pub(super) scratch: RefCell<Scratch>,
-    measures: bool,
+    /// Where callbacks are measured, who keeps the longest.
+    measures: Option<Arc<Shared>>,
     began: Cell<Option<Instant>>,
     /// Never borrowed while the program is called.
     pub(super) inflaters: RefCell<Inflaters>,
@@ -64,7 +65,7 @@ impl LoopCell {
     /// Something that calls the program begins: it is measured, where that is asked for.
     #[inline]
     pub(super) fn measure(&self) {
-        if self.measures {
+        if self.measures.is_some() {
             self.began.set(Some(Instant::now()));
         }
     }
@@ -72,15 +73,15 @@ impl LoopCell {
     /// It is over.
     #[inline]
     pub(super) fn measured(&self) {
-        if self.measures {
-            self.keep_longest();
+        if let Some(shared) = &self.measures {
+            self.keep_longest(shared);
         }
     }
 
     #[cold]
-    fn keep_longest(&self) {
+    fn keep_longest(&self, shared: &Shared) {
         let took = self.began.take().map_or(0, |began| u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        self.state_while_gathering().shared.counted.longest_callback.raise(took);
+        shared.counted.longest_callback.raise(took);
     }
 
     /// As [`state`](Self::state), where the caller may be inside of a call that has the state.
@@ -140,7 +141,7 @@ pub(super) fn settle_here_first() {
 /// Gives a parked loop to this thread, for good.
 pub(super) fn settle_here(index: u16, state: State) -> Rc<LoopCell> {
     let scratch = Scratch { events: Events::new(), buffer: vec![0; state.receive_buffer] };
-    let measures = state.shared.measures;
+    let measures = state.shared.measures.then(|| state.shared.clone());
     let cell = Rc::new(LoopCell {
         index,
         first: state.shared.first,

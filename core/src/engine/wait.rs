@@ -66,10 +66,11 @@ impl Event {
         Token(self.token as usize)
     }
 
-    /// Bytes can be received, or sent, and there is nothing else to tell.
+    /// Bytes can be received, and perhaps sent, and there is nothing else to tell.
     #[inline]
-    pub(super) fn is_plain(self) -> bool {
-        !self.flags.intersects(EventFlags::ERR | EventFlags::HUP | EventFlags::RDHUP)
+    pub(super) fn is_only_readable(self) -> bool {
+        let told = self.flags & (EventFlags::IN | EventFlags::ERR | EventFlags::HUP | EventFlags::RDHUP);
+        told == EventFlags::IN
     }
 
     #[inline]

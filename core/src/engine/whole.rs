@@ -5,11 +5,14 @@ use std::cell::RefMut;
 use std::mem::take;
 
 use super::callback::guarded;
-use super::current;
 use super::frames::{frames, violated};
+use super::record::Record;
 use super::send::WRITE_AT_ONCE;
 use super::shared::LoopCell;
 use super::state::State;
+use super::timers::Millis;
+use super::wait::Event;
+use super::{current, receive};
 use crate::event::{Connection, Handler, Message};
 use crate::protocol::message::{Limits, Violation, receive_medium, receive_short};
 
@@ -21,10 +24,61 @@ struct Lent {
     connection: Connection,
 }
 
-/// Tells what a receive has brought.
+/// Does what an event of a connection asks for: as a rule bytes have come, one receive brings all of them, and nothing else is
+/// to be done.
 #[inline(always)]
-pub(super) fn messages(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, mut bytes: &mut [u8]) {
-    let Some(mut lent) = state.lend_to_gather(slot) else { return frames(cell, state, slot, bytes) };
+pub(super) fn receive<'s>(
+    cell: &'s LoopCell,
+    mut state: RefMut<'s, State>,
+    slot: u32,
+    event: Event,
+    buffer: &mut [u8],
+) -> RefMut<'s, State> {
+    let mut read = None;
+    let lent = state.lend_to_gather(slot, |record, now| {
+        if !event.is_only_readable() || !record.awaits_only_bytes() {
+            return None;
+        }
+        let transport = record.transport.as_ref().filter(|transport| transport.is_plain())?;
+        match read.insert(transport.read(buffer)) {
+            // Where the peer was waited for, or there may be more, more is to be done.
+            Ok(count) if *count != 0 && *count < buffer.len() && record.heard_at >= record.since => {
+                record.heard_at = now;
+                Some(*count)
+            }
+            _ => None,
+        }
+    });
+    match (lent, read) {
+        (Some((count, lent)), _) => {
+            cell.measure();
+            let state = tell_lent(cell, state, slot, lent, &mut buffer[..count]);
+            cell.measured();
+            return state;
+        }
+        (None, Some(read)) => receive::after_receive(cell, state, slot, read, buffer),
+        (None, None) => receive::after_event(cell, state, slot, event, buffer),
+    }
+    cell.state_while_gathering()
+}
+
+/// Tells what a receive has brought.
+pub(super) fn messages(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, bytes: &mut [u8]) {
+    match state.lend_to_gather(slot, |_, _| Some(())) {
+        Some(((), lent)) => drop(tell_lent(cell, state, slot, lent, bytes)),
+        None => frames(cell, state, slot, bytes),
+    }
+}
+
+/// Tells it to the handler that was lent.
+#[inline(always)]
+fn tell_lent<'s>(
+    cell: &'s LoopCell,
+    state: RefMut<'s, State>,
+    slot: u32,
+    mut lent: Lent,
+    mut bytes: &mut [u8],
+) -> RefMut<'s, State> {
     drop(state);
     let received = bytes.len();
     let told = tell_whole(cell, slot, &mut lent, &mut bytes);
@@ -44,7 +98,9 @@ pub(super) fn messages(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32,
     }
     if !bytes.is_empty() {
         frames(cell, state, slot, bytes);
+        state = cell.state_while_gathering();
     }
+    state
 }
 
 /// Tells the messages that the bytes begin with and that are there whole, as long as their answers are only gathered.
@@ -90,13 +146,19 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, message: Result<Message<'_>
 }
 
 impl State {
-    /// Makes a connection the current one and lends its handler; none where it must go the long way.
+    /// Makes a connection the current one and lends its handler, after a receive; none where it must go the long way, or the
+    /// receive says so.
     #[inline(always)]
-    fn lend_to_gather(&mut self, slot: u32) -> Option<Lent> {
+    fn lend_to_gather<R>(
+        &mut self,
+        slot: u32,
+        receive: impl FnOnce(&mut Record, Millis) -> Option<R>,
+    ) -> Option<(R, Lent)> {
         let (id, record) = self.connections.get_with_id(slot)?;
         if record.protocol.receiver.is_partial() || self.batch.is_some() || !record.delivers() {
             return None;
         }
+        let received = receive(record, self.now)?;
         let group = self.groups.get_mut(record.group)?;
         let largest = if record.protocol.compression.is_none() { WRITE_AT_ONCE } else { group.largest_gathered() };
         let handler = group.handler.take()?;
@@ -108,6 +170,6 @@ impl State {
         if record.group != self.latest.0 {
             self.latest = (record.group, group.counters.clone());
         }
-        Some(Lent { handler, group: record.group, limits: group.limits, connection: Connection(id) })
+        Some((received, Lent { handler, group: record.group, limits: group.limits, connection: Connection(id) }))
     }
 }
