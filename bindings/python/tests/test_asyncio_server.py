@@ -99,9 +99,7 @@ async def test_a_coroutine_may_decide_on_requests(logged):
     assert [record.getMessage() for record in logged] == ["opening handshake failed"] * 2
 
 
-async def test_a_decision_is_given_up_where_the_client_left_or_its_time_is_over(logged):
-    given_up, begun = [], asyncio.Event()
-
+def never_decides(begun, given_up):
     async def process_request(connection, request):
         begun.set()
         try:
@@ -109,7 +107,12 @@ async def test_a_decision_is_given_up_where_the_client_left_or_its_time_is_over(
         finally:
             given_up.append(request.path)
 
-    async with served(process_request=process_request, open_timeout=0.2) as (server, uri):
+    return process_request
+
+
+async def test_a_decision_is_given_up_where_the_client_left_or_its_time_is_over(logged):
+    begun, given_up = asyncio.Event(), []
+    async with served(process_request=never_decides(begun, given_up), open_timeout=0.2) as (server, uri):
         _, writer = await asyncio.open_connection(*server.addresses[0][:2])
         writer.write(b"GET /left HTTP/1.1\r\nHost: a\r\n\r\n")
         await begun.wait()
@@ -144,15 +147,7 @@ async def test_a_client_that_left_before_its_decision_began_leaves_no_coroutine_
 
 async def test_a_server_that_closes_answers_who_waits_for_a_decision():
     begun, given_up = asyncio.Event(), []
-
-    async def process_request(connection, request):
-        begun.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            given_up.append(request.path)
-
-    async with served(process_request=process_request) as (server, uri):
+    async with served(process_request=never_decides(begun, given_up)) as (server, uri):
         async def connect():
             with pytest.raises(wsx.InvalidStatus, match="503"):
                 await wsx.connect(uri)
