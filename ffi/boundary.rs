@@ -136,9 +136,7 @@ pub unsafe fn message<'a>(kind: i32, payload: *const c_void, length: usize) -> R
     // SAFETY: the caller's.
     let payload = unsafe { bytes(payload, length, "payload") }?;
     match kind {
-        WSX_TEXT => {
-            simdutf8::basic::from_utf8(payload).map(Message::Text).map_err(|_| invalid("the text is not UTF-8"))
-        }
+        WSX_TEXT => simdutf8::basic::from_utf8(payload).map(Message::Text).map_err(|_| invalid("payload is not UTF-8")),
         WSX_BINARY => Ok(Message::Binary(payload)),
         _ => Err(no_kind(kind)),
     }

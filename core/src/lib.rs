@@ -20,7 +20,7 @@
 //! The picture, from top to bottom; imports run downwards only:
 //!
 //! ```text
-//! engine     sockets, clock, threads: one turn is poll, dispatch, commands, deadlines, flush, reap
+//! engine     sockets, clock, threads: one turn is poll, dispatch, commands, deadlines, flush, news
 //! protocol   bytes in, events out, bytes out: HTTP heads, handshakes, frames, messages, the state machine
 //! config  event  close  error  statistics  log     the vocabulary
 //! ```

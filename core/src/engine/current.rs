@@ -12,7 +12,6 @@ use std::io::{self, IoSlice};
 use std::mem::ManuallyDrop;
 
 use super::outbox::MAX_WRITE;
-use super::record::Record;
 use super::registry::loop_index;
 use super::state::State;
 use crate::event::{Connection, Message};
@@ -97,14 +96,11 @@ thread_local! {
     };
 }
 
-/// Sends a small message to the current connection. False for any other: it goes by the state.
+/// Sends a small message to the current connection. False for any other: it goes by the state. Inlined into a door's one
+/// function that sends: a message costs the call of that and little else.
 #[inline(always)]
 pub(super) fn send(connection: Connection, message: Message<'_>) -> bool {
-    gather(connection, message_opcode(message), message.payload())
-}
-
-#[inline(always)]
-fn gather(connection: Connection, opcode: OpCode, payload: &[u8]) -> bool {
+    let (opcode, payload) = (message_opcode(message), message.payload());
     CURRENT.with(|current| {
         let (room, size) = (current.room.get(), payload.len() + frame::MAX_HEADER);
         // Without room there is no connection either: 0 is a number that a program can send to.
@@ -125,14 +121,11 @@ pub(super) fn is(connection: Connection) -> bool {
     CURRENT.with(|current| current.id.get() == connection.0)
 }
 
-/// Makes a server's connection that is open and read the current one, for messages below `largest` bytes, unless
-/// something waits for it already, or another loop gathers on this thread (one that a callback of this loop turns, or the
-/// reverse). No batch may be pending, which would have to go first.
+/// Makes a connection the current one that [may gather](super::record::Record::may_gather), for messages below `largest` bytes,
+/// unless another loop gathers on this thread (one that a callback of this loop turns, or the reverse). No batch may be
+/// pending, which would have to go first.
 #[inline]
-pub(super) fn begin(id: u64, record: &Record, least_backlog_limit: usize, largest: usize) -> bool {
-    if !record.protocol.sends_plainly() || !record.outbox.is_empty() {
-        return false;
-    }
+pub(super) fn begin(id: u64, least_backlog_limit: usize, largest: usize) -> bool {
     let room = least_backlog_limit.min(MAX_WRITE);
     CURRENT.with(|current| current.begin(id, room, largest))
 }
@@ -209,7 +202,6 @@ impl State {
     }
 
     /// Writes what was gathered, between the parts of two connections; what the kernel does not take goes to the outboxes.
-    #[inline]
     pub(super) fn write_gathered(&mut self) {
         self.with_gathered(|state, slot, bytes| {
             let Some(record) = state.connections.get_mut(slot) else { return };

@@ -66,7 +66,7 @@ impl State {
     pub(super) fn is_waiting_for_peer(&self, slot: u32) -> bool {
         self.connections.get(slot).is_some_and(|record| match record.phase {
             Phase::Proxying | Phase::Securing | Phase::Request | Phase::Response | Phase::Ending => true,
-            Phase::WebSocket if record.protocol.state() == ReadyState::Open => record.heard_at < record.since,
+            Phase::WebSocket if record.protocol.state() == ReadyState::Open => record.is_awaited(),
             Phase::WebSocket => true,
             Phase::Resolving | Phase::Dialing | Phase::Deferred | Phase::Stream | Phase::Dead => false,
         })
@@ -125,7 +125,7 @@ impl State {
             Phase::WebSocket if record.protocol.state() == ReadyState::Open => {
                 if stuck {
                     self.fail(slot, close::ABNORMAL, Side::Us, no_progress(Stage::WebSocket, progress));
-                } else if record.since != 0 && record.heard_at < record.since {
+                } else if record.is_awaited() {
                     let message = format!("the peer was silent for {pong:?} (pong_timeout) after a ping");
                     let failure = Failure::timeout(Stage::WebSocket, "pong_timeout", pong, message);
                     self.fail(slot, close::ABNORMAL, Side::Us, failure);
@@ -205,9 +205,7 @@ fn deadline(record: &Record, times: &Times) -> Option<Millis> {
                 // Nothing can be heard while we do not read; output that waits has its own timeout.
                 _ if !record.is_reading() => None,
                 0 => None,
-                interval if record.since != 0 && record.heard_at < record.since => {
-                    Some(together(record.since + times.pong, interval))
-                }
+                interval if record.is_awaited() => Some(together(record.since + times.pong, interval)),
                 interval => Some(together(record.heard_at + interval, interval)),
             };
             earliest(progress, heartbeat)

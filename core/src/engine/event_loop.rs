@@ -225,7 +225,7 @@ fn turn(cell: &LoopCell, timeout: Option<Micros>) -> Result<bool> {
             state = cell.state_while_gathering();
             continue;
         };
-        state = whole::receive(cell, state, slot, event, buffer);
+        state = whole::event(cell, state, slot, event, buffer);
     }
     if carried_over != 0 {
         drop(state);

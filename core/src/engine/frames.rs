@@ -326,7 +326,8 @@ impl State {
             is_current: current::is(Connection(id))
                 || flow == Flow::Deliver
                     && self.batch.is_none()
-                    && current::begin(id, record, self.least_backlog_limit, largest),
+                    && record.may_gather()
+                    && current::begin(id, self.least_backlog_limit, largest),
         };
         self.gathers |= lent.is_current;
         Some((lent, flow))

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! event_loop   one turn: poll, dispatch, commands, deadlines, flush, news     handle, shared   the thread-safe door
-//! whole        the short way from an event to callbacks         frames    the long way
+//! whole        the short way from an event to callbacks         frames    the long way from bytes to them
 //! receive      other events, and bytes in            opening   HTTP heads to callbacks
 //! news         what waits to be told, and the end of a connection
 //! deferring    requests that the program answers later          routes    paths with options and a handler of their own

@@ -1,4 +1,4 @@
-//! Events and bytes in: one receive for each connection and turn.
+//! Events, and bytes in, but for what nearly all are (see `whole`): one receive for each connection and turn.
 
 use std::cell::RefMut;
 use std::io;
@@ -33,8 +33,9 @@ pub(super) fn after_receive(
     read: io::Result<usize>,
     buffer: &mut [u8],
 ) {
-    let read = read.map(|count| Read { count, fresh: count, is_full: count == buffer.len() });
+    let read = read.map(|count| Read::all_fresh(count, buffer));
     if let Some(count) = state.received(slot, read) {
+        // The phase is another one only where nothing is to be told.
         tell(cell, state, slot, Phase::WebSocket, &mut buffer[..count]);
     }
 }
@@ -99,11 +100,17 @@ struct Read {
     is_full: bool,
 }
 
+impl Read {
+    fn all_fresh(count: usize, buffer: &[u8]) -> Self {
+        Self { count, fresh: count, is_full: count == buffer.len() }
+    }
+}
+
 /// One receive for a connection that is in the middle of a message: if possible to where its payload belongs.
 fn receive_partial(record: &mut Record, limits: &Limits, buffer: &mut [u8]) -> io::Result<Read> {
     let Some(transport) = &record.transport else { return Err(io::ErrorKind::NotConnected.into()) };
     let Some(payload) = record.protocol.receiver.direct(limits) else {
-        return transport.read(buffer).map(|count| Read { count, fresh: count, is_full: count == buffer.len() });
+        return transport.read(buffer).map(|count| Read::all_fresh(count, buffer));
     };
     let held = payload.len();
     let count = transport.read_more(payload)?;
@@ -113,7 +120,7 @@ fn receive_partial(record: &mut Record, limits: &Limits, buffer: &mut [u8]) -> i
 
 /// Takes note of a receive after which there may be more; tells whether to read again, and whether the peer was waited for.
 pub(super) fn heard(record: &mut Record, now: Millis, more: bool) -> (bool, bool) {
-    let was_awaited = record.heard_at < record.since;
+    let was_awaited = record.is_awaited();
     record.heard_at = now;
     // A short receive means there is no more. Where the peer has ended, no further event will come.
     (more || record.peer_ended(), was_awaited)
@@ -156,7 +163,7 @@ impl State {
             }
             received
         } else {
-            transport.read(buffer).map(|count| Read { count, fresh: count, is_full: count == buffer.len() })
+            transport.read(buffer).map(|count| Read::all_fresh(count, buffer))
         };
         self.received(slot, received).map(|count| (count, phase))
     }

@@ -211,10 +211,25 @@ impl Record {
         self.protocol.state() == ReadyState::Open && !(self.paused() || self.held())
     }
 
-    /// Whether nothing but bytes of an open WebSocket is to be looked at when an event comes.
+    /// Whether answers may be gathered: a server's connection that delivers, is not sending a message in fragments, and to
+    /// which nothing waits to be written.
     #[inline]
-    pub(super) fn awaits_only_bytes(&self) -> bool {
+    pub(super) fn may_gather(&self) -> bool {
+        self.delivers() && self.protocol.sends_plainly() && self.outbox.is_empty()
+    }
+
+    /// Whether the peer has sent nothing since it was asked whether it lives.
+    #[inline]
+    pub(super) fn is_awaited(&self) -> bool {
+        self.heard_at < self.since
+    }
+
+    /// Whether nothing but new messages of an open WebSocket is to be looked at when an event tells of bytes.
+    #[inline]
+    pub(super) fn awaits_only_messages(&self) -> bool {
         self.phase == Phase::WebSocket
+            && self.delivers()
+            && !self.protocol.receiver.is_partial()
             && !(self.ready || self.is_blocked() || self.peer_ended())
             && self.extra.as_ref().is_none_or(|extra| extra.carry.is_empty())
     }

@@ -31,7 +31,7 @@ pub(super) struct LoopCell {
     pub(super) turning: Cell<bool>,
     state: RefCell<State>,
     pub(super) scratch: RefCell<Scratch>,
-    /// Where callbacks are measured, who keeps the longest.
+    /// Who keeps how long the longest callback took; none where that is not measured.
     measures: Option<Arc<Shared>>,
     began: Cell<Option<Instant>>,
     /// Never borrowed while the program is called.

@@ -1,7 +1,9 @@
-//! The short way of what nearly every receive of a server brings: whole messages, one behind the other, whose answers are
-//! only gathered (see `current`). Whatever else comes, and what comes behind it, goes the long way (see `frames`).
+//! The short way of what nearly every event brings: bytes for an open WebSocket, all of them in one receive; at a server
+//! whole messages, one behind the other, whose answers are only gathered (see `current`). All other events go the long way
+//! (see `receive`), and so do other bytes, and what comes behind them (see `frames`).
 
 use std::cell::RefMut;
+use std::io;
 use std::mem::take;
 
 use super::callback::guarded;
@@ -10,7 +12,6 @@ use super::record::Record;
 use super::send::WRITE_AT_ONCE;
 use super::shared::LoopCell;
 use super::state::State;
-use super::timers::Millis;
 use super::wait::Event;
 use super::{current, receive};
 use crate::event::{Connection, Handler, Message};
@@ -24,50 +25,68 @@ struct Lent {
     connection: Connection,
 }
 
+/// A connection whose answers to what it has received may be gathered.
+#[derive(Clone, Copy)]
+struct Candidate {
+    id: u64,
+    group: u32,
+    compresses: bool,
+}
+
+/// What an event has led to.
+enum Came {
+    /// So many bytes, and nothing else is to be done.
+    Bytes(usize, Option<Candidate>),
+    /// A receive with another result.
+    Received(io::Result<usize>),
+    /// No receive: all about the event is to be looked at.
+    Event,
+}
+
 /// Does what an event of a connection asks for: as a rule bytes have come, one receive brings all of them, and nothing else is
-/// to be done.
+/// to be done. The state is handed back, so that the next event has it.
 #[inline(always)]
-pub(super) fn receive<'s>(
+pub(super) fn event<'s>(
     cell: &'s LoopCell,
     mut state: RefMut<'s, State>,
     slot: u32,
     event: Event,
     buffer: &mut [u8],
 ) -> RefMut<'s, State> {
-    let mut read = None;
-    let lent = state.lend_to_gather(slot, |record, now| {
-        if !event.is_only_readable() || !record.awaits_only_bytes() {
-            return None;
-        }
-        let transport = record.transport.as_ref().filter(|transport| transport.is_plain())?;
-        match read.insert(transport.read(buffer)) {
-            // Where the peer was waited for, or there may be more, more is to be done.
-            Ok(count) if *count != 0 && *count < buffer.len() && record.heard_at >= record.since => {
-                record.heard_at = now;
-                Some(*count)
-            }
-            _ => None,
-        }
-    });
-    match (lent, read) {
-        (Some((count, lent)), _) => {
+    match state.receive_messages(slot, event, buffer) {
+        Came::Bytes(count, candidate) => {
             cell.measure();
-            let state = tell_lent(cell, state, slot, lent, &mut buffer[..count]);
+            let state = tell_bytes(cell, state, slot, candidate, &mut buffer[..count]);
             cell.measured();
             return state;
         }
-        (None, Some(read)) => receive::after_receive(cell, state, slot, read, buffer),
-        (None, None) => receive::after_event(cell, state, slot, event, buffer),
+        Came::Received(read) => receive::after_receive(cell, state, slot, read, buffer),
+        Came::Event => receive::after_event(cell, state, slot, event, buffer),
     }
     cell.state_while_gathering()
 }
 
 /// Tells what a receive has brought.
-pub(super) fn messages(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, bytes: &mut [u8]) {
-    match state.lend_to_gather(slot, |_, _| Some(())) {
-        Some(((), lent)) => drop(tell_lent(cell, state, slot, lent, bytes)),
-        None => frames(cell, state, slot, bytes),
+pub(super) fn messages(cell: &LoopCell, state: RefMut<'_, State>, slot: u32, bytes: &mut [u8]) {
+    let candidate = state.candidate(slot);
+    drop(tell_bytes(cell, state, slot, candidate, bytes));
+}
+
+#[inline(always)]
+fn tell_bytes<'s>(
+    cell: &'s LoopCell,
+    mut state: RefMut<'s, State>,
+    slot: u32,
+    candidate: Option<Candidate>,
+    bytes: &mut [u8],
+) -> RefMut<'s, State> {
+    if let Some(candidate) = candidate
+        && let Some(lent) = state.lend_to(candidate)
+    {
+        return tell_lent(cell, state, slot, lent, bytes);
     }
+    frames(cell, state, slot, bytes);
+    cell.state_while_gathering()
 }
 
 /// Tells it to the handler that was lent.
@@ -86,6 +105,7 @@ fn tell_lent<'s>(
     let goes_on = !bytes.is_empty() && current::is(lent.connection);
     let (writes_early, answers) = if goes_on { (false, 0) } else { current::end() };
     let mut state = cell.state_while_gathering();
+    // Groups are removed between callbacks only, so this one is still there.
     if let Some(group) = state.groups.get_mut(lent.group) {
         group.take_back(lent.handler);
     }
@@ -145,31 +165,56 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, message: Result<Message<'_>
     }
 }
 
-impl State {
-    /// Makes a connection the current one and lends its handler, after a receive; none where it must go the long way, or the
-    /// receive says so.
+impl Candidate {
     #[inline(always)]
-    fn lend_to_gather<R>(
-        &mut self,
-        slot: u32,
-        receive: impl FnOnce(&mut Record, Millis) -> Option<R>,
-    ) -> Option<(R, Lent)> {
-        let (id, record) = self.connections.get_with_id(slot)?;
-        if record.protocol.receiver.is_partial() || self.batch.is_some() || !record.delivers() {
-            return None;
+    fn new(id: u64, record: &Record) -> Self {
+        Self { id, group: record.group, compresses: record.protocol.compression.is_some() }
+    }
+}
+
+impl State {
+    /// One receive for an open WebSocket, where new messages are all that is to be looked at.
+    #[inline(always)]
+    fn receive_messages(&mut self, slot: u32, event: Event, buffer: &mut [u8]) -> Came {
+        let Some((id, record)) = self.connections.get_with_id(slot) else { return Came::Event };
+        if !event.is_only_readable() || !record.awaits_only_messages() {
+            return Came::Event;
         }
-        let received = receive(record, self.now)?;
-        let group = self.groups.get_mut(record.group)?;
-        let largest = if record.protocol.compression.is_none() { WRITE_AT_ONCE } else { group.largest_gathered() };
+        let Some(transport) = record.transport.as_ref().filter(|transport| transport.is_plain()) else {
+            return Came::Event;
+        };
+        match transport.read(buffer) {
+            // A full buffer means that there may be more; of a peer that was asked whether it lives a note is to be taken.
+            Ok(count) if count != 0 && count < buffer.len() && !record.is_awaited() => {
+                record.heard_at = self.now;
+                let gathers = record.may_gather() && self.batch.is_none();
+                Came::Bytes(count, gathers.then(|| Candidate::new(id, record)))
+            }
+            read => Came::Received(read),
+        }
+    }
+
+    /// The connection that has received by the long way, if its answers may be gathered.
+    fn candidate(&self, slot: u32) -> Option<Candidate> {
+        let record = self.connections.get(slot)?;
+        let gathers = record.may_gather() && !record.protocol.receiver.is_partial() && self.batch.is_none();
+        gathers.then(|| Candidate::new(self.connections.id(slot), record))
+    }
+
+    /// Makes a connection the current one and lends its handler.
+    #[inline(always)]
+    fn lend_to(&mut self, Candidate { id, group: index, compresses }: Candidate) -> Option<Lent> {
+        let group = self.groups.get_mut(index)?;
+        let largest = if compresses { group.largest_gathered() } else { WRITE_AT_ONCE };
         let handler = group.handler.take()?;
-        if !current::begin(id, record, self.least_backlog_limit, largest) {
+        if !current::begin(id, self.least_backlog_limit, largest) {
             group.take_back(handler);
             return None;
         }
         self.gathers = true;
-        if record.group != self.latest.0 {
-            self.latest = (record.group, group.counters.clone());
+        if index != self.latest.0 {
+            self.latest = (index, group.counters.clone());
         }
-        Some((received, Lent { handler, group: record.group, limits: group.limits, connection: Connection(id) }))
+        Some(Lent { handler, group: index, limits: group.limits, connection: Connection(id) })
     }
 }
