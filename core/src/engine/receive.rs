@@ -5,6 +5,7 @@ use std::io;
 use std::mem::take;
 
 use super::callback::with_handler;
+use super::frames::frames;
 use super::opening;
 use super::record::{Phase, Record};
 use super::shared::LoopCell;
@@ -38,6 +39,14 @@ pub(super) fn after_receive(
         // The phase is another one only where nothing is to be told.
         tell(cell, state, slot, Phase::WebSocket, &mut buffer[..count]);
     }
+}
+
+/// Tells frames that a receive has brought of a connection whose answers are not gathered.
+#[inline(never)]
+pub(super) fn tell_frames(cell: &LoopCell, state: RefMut<'_, State>, slot: u32, bytes: &mut [u8]) {
+    cell.measure();
+    frames(cell, state, slot, bytes);
+    cell.measured();
 }
 
 /// Receives for one connection, once, and tells the program what came.

@@ -36,7 +36,9 @@ struct Candidate {
 /// What an event has led to.
 enum Came {
     /// So many bytes, and nothing else is to be done.
-    Bytes(usize, Option<Candidate>),
+    Bytes(usize, Candidate),
+    /// The same for a connection whose answers are not gathered.
+    Frames(usize),
     /// A receive with another result.
     Received(io::Result<usize>),
     /// No receive: all about the event is to be looked at.
@@ -55,38 +57,30 @@ pub(super) fn event<'s>(
 ) -> RefMut<'s, State> {
     match state.receive_messages(slot, event, buffer) {
         Came::Bytes(count, candidate) => {
-            cell.measure();
-            let state = tell_bytes(cell, state, slot, candidate, &mut buffer[..count]);
-            cell.measured();
-            return state;
+            if let Some(lent) = state.lend_to(candidate) {
+                cell.measure();
+                let state = tell_lent(cell, state, slot, lent, &mut buffer[..count]);
+                cell.measured();
+                return state;
+            }
+            receive::tell_frames(cell, state, slot, &mut buffer[..count]);
         }
+        Came::Frames(count) => receive::tell_frames(cell, state, slot, &mut buffer[..count]),
         Came::Received(read) => receive::after_receive(cell, state, slot, read, buffer),
         Came::Event => receive::after_event(cell, state, slot, event, buffer),
     }
     cell.state_while_gathering()
 }
 
-/// Tells what a receive has brought.
-pub(super) fn messages(cell: &LoopCell, state: RefMut<'_, State>, slot: u32, bytes: &mut [u8]) {
-    let candidate = state.candidate(slot);
-    drop(tell_bytes(cell, state, slot, candidate, bytes));
-}
-
-#[inline(always)]
-fn tell_bytes<'s>(
-    cell: &'s LoopCell,
-    mut state: RefMut<'s, State>,
-    slot: u32,
-    candidate: Option<Candidate>,
-    bytes: &mut [u8],
-) -> RefMut<'s, State> {
-    if let Some(candidate) = candidate
+/// Tells what a receive has brought by the long way.
+pub(super) fn messages(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, bytes: &mut [u8]) {
+    if let Some(candidate) = state.candidate(slot)
         && let Some(lent) = state.lend_to(candidate)
     {
-        return tell_lent(cell, state, slot, lent, bytes);
+        drop(tell_lent(cell, state, slot, lent, bytes));
+    } else {
+        frames(cell, state, slot, bytes);
     }
-    frames(cell, state, slot, bytes);
-    cell.state_while_gathering()
 }
 
 /// Tells it to the handler that was lent.
@@ -187,8 +181,11 @@ impl State {
             // A full buffer means that there may be more; of a peer that was asked whether it lives a note is to be taken.
             Ok(count) if count != 0 && count < buffer.len() && !record.is_awaited() => {
                 record.heard_at = self.now;
-                let gathers = record.may_gather() && self.batch.is_none();
-                Came::Bytes(count, gathers.then(|| Candidate::new(id, record)))
+                if record.may_gather() && self.batch.is_none() {
+                    Came::Bytes(count, Candidate::new(id, record))
+                } else {
+                    Came::Frames(count)
+                }
             }
             read => Came::Received(read),
         }
