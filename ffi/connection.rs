@@ -24,6 +24,7 @@ pub const WSX_STATE_CLOSED: i32 = 3;
 /// Sends a message, copied before this returns: WSX_TEXT, which must be UTF-8, or WSX_BINARY. It leaves at the end of
 /// the turn, with everything else for this peer. From another thread success means accepted: what is lost later is told
 /// in lost_messages of the close. [any thread]
+// Apart from wsx_send_text(), so that the short way of core's `send` is inlined into this one.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wsx_send(connection: wsx_connection, kind: i32, payload: *const c_void, length: usize) -> i32 {

@@ -46,6 +46,14 @@ static void last_error_has_figures(void)
     wsx_loop_free(loop);
 }
 
+static void last_error_names_what_is_wrong_with_a_text(void)
+{
+    check(wsx_send_text(1, NULL) == WSX_ERR_INVALID && strstr(wsx_last_error(), "payload is NULL"));
+    check(wsx_send_text(1, "a\xff") == WSX_ERR_INVALID && strstr(wsx_last_error(), "payload is not UTF-8"));
+    check(wsx_send(1, WSX_TEXT, "a\xff", 2) == WSX_ERR_INVALID && strstr(wsx_last_error(), "payload is not UTF-8"));
+    check(wsx_send_text(1, "") == WSX_ERR_CLOSED);
+}
+
 static void last_error_stays_in_its_place(void)
 {
     const char *place = wsx_last_error();
@@ -321,6 +329,7 @@ int main(void)
     test("a build knows its features", features);
     test("every status has a sentence of its own", every_status_has_a_sentence);
     test("the last error has names, figures and errno", last_error_has_figures);
+    test("the last error names what is wrong with a text", last_error_names_what_is_wrong_with_a_text);
     test("the last error stays in its place", last_error_stays_in_its_place);
     test("NULL and nonsense are errors: loops and listeners, and what came with them is dropped", null_loop_and_number);
     test("NULL and nonsense are errors: connections", null_connection);

@@ -192,10 +192,10 @@ impl State {
     }
 
     /// The connection that has received by the long way, if its answers may be gathered.
-    fn candidate(&self, slot: u32) -> Option<Candidate> {
-        let record = self.connections.get(slot)?;
+    fn candidate(&mut self, slot: u32) -> Option<Candidate> {
+        let (id, record) = self.connections.get_with_id(slot)?;
         let gathers = record.may_gather() && !record.protocol.receiver.is_partial() && self.batch.is_none();
-        gathers.then(|| Candidate::new(self.connections.id(slot), record))
+        gathers.then(|| Candidate::new(id, record))
     }
 
     /// Makes a connection the current one and lends its handler.
