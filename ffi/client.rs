@@ -26,6 +26,9 @@ pub const WSX_GIVE_UP_ATTEMPTS: i32 = 4;
 pub const WSX_GIVE_UP_CLOSED: i32 = 5;
 /// The loop was shut down or freed.
 pub const WSX_GIVE_UP_SHUTDOWN: i32 = 6;
+/// A SOCKS5 proxy refuses the user name and password, or all ways to authenticate that it was offered, or its rules do
+/// not allow the connection: on_error says which.
+pub const WSX_GIVE_UP_SOCKS_REFUSAL: i32 = 7;
 
 /// A client is about to wait, and then to connect again: told by on_reconnecting. Borrowed until the callback returns.
 #[repr(C)]
@@ -83,6 +86,7 @@ impl wsx_give_up {
                 GiveUpKind::Finished => WSX_GIVE_UP_FINISHED,
                 GiveUpKind::CloseCode => WSX_GIVE_UP_CLOSE_CODE,
                 GiveUpKind::HttpStatus => WSX_GIVE_UP_HTTP_STATUS,
+                GiveUpKind::SocksRefusal => WSX_GIVE_UP_SOCKS_REFUSAL,
                 GiveUpKind::Attempts => WSX_GIVE_UP_ATTEMPTS,
                 GiveUpKind::Closed => WSX_GIVE_UP_CLOSED,
                 GiveUpKind::Shutdown => WSX_GIVE_UP_SHUTDOWN,

@@ -318,6 +318,12 @@
 /** The loop was shut down or freed. */
 #define WSX_GIVE_UP_SHUTDOWN 6
 
+/**
+ * A SOCKS5 proxy refuses the user name and password, or all ways to authenticate that it was offered, or its rules do
+ * not allow the connection: on_error says which.
+ */
+#define WSX_GIVE_UP_SOCKS_REFUSAL 7
+
 /** Log nothing. */
 #define WSX_LOG_OFF 0
 

@@ -234,11 +234,13 @@ pub struct Failure {
     pub http_status: Option<u16>,
     /// One sentence for people: what happened and, where there is something, what to do about it.
     pub message: Cow<'static, str>,
+    /// A SOCKS5 proxy refused what it would refuse the next time as well: it has no HTTP status that says so.
+    pub(crate) is_final: bool,
 }
 
 impl Failure {
     pub(crate) fn new(stage: Stage, kind: FailureKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { stage, kind, limit: None, os_error: None, http_status: None, message: message.into() }
+        Self { stage, kind, limit: None, os_error: None, http_status: None, message: message.into(), is_final: false }
     }
 
     /// A limit of the options was exceeded.

@@ -5,8 +5,9 @@ mod support;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use support::clients::soon;
 use support::{Event, Events, RawPeer, Running, Script};
-use wsx_core::{Connection, Failure, FailureKind, LoopOptions, Options, Stage};
+use wsx_core::{Client, Connection, Error, Failure, FailureKind, GiveUpKind, LoopOptions, Options, Stage};
 
 const OPEN: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
 /// SOCKS5: connected, from some address.
@@ -224,6 +225,56 @@ fn a_proxy_that_refuses_is_told_with_its_status_and_what_to_do() {
     );
     let failure = refused("socks5h", "", &[(b"\x05\x01\0", b"HTTP/1.1 400 Bad Request\r\n\r\n")]);
     assert_eq!(failure.kind, FailureKind::Protocol);
+}
+
+/// A client that connects again, of a SOCKS5 proxy that gives these answers to its first attempt, each to so many bytes.
+#[track_caller]
+fn behind_socks(user: &str, answers: &[(usize, &[u8])]) -> (TcpListener, Running, Client, Events) {
+    let (listener, running, options) = proxy("socks5h", user);
+    let (client, events) = running.connect_persistently("ws://a.invalid/", &options, &soon(), Script::new());
+    let mut peer = RawPeer::accept(&listener);
+    for (asked, answer) in answers {
+        peer.read_bytes(*asked);
+        peer.write(answer);
+    }
+    peer.expect_end();
+    (listener, running, client, events)
+}
+
+const GREETING: (usize, &[u8]) = (3, b"\x05\0");
+/// Bytes of the request to connect to `a.invalid`.
+const REQUEST: usize = 5 + "a.invalid".len() + 2;
+
+#[test]
+fn what_a_socks_proxy_refuses_for_good_is_not_tried_again() {
+    for (user, answers, says) in [
+        ("", &[(3, &b"\x05\xff"[..])][..], "it wants a user name and a password: put them into its URL"),
+        ("user:secret@", &[(4, b"\x05\xff")], "it wants another kind of authentication than user name and password"),
+        ("user:secret@", &[(4, b"\x05\x02"), (13, b"\x01\x01")], "it does not take the user name and password of its"),
+        ("", &[GREETING, (REQUEST, b"\x05\x02\0\x01\0\0\0\0\0\0")], "its rules do not allow it"),
+    ] {
+        let (_listener, running, client, events) = behind_socks(user, answers);
+        let Event::Error(_, failure) = events.next() else { panic!("no on_error") };
+        assert_eq!((failure.stage, failure.kind), (Stage::Proxy, FailureKind::Refused), "{failure}");
+        assert!(failure.message.contains(says), "{failure}");
+        assert!(matches!(events.next(), Event::Closed(_, ended) if ended.code == 1006));
+        let Event::GaveUp(of, give_up) = events.next() else { panic!("no on_give_up: {failure}") };
+        assert_eq!((of, give_up.kind, give_up.http_status), (client, GiveUpKind::SocksRefusal, None));
+        assert_eq!(give_up.message, format!("connecting again is of no use: {failure}"));
+        assert!(!give_up.message.contains("secret"));
+        assert!(running.on_loop(move || matches!(client.send("x"), Err(Error::Closed))));
+    }
+}
+
+#[test]
+fn after_other_replies_of_a_socks_proxy_there_is_another_attempt() {
+    for code in [1, 3, 4, 5, 6, 7, 8, 9] {
+        let reply = [5, code, 0, 1, 0, 0, 0, 0, 0, 0];
+        let (listener, _running, client, events) = behind_socks("", &[GREETING, (REQUEST, &reply)]);
+        assert_eq!(events.reconnecting().0, 1, "{code}");
+        assert_eq!(RawPeer::accept(&listener).read_bytes(3), b"\x05\x01\0");
+        client.terminate().unwrap();
+    }
 }
 
 #[test]

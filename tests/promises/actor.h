@@ -34,8 +34,8 @@ static const Word causes[] = {{"full", WSX_REFUSED_FULL}, {"bad_request", WSX_RE
     {"hook_failed", WSX_REFUSED_HOOK_FAILED}, {"tls", WSX_REFUSED_TLS}, {"timeout", WSX_REFUSED_TIMEOUT},
     {"left", WSX_REFUSED_LEFT}, {"shutdown", WSX_REFUSED_SHUTDOWN}, {"address", WSX_REFUSED_ADDRESS}, {NULL, 0}};
 static const Word give_ups[] = {{"finished", WSX_GIVE_UP_FINISHED}, {"close_code", WSX_GIVE_UP_CLOSE_CODE},
-    {"http_status", WSX_GIVE_UP_HTTP_STATUS}, {"attempts", WSX_GIVE_UP_ATTEMPTS}, {"closed", WSX_GIVE_UP_CLOSED},
-    {"shutdown", WSX_GIVE_UP_SHUTDOWN}, {NULL, 0}};
+    {"http_status", WSX_GIVE_UP_HTTP_STATUS}, {"socks_refusal", WSX_GIVE_UP_SOCKS_REFUSAL},
+    {"attempts", WSX_GIVE_UP_ATTEMPTS}, {"closed", WSX_GIVE_UP_CLOSED}, {"shutdown", WSX_GIVE_UP_SHUTDOWN}, {NULL, 0}};
 static const Word levels[] = {{"off", WSX_LOG_OFF}, {"error", WSX_LOG_ERROR}, {"warning", WSX_LOG_WARNING},
     {"information", WSX_LOG_INFORMATION}, {"debug", WSX_LOG_DEBUG}, {NULL, 0}};
 static const Word topics[] = {{"listener", WSX_TOPIC_LISTENER}, {"request", WSX_TOPIC_REQUEST}, {"tls", WSX_TOPIC_TLS},

@@ -215,6 +215,7 @@ impl Handler for Does {
             GiveUpKind::Finished => "finished",
             GiveUpKind::CloseCode => "close_code",
             GiveUpKind::HttpStatus => "http_status",
+            GiveUpKind::SocksRefusal => "socks_refusal",
             GiveUpKind::Attempts => "attempts",
             GiveUpKind::Closed => "closed",
             GiveUpKind::Shutdown => "shutdown",

@@ -20,7 +20,7 @@ pytest_configure = doors.pytest_configure
 pytest_report_header = doors.pytest_report_header
 
 from peer import Listener    # noqa: E402
-from program import Program, to_hex    # noqa: E402
+from program import Program, stream_of, to_hex    # noqa: E402
 
 DEADLINE = 20   # seconds
 
@@ -31,18 +31,18 @@ def pytest_generate_tests(metafunc):
 
 
 class Client:
-    """The program of a door, which connects once."""
+    """The program of a door, which connects once, or begins one client that connects again."""
 
     def __init__(self, door, before=(), environment=None):
         self.program = Program([*before, *doors.command_of(door)], environment=environment)
 
-    def connect(self, url, **options):
+    def connect(self, url, command="connect", **options):
         texts = {key: to_hex(str(value)) if key in ("proxy", "tls_ca") else value for key, value in options.items()}
-        answer = self.program.do("connect", to_hex(url), *(f"{key}={value}" for key, value in texts.items()))
+        answer = self.program.do(command, to_hex(url), *(f"{key}={value}" for key, value in texts.items()))
         assert answer.word == "ok", answer
 
     def told(self, word):
-        event = self.program.next_event("1", word)
+        event = self.program.next_event(stream_of(word, "1"), word)
         assert event.word == word, f"{word} was due\n{self.program.told()}"
         return event.fields
 

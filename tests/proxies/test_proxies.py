@@ -94,6 +94,16 @@ def test_microsocks_refuses(client, microsocks):
         assert (failure["stage"], failure["kind"]) == ("proxy", "refused"), failure
 
 
+def test_a_client_that_connects_again_gives_up_where_microsocks_refuses(client, microsocks):
+    port = microsocks("-u", "user", "-P", "pass")
+    for user in ("", "user:hush@"):
+        one = client()
+        one.connect("ws://localhost:1/", "persist", proxy=f"socks5h://{user}127.0.0.1:{port}", reconnect=1)
+        one.told("error")
+        one.told("close")
+        assert one.told("gave_up")["kind"] == "socks_refusal"
+
+
 def test_microsocks_finds_nobody_there(client, microsocks):
     failure = refused(client, "ws://localhost:1/", proxy=f"socks5h://127.0.0.1:{microsocks()}")
     assert (failure["stage"], failure["kind"]) == ("proxy", "refused")

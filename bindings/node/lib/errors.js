@@ -111,7 +111,7 @@ function closeInfo(flags, bytes) {
   return { info, reason };
 }
 
-const GIVE_UPS = ['finished', 'closeCode', 'httpStatus', 'attempts', 'closed', 'shutdown'];
+const GIVE_UPS = ['finished', 'closeCode', 'httpStatus', 'socksRefusal', 'attempts', 'closed', 'shutdown'];
 
 /** Why a client connects no more. See `gave_up` in src/handler.rs for the layout. */
 function giveUpInfo(bytes) {

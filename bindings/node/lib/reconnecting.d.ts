@@ -54,9 +54,11 @@ export interface GiveUpInfo {
   /**
    * `finished`: a side closed in order with 1000. `closeCode`: 1002, 1003, 1007, 1008, 1010, 3500 to 3999 or 4500 to 4999
    * say that another attempt is of no use. `httpStatus`: so do 400, 401, 403, 404, 407, 410 and 426, of the server or of
-   * an HTTP proxy. `attempts`: `maxAttempts` have failed. `closed`: the program called `close` or `terminate`. `shutdown`: the thread ends.
+   * an HTTP proxy. `socksRefusal`: a SOCKS5 proxy refuses the user name and password, or all ways to authenticate
+   * that it was offered, or its rules do not allow the connection. `attempts`: `maxAttempts` have failed.
+   * `closed`: the program called `close` or `terminate`. `shutdown`: the thread ends.
    */
-  kind: "finished" | "closeCode" | "httpStatus" | "attempts" | "closed" | "shutdown";
+  kind: "finished" | "closeCode" | "httpStatus" | "socksRefusal" | "attempts" | "closed" | "shutdown";
   /** The code of the last connection; null where the client was waiting. */
   closeCode: number | null;
   /** The HTTP status that the last attempt was answered with; null where it was not. */

@@ -234,9 +234,10 @@ fn gave_up(give_up: &GiveUp) -> Vec<u8> {
         GiveUpKind::Finished => 0,
         GiveUpKind::CloseCode => 1,
         GiveUpKind::HttpStatus => 2,
-        GiveUpKind::Attempts => 3,
-        GiveUpKind::Closed => 4,
-        _ => 5,
+        GiveUpKind::SocksRefusal => 3,
+        GiveUpKind::Attempts => 4,
+        GiveUpKind::Closed => 5,
+        _ => 6,
     });
     out.extend(give_up.close_code.unwrap_or(0).to_le_bytes());
     out.extend(give_up.http_status.unwrap_or(0).to_le_bytes());

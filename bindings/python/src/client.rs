@@ -144,13 +144,14 @@ pub(crate) struct GiveUp(pub(crate) wsx_core::GiveUp);
 
 #[pymethods]
 impl GiveUp {
-    /// Why: "finished", "close_code", "http_status", "attempts", "closed" or "shutdown".
+    /// Why: "finished", "close_code", "http_status", "socks_refusal", "attempts", "closed" or "shutdown".
     #[getter]
     fn kind(&self) -> &'static str {
         match self.0.kind {
             GiveUpKind::Finished => "finished",
             GiveUpKind::CloseCode => "close_code",
             GiveUpKind::HttpStatus => "http_status",
+            GiveUpKind::SocksRefusal => "socks_refusal",
             GiveUpKind::Attempts => "attempts",
             GiveUpKind::Closed => "closed",
             _ => "shutdown",

@@ -252,6 +252,20 @@ async def test_a_final_status_is_raised():
     assert raised.value.response.status_code == 401
 
 
+async def test_what_a_socks_proxy_refuses_for_good_is_raised():
+    async def refuse(reader, writer):
+        await reader.readexactly(3)
+        writer.write(b"\5\xff")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
+        uri = "socks5h://127.0.0.1:%d" % proxy.sockets[0].getsockname()[1]
+        with pytest.raises(wsx.ProxyError, match="put them into its URL") as raised:
+            async for _ in wsx.connect("ws://host.invalid/", proxy=uri, reconnect=SOON):
+                raise AssertionError("it opened")
+    assert not isinstance(raised.value, wsx.InvalidProxyStatus)
+
+
 async def test_after_the_last_attempt_its_failure_is_raised():
     reconnect = wsx.Reconnect(base_delay=0.002, max_delay=0.02, max_attempts=2)
     with pytest.raises(ConnectionRefusedError):

@@ -11,7 +11,9 @@ use std::time::Duration;
 /// It gives up where another attempt is of no use: after a close in order with 1000; after the codes 1002, 1003, 1007,
 /// 1008, 1010, 3500 to 3999 and 4500 to 4999; after the HTTP statuses 400, 401, 403, 404, 407, 410 and 426. What a proxy
 /// answers to CONNECT counts as the server's own answer does ([`Stage::Proxy`](crate::Stage::Proxy) tells which of the two
-/// it was).
+/// it was); and so does a SOCKS5 proxy's refusal of the user name and password, of all ways to authenticate that it is
+/// offered (RFC 1928 section 3, RFC 1929), or by its rules (reply 2). Its other replies, as of a host that cannot be
+/// reached, are followed by another attempt.
 ///
 /// ```
 /// let mut reconnect = wsx_core::Reconnect::default();

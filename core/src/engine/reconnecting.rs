@@ -420,10 +420,9 @@ impl Persistent {
 
     /// Why another attempt is of no use after a connection that ended so, if it is.
     fn verdict(&self, close: &Close<'_>) -> Option<GiveUpKind> {
-        let http_status = close.failure.and_then(|failure| failure.http_status);
         let max = self.reconnect.max_attempts;
         let exhausted = max != 0 && self.attempts >= max;
-        reconnecting::verdict(close.code, http_status).or(exhausted.then_some(GiveUpKind::Attempts))
+        reconnecting::verdict(close.code, close.failure).or(exhausted.then_some(GiveUpKind::Attempts))
     }
 
     fn give_up(self, close: Option<&Close<'_>>) -> GiveUp {
@@ -433,7 +432,8 @@ impl Persistent {
             Some(kind) => kind,
             None => GiveUpKind::Shutdown,
         };
-        let http_status = close.and_then(|close| close.failure?.http_status);
+        let failure = close.and_then(|close| close.failure);
+        let http_status = failure.and_then(|failure| failure.http_status);
         let close_code = close.map(|close| close.code);
         GiveUp {
             kind,
@@ -450,6 +450,10 @@ impl Persistent {
                 GiveUpKind::HttpStatus => {
                     format!("the answer {} says that connecting again is of no use", http_status.unwrap_or_default())
                         .into()
+                }
+                GiveUpKind::SocksRefusal => {
+                    let refusal = failure.map_or("", |failure| &failure.message);
+                    format!("connecting again is of no use: {refusal}").into()
                 }
                 GiveUpKind::Attempts => {
                     let max = self.reconnect.max_attempts;

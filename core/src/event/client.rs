@@ -32,8 +32,11 @@ pub enum GiveUpKind {
     Finished,
     /// A close code says that another attempt is of no use: `close_code`.
     CloseCode,
-    /// The server's answer says so: `http_status`.
+    /// The answer of the server, or of an HTTP proxy, says so: `http_status`.
     HttpStatus,
+    /// A SOCKS5 proxy refuses the user name and password, or all ways to authenticate that it was offered, or its rules do
+    /// not allow the connection: `on_error` says which.
+    SocksRefusal,
     /// All attempts that [`max_attempts`](crate::Reconnect::max_attempts) allows have failed.
     Attempts,
     /// The program closed or terminated the client.

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::close;
 use crate::config::{MAX_RETRY_AFTER, Options, Reconnect};
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::event::{GiveUpKind, Headers};
 
 /// What each message in the offline queue counts beside its payload: its place there, and the header of its frame.
@@ -51,10 +51,13 @@ pub fn delay(reconnect: &Reconnect, attempt: u32, random: u32) -> Duration {
 }
 
 /// Why another attempt is of no use after a connection that ended so, if it is.
-pub fn verdict(code: u16, http_status: Option<u16>) -> Option<GiveUpKind> {
-    match (code, http_status) {
+pub fn verdict(code: u16, failure: Option<&Failure>) -> Option<GiveUpKind> {
+    match (code, failure) {
         // It would be the same request, with the same credentials, to the server and to its proxy.
-        (_, Some(400 | 401 | 403 | 404 | 407 | 410 | 426)) => Some(GiveUpKind::HttpStatus),
+        (_, Some(Failure { http_status: Some(400 | 401 | 403 | 404 | 407 | 410 | 426), .. })) => {
+            Some(GiveUpKind::HttpStatus)
+        }
+        (_, Some(Failure { is_final: true, .. })) => Some(GiveUpKind::SocksRefusal),
         (close::NORMAL, _) => Some(GiveUpKind::Finished),
         (
             close::PROTOCOL_ERROR

@@ -334,7 +334,7 @@ class GiveUp:
     """A client has given up; `str` is its message."""
 
     @property
-    def kind(self) -> Literal["finished", "close_code", "http_status", "attempts", "closed", "shutdown"]:
+    def kind(self) -> Literal["finished", "close_code", "http_status", "socks_refusal", "attempts", "closed", "shutdown"]:
         """Why."""
     @property
     def close_code(self) -> int | None:

@@ -88,8 +88,9 @@ class Reconnect:
     most `max_delay`. A server that answers with Retry-After is left alone for that much longer, at most an hour.
 
     The client gives up after a close in order with 1000; after the codes 1002, 1003, 1007, 1008, 1010, 3500 to 3999 and
-    4500 to 4999; after the HTTP statuses 400, 401, 403, 404, 407, 410 and 426, also where an HTTP proxy
-    answers so.
+    4500 to 4999; after the HTTP statuses 400, 401, 403, 404, 407, 410 and 426, also where an HTTP proxy answers so; and
+    where a SOCKS5 proxy refuses the user name and password, or all ways to authenticate that it is offered, or its rules do
+    not allow the connection.
     """
 
     base_delay: float | None = 0.25

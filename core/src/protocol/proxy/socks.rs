@@ -13,6 +13,10 @@ const CONNECT: u8 = 1;
 const IPV4: u8 = 1;
 const DOMAIN: u8 = 3;
 const IPV6: u8 = 4;
+/// The method of authentication that is none: the proxy takes none of those it was offered.
+const NO_METHOD: u8 = 0xff;
+/// The reply that its rules do not allow the connection.
+const NOT_ALLOWED: u8 = 2;
 
 /// What the proxy is to answer next.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +65,7 @@ pub(super) fn receive(
         return Err(failure(FailureKind::Protocol, proxy, what));
     }
     match (*step, answer, &proxy.credentials) {
-        (Step::Method, NO_AUTHENTICATION, _) => request(step, proxy, destination, out),
+        (Step::Method, NO_AUTHENTICATION, _) | (Step::Authenticated, 0, _) => request(step, proxy, destination, out),
         (Step::Method, USER_AND_PASSWORD, Some(credentials)) => {
             out.push(1);
             for part in [&credentials.user, &credentials.password] {
@@ -72,29 +76,30 @@ pub(super) fn receive(
             *step = Step::Authenticated;
             Ok(Progress { used: 2, is_open: false })
         }
-        (Step::Method, 0xff, None) => {
-            Err(failure(FailureKind::Refused, proxy, format_args!("refuses us: {}", advice(proxy))))
+        (Step::Method, NO_METHOD, None) | (Step::Authenticated, _, _) => {
+            Err(refused(proxy, true, format_args!("refuses us: {}", advice(proxy))))
         }
-        (Step::Method, 0xff, Some(_)) => Err(failure(
-            FailureKind::Refused,
-            proxy,
-            "refuses us: it takes no user name and password, it wants another kind of authentication",
-        )),
+        (Step::Method, NO_METHOD, Some(_)) => {
+            let what = "refuses us: it wants another kind of authentication than user name and password, and that is all \
+                        there is";
+            Err(refused(proxy, true, what))
+        }
         (Step::Method, method, _) => {
             let what = format_args!("chose the authentication {method}, which was not offered");
             Err(failure(FailureKind::Protocol, proxy, what))
-        }
-        (Step::Authenticated, 0, _) => request(step, proxy, destination, out),
-        (Step::Authenticated, _, _) => {
-            Err(failure(FailureKind::Refused, proxy, format_args!("refuses us: {}", advice(proxy))))
         }
         (Step::Reply, 0, _) => replied(bytes, proxy),
         (Step::Reply, code, _) => {
             let target = authority(&destination.host, destination.port);
             let what = format_args!("could not connect to {target}: {}", meaning(code));
-            Err(failure(FailureKind::Refused, proxy, what))
+            Err(refused(proxy, code == NOT_ALLOWED, what))
         }
     }
+}
+
+/// The proxy refuses; for good where it would refuse another attempt as well, as an HTTP proxy that answers 403 or 407.
+fn refused(proxy: &Proxy, is_final: bool, what: impl std::fmt::Display) -> Failure {
+    Failure { is_final, ..failure(FailureKind::Refused, proxy, what) }
 }
 
 /// Asks for the connection (RFC 1928 section 4).
@@ -148,7 +153,7 @@ fn replied(bytes: &[u8], proxy: &Proxy) -> Result<Progress, Failure> {
 fn meaning(code: u8) -> String {
     match code {
         1 => "general failure".into(),
-        2 => "its rules do not allow it".into(),
+        NOT_ALLOWED => "its rules do not allow it".into(),
         3 => "the network is unreachable".into(),
         4 => "the host is unreachable".into(),
         5 => "the connection was refused".into(),
@@ -194,9 +199,10 @@ mod tests {
         Ok(said)
     }
 
-    fn refused(url: &str, answers: &[&[u8]]) -> String {
+    /// What is told of a refusal that is final, or not.
+    fn refused(url: &str, is_final: bool, answers: &[&[u8]]) -> String {
         let failure = spoken(url, &name("a.org"), answers).unwrap_err();
-        assert_eq!(failure.kind, FailureKind::Refused);
+        assert_eq!((failure.kind, failure.is_final), (FailureKind::Refused, is_final), "{failure}");
         failure.message.into_owned()
     }
 
@@ -230,15 +236,16 @@ mod tests {
 
     #[test]
     fn refusals_are_told_in_words() {
-        assert!(refused("socks5h://proxy", &[b"\x05\xff"]).ends_with("as in user:password@host"));
-        assert!(refused("socks5h://u:secret@proxy", &[b"\x05\xff"]).contains("another kind of authentication"));
-        let message = refused("socks5h://u:secret@proxy", &[b"\x05\x02", b"\x01\x01"]);
+        assert!(refused("socks5h://proxy", true, &[b"\x05\xff"]).ends_with("as in user:password@host"));
+        assert!(refused("socks5h://u:secret@proxy", true, &[b"\x05\xff"]).contains("another kind of authentication"));
+        let message = refused("socks5h://u:secret@proxy", true, &[b"\x05\x02", b"\x01\x01"]);
         assert!(message.contains("does not take the user name") && !message.contains("secret"), "{message}");
-        let message = refused("socks5h://proxy", &[b"\x05\0", b"\x05\x05\0\x01\0\0\0\0\0\0"]);
-        assert_eq!(message, "the proxy proxy:1080 could not connect to a.org:4660: the connection was refused");
         for code in 1..=9 {
-            assert!(!meaning(code).is_empty());
+            let reply = [5, code, 0, 1, 0, 0, 0, 0, 0, 0];
+            let message = refused("socks5h://proxy", code == 2, &[b"\x05\0", &reply]);
+            assert_eq!(message, format!("the proxy proxy:1080 could not connect to a.org:4660: {}", meaning(code)));
         }
+        assert_eq!(meaning(5), "the connection was refused");
     }
 
     #[test]

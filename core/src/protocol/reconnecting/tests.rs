@@ -3,6 +3,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::error::{FailureKind, Stage};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -78,12 +79,17 @@ fn some_codes_and_statuses_are_final() {
         assert_eq!(verdict(code, None), None, "{code}");
     }
     assert_eq!(verdict(1000, None), Some(GiveUpKind::Finished));
+    let refusal = Failure::new(Stage::Proxy, FailureKind::Refused, "no");
+    let answered = |status| verdict(1006, Some(&Failure { http_status: Some(status), ..refusal.clone() }));
     for status in [400, 401, 403, 404, 407, 410, 426] {
-        assert_eq!(verdict(1006, Some(status)), Some(GiveUpKind::HttpStatus), "{status}");
+        assert_eq!(answered(status), Some(GiveUpKind::HttpStatus), "{status}");
     }
     for status in [101, 200, 302, 408, 429, 431, 500, 502, 503, 504] {
-        assert_eq!(verdict(1006, Some(status)), None, "{status}");
+        assert_eq!(answered(status), None, "{status}");
     }
+    assert_eq!(verdict(1006, Some(&refusal)), None);
+    let for_good = Failure { is_final: true, ..refusal };
+    assert_eq!(verdict(1006, Some(&for_good)), Some(GiveUpKind::SocksRefusal));
 }
 
 #[test]
