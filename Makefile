@@ -196,7 +196,7 @@ bench-parts: ## how long the parts of the engine take: unmasking, parsing, UTF-8
 	cargo bench -p wsx-core
 
 # Wants two cores with nothing else to do. BENCH= is for run.py: --quick, --smoke, --rows REGEX, --servers REGEX, --list, --print.
-bench: build door-python door-node build/venv/bench ## the servers beside their peers and a raw TCP loop, into bench/RESULTS.md: 25 minutes (BENCH=--quick: 7)
+bench: build door-python door-node build/venv/bench ## the servers beside their peers and a raw TCP loop, into bench/RESULTS.md: 32 minutes (BENCH=--quick: 7)
 	@$(need) python3 cargo cc node
 	@$(PYTHON) bench/run.py $(value BENCH)
 

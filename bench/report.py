@@ -29,14 +29,14 @@ class Figures:
 
     def __init__(self, results):
         self.servers = results["servers"]
-        self._results, self._failures, self._rounds = defaultdict(list), defaultdict(list), {}
+        self._results, self._failures, self._parts = defaultdict(list), defaultdict(list), {}
         for sample in results["samples"]:
             place = sample["row"], sample["server"]
             if "failed" in sample:
                 self._failures[place].append(sample["failed"])
             else:
                 self._results[place].append(sample["result"])
-                self._rounds[*place, sample["round"]] = sample["result"]
+                self._parts[*place, (sample["round"], sample.get("part", 0))] = sample["result"]
         run = {sample["row"] for sample in results["samples"]}
         self.rows = [row for row in ROWS if row.key in run]
 
@@ -55,12 +55,11 @@ class Figures:
         return statistics.median(figures) if figures else None
 
     def ratio(self, row, server, to, of=cpu_of):
-        """How many times the median of another server, and the lowest and highest of that within one round."""
-        pairs = [(result, self._rounds.get((row.key, to, number)))
-                 for (key, name, number), result in self._rounds.items() if (key, name) == (row.key, server)]
+        """How many times another server, in the same part of a round: the median, the lowest and the highest."""
+        pairs = [(result, self._parts.get((row.key, to, place)))
+                 for (key, name, place), result in self._parts.items() if (key, name) == (row.key, server)]
         ratios = [of(result) / of(other) for result, other in pairs if other]
-        mine, other = self.median(row, server, of), self.median(row, to, of)
-        return (mine / other, min(ratios), max(ratios)) if ratios else None
+        return (statistics.median(ratios), min(ratios), max(ratios)) if ratios else None
 
     @staticmethod
     def beside(row):
@@ -120,9 +119,9 @@ def cpu_alone(figures, row, server):
 
 
 def cpu_cell(figures, row, server):
-    limit = figures.median(row, RAW) if RAW in figures.servers else None
     cell = cpu_alone(figures, row, server)
-    return cell if server == RAW or not limit else f"{cell}, {digits(figures.median(row, server) / limit)} × raw"
+    ratio = figures.ratio(row, server, RAW) if server != RAW else None
+    return f"{cell}, {digits(ratio[0])} × raw" if ratio else cell
 
 
 def memory_cell(figures, row, server):
@@ -134,7 +133,7 @@ def in_bytes(number):
 
 
 def times(ratio):
-    """A multiple with its spread over the rounds."""
+    """A multiple with its spread."""
     middle, lowest, highest = ratio
     return f"{middle:.2f}" + (f" ({lowest:.2f}–{highest:.2f})" if lowest != highest else "")
 
@@ -283,7 +282,7 @@ def verdict(reached, goal):
 
 def summary_line(figures, row):
     of, ours = FIGURE[row.figure], row.goal_for
-    if not (figures.results(row, RAW) and figures.results(row, ours)):
+    if not figures.ratio(row, ours, RAW, of):
         return None
     if row.figure == MEMORY:        # bytes, for the raw loop keeps next to nothing
         def cell(server):
@@ -291,7 +290,8 @@ def summary_line(figures, row):
         reached, goal = figures.median(row, ours, of), in_bytes(row.goal)
     else:
         def cell(server):
-            return times(figures.ratio(row, server, RAW, of))
+            ratio = figures.ratio(row, server, RAW, of)
+            return times(ratio) if ratio else "—"
         reached, goal = figures.ratio(row, ours, RAW, of)[0], f"{row.goal:.2f}"
     title = row.title if row.group in ("handshake", "memory") else f"{GROUPS[row.group][0].lower()}: {row.title}"
     if row.figure == LATENCY:
@@ -311,9 +311,11 @@ def summary(figures):
         yield "## Beside the limit, the goals and the peers"
         yield ""
         yield ("The raw loop receives and sends and knows no protocol: what no server can do without. The others are"
-               " told as how many times that they take, and so are the goals of libwsx: the ratio of the medians, and"
-               " beside it the lowest and the highest ratio within one round. Below 1.00 is noise, or a server that"
-               " saves what the raw loop spends, as sleep and wake-up with a busy poll.")
+               " told as how many times that they take, and so are the goals of libwsx: each run beside the raw loop's"
+               " in the same part of a round, of these ratios the median, the lowest and the highest. (The ratio of two"
+               " medians, which it need not equal, moves more from run to run, as a slow minute meets both of a pair.)"
+               " Below 1.00 is noise, or a server that saves what the raw loop spends, as sleep and wake-up with a busy"
+               " poll.")
         yield ""
         head = ["", "raw TCP loop", "libwsx × raw", "goal", "uWebSockets × raw", "best other peer × raw"]
         yield from table(head, lines)
@@ -402,11 +404,13 @@ def heading(results):
     yield "# Results"
     yield ""
     rounds = f"{results['rounds']} round{'s' * (results['rounds'] > 1)} of {results['seconds']:g} s"
+    if results.get("parts", 1) > 1:
+        rounds += f", {results['parts']} runs in each round of the servers that lie close together"
     yield (f"{results['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB,"
            f" {machine['kernel']}. `{results['command']}`: {rounds}, seed {results['seed']}.")
     yield ""
-    yield ("CPU time of the server's process for one unit, kernel included: the median of the rounds, the lowest and"
-           " highest beside it, and how many times the raw loop of the same run. Server and load on a core each, over"
+    yield ("CPU time of the server's process for one unit, kernel included: the median of the runs, the lowest and"
+           " highest beside it, and how many times the raw loop at that time. Server and load on a core each, over"
            " loopback, without TLS and compression where no table says so; interleaved, a fresh process for every"
            " figure. [README.md](README.md) says how, and what the figures cannot tell.")
     yield ""

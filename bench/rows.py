@@ -32,6 +32,13 @@ class Row:
             return server.key in self.only
         return not server.variant or server.key in self.variants
 
+    def is_close(self, server):
+        """Whether its figure lies so close to another's that few runs do not tell which of them is the lower one."""
+        if not self.goal or self.rounds:
+            return False
+        of_doors = self.key in DOOR_ROWS and any(server.key in (*doors.goals, doors.peers[0]) for doors in DOORS)
+        return server.close or server.key == self.goal_for or of_doors
+
     def arguments(self, seconds, warmup):
         options = dict(self.options)
         if self.timed:

@@ -7,12 +7,13 @@
     run.py --list                   names rows and servers
 
 Server and load have a core each. In each round every row is run with every server, one fresh process after another, in
-an order that changes with the round, so that what changes meanwhile (heat, neighbours) meets all of them alike. A run
-of everything writes into bench/, and its figures into README.md; any other into build/bench/report/, unless --out says
-where.
+an order that changes with the round, so that what changes meanwhile (heat, neighbours) meets all of them alike. Servers
+whose figures lie close together are run three times in a round, but for --quick and --smoke. A run of everything writes
+into bench/, and its figures into README.md; any other into build/bench/report/, unless --out says where.
 """
 import argparse
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -33,6 +34,7 @@ import servers
 from rows import ROWS
 
 SEED = 6455
+PARTS = 3           # of a round, each with the servers that lie close together
 READY_SECONDS = 20
 RUN_SECONDS = 120
 END_SECONDS = 5
@@ -64,6 +66,7 @@ def arguments():
     some = given.rows or given.servers or given.quick or given.smoke or given.rounds or given.seconds
     given.out = given.out or (servers.BUILD / "report" if some and not given.render else servers.BENCH)
     given.rounds = given.rounds or (1 if given.quick or given.smoke else 5)
+    given.parts = 1 if given.quick or given.smoke else PARTS
     given.seconds = given.seconds or (0.2 if given.smoke else 0.5 if given.quick else 0.8)
     given.warmup = min(0.25, given.seconds / 2)
     return given
@@ -157,8 +160,9 @@ def measure(server, row, given, load, where):
 # --- All runs
 
 def plan(found, given):
-    """Every (round, row, server); the order of the servers changes with round and row."""
+    """Every (round, part, row, server); the order of the servers changes with each of the others."""
     chance = random.Random(SEED)
+
     def is_wanted(row):
         if given.rows:
             return re.search(given.rows, row.key)
@@ -171,13 +175,24 @@ def plan(found, given):
         if row.beside:
             takers.setdefault(row.beside, []).append(row)
     rows = [row for row in ROWS if row.key in takers]
-    for number in range(1, given.rounds + 1):
+    for number, part in itertools.product(range(1, given.rounds + 1), range(given.parts)):
         for row in rows:
             if row.rounds and number > row.rounds:
                 continue
-            for server in chance.sample(found, len(found)):
-                if row.takes(server) and any(other.takes(server) for other in takers[row.key]):
-                    yield number, row, server
+            taking = [one for one in found
+                      if row.takes(one) and any(other.takes(one) for other in takers[row.key])]
+            due = in_part(row, taking, part, given.parts)
+            for server in chance.sample(due, len(due)):
+                yield number, part, row, server
+
+
+def in_part(row, taking, part, parts):
+    """The servers of a row in one part of a round: those that lie close together in each, the others spread over all of
+    them; where there is nothing to repeat, all of them in the first."""
+    close = [server for server in taking if row.is_close(server)]
+    if not close:
+        return taking if part == 0 else []
+    return close + [server for server in taking if server not in close][part::parts]
 
 
 def measure_all(found, given, load, samples):
@@ -187,12 +202,12 @@ def measure_all(found, given, load, samples):
         alike = took.get((row.key, server.key))
         return alike or 0.4 + row.cost + (given.seconds + given.warmup if row.timed else 0)
 
-    for index, (number, row, server) in enumerate(todo):
-        left = sum(expected(row, server) for _, row, server in todo[index:])
+    for index, (number, part, row, server) in enumerate(todo):
+        left = sum(expected(row, server) for *_, row, server in todo[index:])
         tell(f"round {number}/{given.rounds} · {row.group}: {row.title} · {server.key} · "
              f"{clock(time.monotonic() - began)} elapsed, ~{clock(left)} left")
         from_here = time.monotonic()
-        sample = {"row": row.key, "server": server.key, "round": number}
+        sample = {"row": row.key, "server": server.key, "round": number, "part": part}
         try:
             sample["result"] = measure(server, row, given, load, where)
         except Failed as failed:
@@ -275,7 +290,7 @@ def main():
     results = {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "machine": machine(),
         "command": shlex.join(["bench/run.py", *sys.argv[1:]]),
-        "rounds": given.rounds, "seconds": given.seconds, "seed": SEED,
+        "rounds": given.rounds, "parts": given.parts, "seconds": given.seconds, "seed": SEED,
         "servers": {server.key: {"label": server.label, "language": server.language, "kind": server.kind,
                                  "version": server.version} for server in found},
         "left_out": left_out, "samples": [],

@@ -31,6 +31,7 @@ class Server:
     command: list[str]
     version: str
     variant: bool       # takes part only in the rows that name it
+    close: bool         # to others, in the rows that have a goal
 
     def command_for(self, row):
         """The raw loop needs to know what to imitate; the others have two modes, and the same options for the rest."""
@@ -203,6 +204,7 @@ ALL = [
     ("websockets", "websockets", "Python", PEER, lambda: python_peer("websockets_uvloop.py", "websockets")),
 ]
 VARIANTS = {"wsx-c-busy", "wsx-c-2", "wsx-c-64"}
+CLOSE = {"raw", "wsx-c", "uwebsockets"}
 # These are there, or built from here, where the doors are.
 AT_HOME = r"^(raw|wsx-.*)$"
 
@@ -216,7 +218,7 @@ def find(wanted, tell):
         tell(f"preparing {key}")
         try:
             command, version = prepare()
-            found.append(Server(key, label, language, kind, command, version, key in VARIANTS))
+            found.append(Server(key, label, language, kind, command, version, key in VARIANTS, key in CLOSE))
         except Missing as missing:
             left_out[f"{label} ({language})"] = str(missing)
     return found, left_out
