@@ -183,11 +183,11 @@ browser: build build/certificates/ca.pem door-rust door-python door-node tests/b
 	  node tests/browser/chat.mjs -- $$server --page examples/chat.html; done
 	cd tests/browser && node --test --test-reporter=spec echo.mjs
 
-budgets: build build/budgets/heartbeat build/certificates/ca.pem ## instructions, system calls, memory and wake-ups, each with its ceiling (Debian: valgrind, strace; ACCEPT=1 sets them)
+budgets: build build/budgets/heartbeat build/budgets/client build/certificates/ca.pem ## instructions, system calls, memory and wake-ups, each with its ceiling (Debian: valgrind, strace; ACCEPT=1 sets them)
 	@$(need) python3 valgrind strace
 	@$(PYTHON) tests/budgets/run.py $(if $(ACCEPT),--accept)
 
-build/budgets/heartbeat: tests/budgets/heartbeat.c $(header) build/libwsx.a
+build/budgets/%: tests/budgets/%.c tests/budgets/program.h $(header) build/libwsx.a
 	@mkdir -p $(@D)
 	$(static)
 

@@ -5,32 +5,9 @@
  *
  * It ends on SIGTERM.
  */
-#define _POSIX_C_SOURCE 200809L
-#include <libwsx.h>
+#include "program.h"
 
-#include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/resource.h>
-
-static void check(int32_t status)
-{
-    if (status >= 0) return;
-    fprintf(stderr, "heartbeat: %s\n", wsx_last_error());
-    exit(EXIT_FAILURE);
-}
-
-static void *end_on_signal(void *loop)
-{
-    sigset_t signals;
-    int signal;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigwait(&signals, &signal);
-    wsx_loop_stop(loop);
-    return NULL;
-}
 
 int main(int argc, char **argv)
 {
@@ -42,10 +19,7 @@ int main(int argc, char **argv)
         descriptors.rlim_cur = descriptors.rlim_max;
         setrlimit(RLIMIT_NOFILE, &descriptors);
     }
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    keep_signals();
 
     wsx_options *options = wsx_options_new();
     wsx_options_set_ping_interval(options, interval);
@@ -57,12 +31,8 @@ int main(int argc, char **argv)
     check(wsx_listen(loop, "127.0.0.1:0", options, &callbacks, NULL, &listener));
     wsx_options_free(options);
 
-    pthread_t waiting;
-    if (pthread_create(&waiting, NULL, end_on_signal, loop) != 0) return EXIT_FAILURE;
     printf("listening on ws://127.0.0.1:%d\n", wsx_listener_port(listener));
     fflush(stdout);
-    check(wsx_loop_run(loop));
-    pthread_join(waiting, NULL);
-    check(wsx_loop_free(loop));
+    run(loop);
     return EXIT_SUCCESS;
 }

@@ -1,7 +1,10 @@
-"""Peers that put a server to work in the same way in every run: plain sockets, raw frames, every byte compared."""
+"""Peers that put a server or a client to work in the same way each time: plain sockets, raw frames, all compared."""
+import base64
 import fcntl
+import hashlib
 import json
 import random
+import re
 import select
 import socket
 import ssl
@@ -43,12 +46,17 @@ def ask(server, *headers):
     return peer
 
 
-def accepted(peer):
+def head_from(peer):
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         more = peer.recv(4096)
         assert more, f"the stream ended inside the head: {head!r}"
         head += more
+    return head
+
+
+def accepted(peer):
+    head = head_from(peer)
     assert head.startswith(b"HTTP/1.1 101"), head
     return peer
 
@@ -65,6 +73,23 @@ def connect_all(server, count):
             new = [ask(server) for _ in range(min(OPENED_AT_ONCE, count - len(peers)))]
         peers += map(accepted, new)
     return peers
+
+
+def serve_all(client, count):
+    """The connections of a client, open."""
+    return [served(client.listener) for _ in range(count)]
+
+
+def served(listener):
+    listener.settimeout(DEADLINE)
+    peer, _ = listener.accept()
+    peer.settimeout(DEADLINE)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    key = re.search(rb"(?i)^sec-websocket-key: (\S+)\r$", head_from(peer), re.M)[1]
+    accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    peer.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                 b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+    return peer
 
 
 def take(peer, size):
@@ -97,6 +122,28 @@ class Echo:
         expect(peers[0], self.due)
 
     def rest(self, _server, _peers):
+        """What a round costs beside its messages: nothing."""
+
+
+class ClientEcho:
+    """The one peer of a client sends `depth` messages at once, and reads the answers, before it sends more.
+
+    They are one segment, so a turn finds all of them.
+    """
+
+    def __init__(self, size, depth=1):
+        self.payload = random.Random(size).randbytes(size)
+        self.sent = frame(BINARY, self.payload, mask=None) * depth
+        self.peers, self.units = 1, depth
+
+    def round(self, _client, peers):
+        peers[0].sendall(self.sent)
+        for _ in range(self.units):
+            # The mask is the client's choice, and stands behind two bytes.
+            answer = take(peers[0], 2 + 4 + len(self.payload))
+            assert answer == frame(BINARY, self.payload, mask=answer[2:6]), "what came is not what was due"
+
+    def rest(self, _client, _peers):
         """What a round costs beside its messages: nothing."""
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a message costs build/echo, in figures that no noise reaches: instructions, system calls, memory, wake-ups.
+"""What a message costs build/echo, or a client, without noise: in instructions, system calls, memory, wake-ups.
 
 usage: run.py [--accept] [instructions] [system-calls] [memory] [wake-ups]     (all four where none is named)
        run.py profile                                                          (where the instructions go, by function)
@@ -13,6 +13,7 @@ messages of the other, over the messages between them: what it takes to start, o
 depends on the compiler and the C library, whose versions stand in ceilings.toml, and on the processor as far as they
 choose their code by it. Callgrind counts every byte of a `rep movsb`, with which the C library copies large blocks.
 """
+import functools
 import os
 import platform
 import re
@@ -24,14 +25,16 @@ import time
 import tomllib
 from pathlib import Path
 
-from peers import Broadcast, CompressedEcho, Echo, GatheredEcho, Handshake, answer_pings, connect, connect_all
-from server import Server, close, count_by_function, count_calls, count_instructions
+from peers import (Broadcast, ClientEcho, CompressedEcho, Echo, GatheredEcho, Handshake, answer_pings, connect,
+                   connect_all, serve_all)
+from server import Client, Server, close, count_by_function, count_calls, count_instructions
 
 ROOT = Path(__file__).resolve().parents[2]
 ECHO = [str(ROOT / "build" / "echo"), "--port", "0"]
 CERTIFICATES = ROOT / "build" / "certificates"
 TLS = ["--tls-cert", str(CERTIFICATES / "server.pem"), "--tls-key", str(CERTIFICATES / "server-key.pem")]
 HEARTBEAT = str(ROOT / "build" / "budgets" / "heartbeat")
+CLIENT = [str(ROOT / "build" / "budgets" / "client")]
 CEILINGS = Path(__file__).with_name("ceilings.toml")
 MANY = 10_000        # connections, each a descriptor here and in the server
 PING_SECONDS = 5
@@ -47,6 +50,8 @@ ROWS = {
     "instructions, broadcast delivery, one in flight": (100, 370),
     "instructions, broadcast delivery, 16 in flight": (10, 188),
     "instructions, handshake": (10_362, 10_362),
+    "instructions, client, 64 B, one in flight": (None, None),
+    "instructions, client, 64 B, 32 in flight": (None, None),
     "system calls, 64 B echo, one in flight": (3, 3),
     "receives, 64 B echo, one in flight": (1, None),
     "sends, 64 B echo, one in flight": (1, None),
@@ -78,14 +83,24 @@ WAITS = {"epoll_wait", "epoll_pwait", "epoll_pwait2"}
 
 
 def per_message(count, load, rounds, *options, runs=1):
-    """What each message costs, by the names that `count` gives; of several runs the median."""
+    """What each message costs build/echo, by the names that `count` gives; of several runs the median."""
+    return difference(functools.partial(Server, [*ECHO, *options]), connect_all, count, load, rounds, runs)
+
+
+def per_message_of_client(count, load, rounds):
+    """The same for a client."""
+    return difference(functools.partial(Client, CLIENT), serve_all, count, load, rounds, 1)
+
+
+def difference(start, meet, count, load, rounds, runs):
+    """Of two message counts, for a program whose peers `meet` it once it has been started."""
     def counted(rounds_of_messages):
-        def work(server):
-            peers = connect_all(server, load.peers)
+        def work(program):
+            peers = meet(program, load.peers)
             for done in range(3 * rounds):
-                (load.round if done < rounds_of_messages else load.rest)(server, peers)
+                (load.round if done < rounds_of_messages else load.rest)(program, peers)
             return peers
-        all_counts = (count([*ECHO, *options], work) for _ in range(runs))
+        all_counts = (count(start, work) for _ in range(runs))
         return sorted(all_counts, key=lambda counts: sum(counts.values()))[runs // 2]
 
     few, many = counted(rounds), counted(3 * rounds)
@@ -93,8 +108,8 @@ def per_message(count, load, rounds, *options, runs=1):
 
 
 def instructions():
-    def row(what, *how, **runs):
-        return f"instructions, {what}", per_message(count_instructions, *how, **runs)["instructions"]
+    def row(what, *how, of=per_message, **runs):
+        return f"instructions, {what}", of(count_instructions, *how, **runs)["instructions"]
 
     for of_text, is_text in (("", False), (" of text", True)):
         yield row(f"64 B echo{of_text}, one in flight", Echo(64, is_text), 1000)
@@ -105,6 +120,9 @@ def instructions():
     yield row("broadcast delivery, one in flight", Broadcast(64, 1000), 20, "--broadcast")
     yield row("broadcast delivery, 16 in flight", Broadcast(64, 1000, 16), 10, "--broadcast")
     yield row("handshake", Handshake(), 200)
+    # A client has one connection: with 32 in flight nobody shares the turn's cost with it.
+    yield row("client, 64 B, one in flight", ClientEcho(64), 1000, of=per_message_of_client)
+    yield row("client, 64 B, 32 in flight", ClientEcho(64, 32), 100, of=per_message_of_client)
 
 
 def system_calls():
@@ -212,10 +230,12 @@ def timer_wake_ups(trace, began, ended):
 
 def profile():
     """Tells what each function takes of the rows that every message and connection is part of."""
-    for what, load, rounds in (("64 B echo, one in flight", Echo(64), 1000),
-                               ("64 B echo, 32 in flight", GatheredEcho(64, 100, 32), 5),
-                               ("handshake", Handshake(), 200)):
-        costs = per_message(count_by_function, load, rounds)
+    for what, of, load, rounds in (("64 B echo, one in flight", per_message, Echo(64), 1000),
+                                   ("64 B echo, 32 in flight", per_message, GatheredEcho(64, 100, 32), 5),
+                                   ("handshake", per_message, Handshake(), 200),
+                                   ("client, 64 B, one in flight", per_message_of_client, ClientEcho(64), 1000),
+                                   ("client, 64 B, 32 in flight", per_message_of_client, ClientEcho(64, 32), 100)):
+        costs = of(count_by_function, load, rounds)
         print(f"{what}: {shown(sum(costs.values()))} instructions")
         for name, cost in sorted(costs.items(), key=lambda item: -item[1]):
             if cost >= 0.01 * sum(costs.values()):
