@@ -6,7 +6,7 @@ use super::group::{Group, Times};
 use super::record::{Ending, Phase, Record};
 use super::registry::Registry;
 use super::state::State;
-use super::timers::{Millis, TimerKey};
+use super::timers::{Millis, NEVER, Next, TimerKey};
 use crate::close::{self, Side};
 use crate::error::{Failure, Stage};
 use crate::event::ReadyState;
@@ -47,19 +47,27 @@ impl State {
         }
     }
 
-    /// When the loop must turn next, in milliseconds of its clock, and whether that is for a timer of the program.
+    /// How long the loop may wait for the next timer, in milliseconds, or [`NEVER`].
     #[inline]
-    pub(super) fn next_timer(&mut self) -> Option<(Millis, bool)> {
-        match self.timers.known_next() {
-            Some(next) => next,
-            None => self.find_next_timer(),
+    pub(super) fn until_next_timer(&mut self) -> Millis {
+        if self.now >= self.timers.known_next().read_clock_from {
+            self.look_for_next_timer();
+        }
+        match self.timers.known_next().at {
+            NEVER => NEVER,
+            at => at.saturating_sub(self.now),
         }
     }
 
     #[inline(never)]
-    fn find_next_timer(&mut self) -> Option<(Millis, bool)> {
-        let (connections, groups, shutting_down) = (&self.connections, &self.groups, self.shutting_down);
-        self.timers.find_next(|at, key| is_live(connections, groups, shutting_down, at, key))
+    fn look_for_next_timer(&mut self) {
+        if self.timers.known_next() == Next::UNKNOWN {
+            let (connections, groups, shutting_down) = (&self.connections, &self.groups, self.shutting_down);
+            self.timers.find_next(|at, key| is_live(connections, groups, shutting_down, at, key));
+        }
+        if self.now >= self.timers.known_next().read_clock_from {
+            self.tick();
+        }
     }
 
     /// Whether what is overdue is something that the peer should have sent.

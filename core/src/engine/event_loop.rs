@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::Token;
+use rustix::io::Errno;
 
 use super::callback::guarded;
 use super::current;
@@ -15,11 +16,11 @@ use super::handle::Handle;
 use super::listener;
 use super::news::tell_news;
 use super::receive::receive;
-use super::shared::{Command, LoopCell, Shared, enroll, here, leave, settle_here};
+use super::shared::{Command, LoopCell, Scratch, Shared, enroll, here, leave, settle_here};
 use super::siblings::Siblings;
 use super::state::State;
-use super::timers::{Micros, Millis, TimerKey};
-use super::wait::{Event, in_micros};
+use super::timers::{Millis, NEVER, TimerKey, millis};
+use super::wait::Event;
 use super::whole;
 use crate::config::LoopOptions;
 use crate::error::{Error, Result};
@@ -89,8 +90,8 @@ impl EventLoop {
     pub fn run(&mut self) -> Result<()> {
         let cell = self.cell()?;
         self.siblings.start()?;
-        exclusively(&cell, || {
-            while turn(&cell, None)? {}
+        exclusively(&cell, |scratch| {
+            while turn(&cell, scratch, NEVER)? {}
             Ok(())
         })?;
         self.siblings.finish(&self.handle)
@@ -104,7 +105,7 @@ impl EventLoop {
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let cell = self.cell()?;
         self.siblings.start()?;
-        let goes_on = exclusively(&cell, || turn(&cell, timeout.map(in_micros)))?;
+        let goes_on = exclusively(&cell, |scratch| turn(&cell, scratch, timeout.map_or(NEVER, millis)))?;
         if !goes_on {
             self.siblings.finish(&self.handle)?;
         }
@@ -127,12 +128,11 @@ impl EventLoop {
         let cell = self.cell()?;
         let mut state = cell.try_state()?;
         // The descriptor stays readable where connections wait; a host that watches its edges would not hear of them.
-        if state.has_work() || state.accepting.may_have_more {
+        if state.has_work() || state.may_accept_more() {
             return Ok(Some(Duration::ZERO));
         }
         state.tick();
-        let now = state.now;
-        Ok(state.next_timer().map(|(at, _)| Duration::from_millis(at.saturating_sub(now))))
+        Ok(Some(state.until_next_timer()).filter(|millis| *millis != NEVER).map(Duration::from_millis))
     }
 
     /// The loop on this thread, which it settles on if it has no thread yet.
@@ -193,29 +193,32 @@ impl Drop for EventLoop {
 /// Turns, unless a turn is in progress. A panic in there is none of the program's, whose callbacks are guarded: whoever turns
 /// may be called by C, which nothing may unwind through.
 #[inline]
-fn exclusively<R>(cell: &LoopCell, turn: impl FnOnce() -> Result<R>) -> Result<R> {
+fn exclusively<R>(cell: &LoopCell, turn: impl FnOnce(&mut Scratch) -> Result<R, Errno>) -> Result<R> {
     if cell.turning.replace(true) {
         return Err(Error::Reentrant);
     }
-    let result = guarded(turn);
+    let scratch = &mut *cell.scratch.borrow_mut();
+    let result = guarded(|| turn(scratch));
     cell.turning.set(false);
-    result.unwrap_or_else(|panicked| {
-        // Whoever was the current connection is it no more.
-        current::end();
-        Err(Error::Defect(panicked.message().to_owned()))
-    })
+    match result {
+        Ok(result) => result.map_err(|error| Error::io("wait for events", error.into())),
+        Err(panicked) => {
+            // Whoever was the current connection is it no more.
+            current::end();
+            Err(Error::Defect(panicked.message().to_owned()))
+        }
+    }
 }
 
+/// One turn, which waits at most so many milliseconds.
 #[inline]
-fn turn(cell: &LoopCell, timeout: Option<Micros>) -> Result<bool> {
-    let scratch = &mut *cell.scratch.try_borrow_mut().map_err(|_| Error::Reentrant)?;
+fn turn(cell: &LoopCell, scratch: &mut Scratch, timeout: Millis) -> Result<bool, Errno> {
     let mut state = cell.state_while_gathering();
     let wait = state.flush_before_wait(timeout);
     let State { poll, waiting, .. } = &mut *state;
-    waiting.wait(poll, &mut scratch.events, wait).map_err(|error| Error::io("wait for events", error.into()))?;
+    waiting.wait(poll, &mut scratch.events, wait)?;
     state.tick();
     state.shared.counted.turns.add(1);
-    state.accepting.begin_turn();
     let carried_over = state.ready.len();
     let buffer = &mut scratch.buffer;
     for event in scratch.events.iter() {
@@ -348,21 +351,14 @@ fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
 impl State {
     /// Writes what was sent since the last turn, and tells how long the poll may wait.
     #[inline]
-    fn flush_before_wait(&mut self, timeout: Option<Micros>) -> Option<Micros> {
-        /// What is further away than this is a timeout, which may be late by as much as the callbacks of one turn take.
-        const NEAR: Millis = 1000;
+    fn flush_before_wait(&mut self, timeout: Millis) -> Millis {
         if self.has_work() {
             self.flush();
             if self.has_work() {
-                return Some(0);
+                return 0;
             }
         }
-        let Some((next, is_exact)) = self.next_timer() else { return timeout };
-        if is_exact || next < self.now + NEAR {
-            self.tick();
-        }
-        let due = next.saturating_sub(self.now).saturating_mul(1000);
-        Some(timeout.map_or(due, |timeout| timeout.min(due)))
+        self.until_next_timer().min(timeout)
     }
 
     /// Whether the loop is to be turned again.

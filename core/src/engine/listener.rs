@@ -45,22 +45,26 @@ const ACCEPTS_PER_TURN: usize = 256;
 #[derive(Debug)]
 pub(super) struct Accepting {
     share: usize,
-    /// A listener had at least as many.
-    pub(super) may_have_more: bool,
+    /// Of which turn that is the share, by their count.
+    turn: u64,
+    /// The last turn in which a listener had at least as many.
+    full_in: u64,
 }
 
 impl Default for Accepting {
     fn default() -> Self {
-        Self { share: 1, may_have_more: false }
+        Self { share: 1, turn: 0, full_in: u64::MAX }
     }
 }
 
 impl Accepting {
-    /// A turn begins.
-    #[inline]
-    pub(super) fn begin_turn(&mut self) {
-        self.share = if self.may_have_more { (2 * self.share).min(ACCEPTS_PER_TURN) } else { 1 };
-        self.may_have_more = false;
+    /// How many each listener may accept in this turn.
+    fn share(&mut self, turn: u64) -> usize {
+        if self.turn != turn {
+            self.share = if self.full_in.wrapping_add(1) == turn { (2 * self.share).min(ACCEPTS_PER_TURN) } else { 1 };
+            self.turn = turn;
+        }
+        self.share
     }
 }
 
@@ -252,7 +256,8 @@ impl State {
     /// Accepts what waits, up to a turn's share.
     #[inline(never)]
     pub(super) fn accept(&mut self, slot: u32) {
-        for _ in 0..self.accepting.share {
+        let turn = self.shared.counted.turns.read();
+        for _ in 0..self.accepting.share(turn) {
             let Some(group) = self.groups.get_mut(slot) else { return };
             let is_full = group.records >= group.max_connections.saturating_add(RESERVE);
             let Some(acceptor) = group.acceptor.as_mut() else { return };
@@ -288,7 +293,12 @@ impl State {
                 }
             }
         }
-        self.accepting.may_have_more = true;
+        self.accepting.full_in = turn;
+    }
+
+    /// Whether the last turn has accepted as much as it might.
+    pub(super) fn may_accept_more(&self) -> bool {
+        self.accepting.full_in == self.shared.counted.turns.read()
     }
 
     /// The system may have descriptors again, or a full listener has room.

@@ -40,7 +40,7 @@ impl Counter {
         self.0.store(self.read().max(value), Ordering::Relaxed);
     }
 
-    fn read(&self) -> u64 {
+    pub(super) fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

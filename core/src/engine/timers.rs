@@ -40,16 +40,45 @@ pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Millis, TimerKey)>>,
     functions: HashMap<u64, Function>,
     count: u64,
-    /// The answer of `find_next`, until something changes.
-    next: Option<Option<(Millis, bool)>>,
+    next: Next,
+}
+
+/// When the next live entry is due, in two figures that a turn can do its sums with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Next {
+    /// When the loop must turn, or [`NEVER`].
+    pub(super) at: Millis,
+    /// From when on the clock is to be read before a wait, so that this comes in time. 0, which is always, where it is not
+    /// known what comes next, and for a timer of the program; else the entry is a timeout, which may be late by as much as
+    /// the callbacks of one turn take, as long as it is further away than [`NEAR`].
+    pub(super) read_clock_from: Millis,
+}
+
+/// No time comes to this.
+pub(super) const NEVER: Millis = Millis::MAX;
+const NEAR: Millis = 1000;
+
+impl Next {
+    pub(super) const UNKNOWN: Self = Self { at: 0, read_clock_from: 0 };
+    const NONE: Self = Self { at: NEVER, read_clock_from: NEVER };
+
+    fn new(at: Millis, key: TimerKey) -> Self {
+        let is_exact = matches!(key, TimerKey::Program(_));
+        Self { at, read_clock_from: if is_exact { 0 } else { at.saturating_sub(NEAR) } }
+    }
+}
+
+impl Default for Next {
+    fn default() -> Self {
+        Self::UNKNOWN
+    }
 }
 
 impl Timers {
     pub(super) fn push(&mut self, at: Millis, key: TimerKey) {
-        if let Some(next) = &mut self.next
-            && next.is_none_or(|(next, _)| at < next)
-        {
-            *next = Some((at, matches!(key, TimerKey::Program(_))));
+        // What is not known is not before anything.
+        if at < self.next.at {
+            self.next = Next::new(at, key);
         }
         self.heap.push(Reverse((at, key)));
     }
@@ -75,32 +104,30 @@ impl Timers {
     /// The entry of this time is void.
     #[inline]
     pub(super) fn forget(&mut self, at: Millis) {
-        if self.next.flatten().is_some_and(|(next, _)| next == at) {
-            self.next = None;
+        if self.next.at == at {
+            self.next = Next::UNKNOWN;
         }
     }
 
     /// The answer of [`find_next`](Self::find_next), where it is known.
     #[inline]
-    pub(super) fn known_next(&self) -> Option<Option<(Millis, bool)>> {
+    pub(super) fn known_next(&self) -> Next {
         self.next
     }
 
-    /// When the next live entry is due, and whether the program's own clockwork hangs on it.
-    pub(super) fn find_next(&mut self, mut is_live: impl FnMut(Millis, TimerKey) -> bool) -> Option<(Millis, bool)> {
-        let next = loop {
-            let Some(&Reverse((at, key))) = self.heap.peek() else { break None };
+    /// Finds out which live entry is the next.
+    pub(super) fn find_next(&mut self, mut is_live: impl FnMut(Millis, TimerKey) -> bool) {
+        self.next = loop {
+            let Some(&Reverse((at, key))) = self.heap.peek() else { break Next::NONE };
             let due = match key {
                 TimerKey::Program(id) => self.functions.contains_key(&id),
                 key => is_live(at, key),
             };
             if due {
-                break Some((at, matches!(key, TimerKey::Program(_))));
+                break Next::new(at, key);
             }
             self.heap.pop();
         };
-        self.next = Some(next);
-        next
     }
 
     /// Whether an entry is due.
@@ -115,7 +142,7 @@ impl Timers {
         if *at > now {
             return None;
         }
-        self.next = None;
+        self.next = Next::UNKNOWN;
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
@@ -130,7 +157,7 @@ impl Timers {
 
     /// The function of a program's timer, once.
     pub(super) fn take(&mut self, id: u64) -> Option<Function> {
-        self.next = None;
+        self.next = Next::UNKNOWN;
         self.functions.remove(&id)
     }
 }
@@ -144,24 +171,27 @@ mod tests {
         let mut timers = Timers::default();
         let id = timers.add(5, 0, Box::new(|| ()));
         timers.add(9, 0, Box::new(|| ()));
-        assert_eq!(timers.find_next(|_, _| true), Some((5, true)));
+        timers.find_next(|_, _| true);
+        assert_eq!(timers.known_next(), Next { at: 5, read_clock_from: 0 });
         assert!(timers.take(id).is_some());
-        assert_eq!(timers.find_next(|_, _| true), Some((9, true)));
+        timers.find_next(|_, _| true);
+        assert_eq!(timers.known_next(), Next { at: 9, read_clock_from: 0 });
     }
 
     #[test]
     fn what_is_known_to_be_next_stays_known_until_something_comes_before_it_or_it_is_void() {
         let mut timers = Timers::default();
-        timers.push(9, TimerKey::Connection(1));
-        assert_eq!(timers.known_next(), None);
-        assert_eq!(timers.find_next(|_, _| true), Some((9, false)));
-        timers.push(11, TimerKey::Connection(2));
-        timers.forget(11);
-        assert_eq!(timers.known_next(), Some(Some((9, false))));
+        timers.push(2009, TimerKey::Connection(1));
+        assert_eq!(timers.known_next(), Next::UNKNOWN);
+        timers.find_next(|_, _| true);
+        assert_eq!(timers.known_next(), Next { at: 2009, read_clock_from: 1009 });
+        timers.push(2011, TimerKey::Connection(2));
+        timers.forget(2011);
+        assert_eq!(timers.known_next().at, 2009);
         timers.add(5, 0, Box::new(|| ()));
-        assert_eq!(timers.known_next(), Some(Some((5, true))));
+        assert_eq!(timers.known_next(), Next { at: 5, read_clock_from: 0 });
         timers.forget(5);
-        assert_eq!(timers.known_next(), None);
+        assert_eq!(timers.known_next(), Next::UNKNOWN);
     }
 
     #[test]
@@ -173,7 +203,8 @@ mod tests {
         assert_eq!(timers.pop(10), Some((3, TimerKey::Connection(2))));
         assert_eq!(timers.pop(10), Some((7, TimerKey::Connection(1))));
         assert_eq!(timers.pop(10), None);
-        assert_eq!(timers.find_next(|_, key| key != TimerKey::Shutdown), None);
+        timers.find_next(|_, key| key != TimerKey::Shutdown);
+        assert_eq!(timers.known_next(), Next::NONE);
         assert_eq!(timers.len(), 0);
     }
 

@@ -15,17 +15,12 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 
-use super::timers::Micros;
+use super::timers::{Millis, NEVER, millis};
 
 /// More than these are told by the next wait.
 const EVENTS: usize = 1024;
 /// The longest sleep that every kernel can be asked for, 24 days.
-const LONGEST: Micros = i32::MAX as Micros * 1000;
-
-/// Rounds up: what is waited for is never asked for early.
-pub(super) fn in_micros(duration: Duration) -> Micros {
-    u64::try_from(duration.as_nanos().div_ceil(1000)).unwrap_or(Micros::MAX)
-}
+const LONGEST: Millis = i32::MAX as Millis;
 
 /// What the last wait has brought.
 pub(super) struct Events(Vec<epoll::Event>);
@@ -40,13 +35,13 @@ impl Events {
         self.0.iter().map(|event| Event { token: event.data.u64(), flags: event.flags })
     }
 
-    /// Waits once, and sleeps for whole milliseconds; a signal ends it.
+    /// Waits once, at most so many milliseconds; a signal ends it.
     #[inline]
-    fn fill(&mut self, poll: &mio::Poll, timeout: Option<Micros>) -> Result<(), Errno> {
+    fn fill(&mut self, poll: &mio::Poll, timeout: Millis) -> Result<(), Errno> {
         self.0.clear();
-        let timeout = timeout.map(|timeout| timeout.min(LONGEST) as i64);
-        let timeout =
-            timeout.map(|timeout| Timespec { tv_sec: timeout / 1_000_000, tv_nsec: timeout % 1_000_000 * 1000 });
+        let millis = timeout.min(LONGEST) as u32;
+        let timeout = (timeout != NEVER)
+            .then_some(Timespec { tv_sec: (millis / 1000).into(), tv_nsec: (millis % 1000 * 1_000_000).into() });
         match epoll::wait(poll.registry(), spare_capacity(&mut self.0), timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error),
@@ -112,11 +107,11 @@ impl Waiting {
         Self { awake: (!busy_poll.is_zero()).then_some(Awake { busy_poll, attempt: busy_poll }) }
     }
 
-    /// Waits for events, at most `timeout`.
+    /// Waits for events, at most so many milliseconds, or until they come where that is [`NEVER`].
     #[inline]
-    pub(super) fn wait(&mut self, poll: &mio::Poll, events: &mut Events, timeout: Option<Micros>) -> Result<(), Errno> {
+    pub(super) fn wait(&mut self, poll: &mio::Poll, events: &mut Events, timeout: Millis) -> Result<(), Errno> {
         match &mut self.awake {
-            Some(awake) if timeout != Some(0) => awake.wait(poll, events, timeout),
+            Some(awake) if timeout != 0 => awake.wait(poll, events, timeout),
             _ => events.fill(poll, timeout),
         }
     }
@@ -124,11 +119,11 @@ impl Waiting {
 
 impl Awake {
     #[inline(never)]
-    fn wait(&mut self, poll: &mio::Poll, events: &mut Events, timeout: Option<Micros>) -> Result<(), Errno> {
+    fn wait(&mut self, poll: &mio::Poll, events: &mut Events, timeout: Millis) -> Result<(), Errno> {
         let began = Instant::now();
-        let attempt = timeout.map_or(self.attempt, |timeout| Duration::from_micros(timeout).min(self.attempt));
+        let attempt = self.attempt.min(Duration::from_millis(timeout));
         while began.elapsed() < attempt {
-            events.fill(poll, Some(0))?;
+            events.fill(poll, 0)?;
             if !events.0.is_empty() {
                 self.attempt = self.busy_poll;
                 return Ok(());
@@ -136,20 +131,12 @@ impl Awake {
             std::hint::spin_loop();
         }
         let asleep = Instant::now();
-        let left = timeout.map(|timeout| in_micros(Duration::from_micros(timeout).saturating_sub(asleep - began)));
+        let left = match timeout {
+            NEVER => NEVER,
+            timeout => millis(Duration::from_millis(timeout).saturating_sub(asleep - began)),
+        };
         events.fill(poll, left)?;
         self.attempt = if asleep.elapsed() < self.busy_poll { self.busy_poll } else { self.attempt / 2 };
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_timeout_is_never_shorter_than_was_asked_for_and_never_too_large() {
-        let [nothing, little, more] = [0, 1, 1_001].map(|nanos| in_micros(Duration::from_nanos(nanos)));
-        assert_eq!((nothing, little, more, in_micros(Duration::MAX)), (0, 1, 2, Micros::MAX));
     }
 }

@@ -47,7 +47,7 @@ enum Came {
 
 /// Does what an event of a connection asks for: as a rule bytes have come, one receive brings all of them, and nothing else is
 /// to be done. The state is handed back, so that the next event has it.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn event<'s>(
     cell: &'s LoopCell,
     mut state: RefMut<'s, State>,
