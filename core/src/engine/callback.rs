@@ -43,12 +43,9 @@ pub(super) fn with_handler<R>(
     group: u32,
     call: impl FnOnce(&mut dyn Handler) -> R,
 ) -> Option<Result<R, Panicked>> {
-    let mut handler = cell.state().groups.get_mut(group)?.handler.take()?;
+    let mut handler = cell.state().lend_handler(group)?;
     let result = guarded(|| call(&mut *handler));
-    // Groups are removed between callbacks only, so this one is still there.
-    if let Some(group) = cell.state().groups.get_mut(group) {
-        group.take_back(handler);
-    }
+    cell.state().take_back_handler(group, handler);
     Some(result)
 }
 

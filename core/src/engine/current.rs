@@ -13,6 +13,7 @@ use std::mem::ManuallyDrop;
 
 use super::outbox::MAX_WRITE;
 use super::registry::loop_index;
+use super::send::WRITE_AT_ONCE;
 use super::state::State;
 use crate::event::{Connection, Message};
 use crate::protocol::connection::message_opcode;
@@ -38,48 +39,52 @@ struct Current {
     largest: Cell<usize>,
     /// How many messages it was sent in this way.
     messages: Cell<u32>,
+    /// How many bytes are gathered.
+    gathered: Cell<usize>,
+    /// Whose the last of them are, where the part of that connection has ended; 0 for none. Where it is the only one, as
+    /// under little load, nothing else needs to be known.
+    last: Cell<u64>,
     /// Without a drop of its own, which every access would have to look after: a loop that ends frees it.
-    gathered: RefCell<ManuallyDrop<Gathered>>,
+    buffers: RefCell<ManuallyDrop<Buffers>>,
 }
 
 const NOBODY: u32 = u32::MAX;
 
 #[derive(Default)]
-struct Gathered {
-    /// Room for whole frames, of which there are `len` bytes: so a message costs one look at the room, and no other.
+struct Buffers {
+    /// Room for whole frames: so a message costs one look at the room, and no other.
     room: Vec<u8>,
-    len: usize,
-    /// Whose they are, and where each one's part ends.
+    /// Whose the bytes before the last part are, and where each one's part ends.
     parts: Vec<(u64, usize)>,
 }
 
-impl Gathered {
-    /// Appends the frame of a whole message.
+impl Buffers {
+    /// Writes the frame of a whole message behind so many bytes; returns where it ends.
     #[inline(always)]
-    fn append(&mut self, opcode: OpCode, payload: &[u8]) {
-        let end = self.len + SHORT_HEADER + payload.len();
-        match self.room.get_mut(self.len..end) {
+    fn append(&mut self, begin: usize, opcode: OpCode, payload: &[u8]) -> usize {
+        let end = begin + SHORT_HEADER + payload.len();
+        match self.room.get_mut(begin..end) {
             Some([first, second, rest @ ..]) if payload.len() < 126 => {
                 (*first, *second) = (0x80 | opcode as u8, payload.len() as u8);
                 rest.copy_from_slice(payload);
-                self.len = end;
+                end
             }
-            _ => self.append_any(opcode, payload),
+            _ => self.append_any(begin, opcode, payload),
         }
     }
 
     /// The same for one that is longer, or where there is no room yet.
     #[inline(never)]
-    fn append_any(&mut self, opcode: OpCode, payload: &[u8]) {
+    fn append_any(&mut self, begin: usize, opcode: OpCode, payload: &[u8]) -> usize {
         let (header, size) = frame::encode_header(opcode, true, payload.len(), None);
-        let end = self.len + size + payload.len();
+        let end = begin + size + payload.len();
         if end > self.room.len() {
             self.room.resize(end.next_power_of_two(), 0);
         }
-        let (head, body) = self.room[self.len..end].split_at_mut(size);
+        let (head, body) = self.room[begin..end].split_at_mut(size);
         head.copy_from_slice(&header[..size]);
         body.copy_from_slice(payload);
-        self.len = end;
+        end
     }
 }
 
@@ -91,7 +96,9 @@ thread_local! {
             room: Cell::new(0),
             largest: Cell::new(0),
             messages: Cell::new(0),
-            gathered: RefCell::new(ManuallyDrop::new(Gathered { room: Vec::new(), len: 0, parts: Vec::new() })),
+            gathered: Cell::new(0),
+            last: Cell::new(0),
+            buffers: RefCell::new(ManuallyDrop::new(Buffers { room: Vec::new(), parts: Vec::new() })),
         }
     };
 }
@@ -108,7 +115,8 @@ pub(super) fn send(connection: Connection, message: Message<'_>) -> bool {
         if fits {
             current.room.set(room - size);
             current.messages.set(current.messages.get() + 1);
-            current.gathered.borrow_mut().append(opcode, payload);
+            let begin = current.gathered.get();
+            current.gathered.set(current.buffers.borrow_mut().append(begin, opcode, payload));
         }
         fits
     })
@@ -137,6 +145,9 @@ impl Current {
         let (index, owner) = (u32::from(loop_index(id)), self.owner.get());
         let is_free = self.id.get() == 0 && (owner == NOBODY || owner == index);
         if is_free {
+            if self.last.get() != 0 {
+                return self.begin_behind(id, room, largest);
+            }
             self.owner.set(index);
             self.id.set(id);
             self.room.set(room);
@@ -145,27 +156,39 @@ impl Current {
         is_free
     }
 
-    /// Ends the part of the current connection. Tells whose it is, and how many messages it has.
-    #[inline]
-    fn end_part(&self, gathered: &mut Gathered) -> (u64, u32) {
+    /// The same behind another one's part.
+    #[inline(never)]
+    fn begin_behind(&self, id: u64, room: usize, largest: usize) -> bool {
+        self.buffers.borrow_mut().parts.push((self.last.take(), self.gathered.get()));
+        self.begin(id, room, largest)
+    }
+
+    /// Ends the part of the current connection; tells how many messages it has.
+    #[inline(always)]
+    fn end(&self, id: u64) -> u32 {
         self.room.set(0);
-        let (current, messages) = (self.id.take(), self.messages.take());
+        self.id.set(0);
+        let messages = self.messages.take();
         if messages != 0 {
-            gathered.parts.push((current, gathered.len));
+            self.last.set(id);
         }
-        (current, messages)
+        messages
     }
 }
 
-/// Ends the part of the current connection. Tells whether so much was gathered that it should be written now, and how many
-/// messages that part has.
-#[inline]
-pub(super) fn end() -> (bool, u32) {
+/// Ends the part of a connection that was the current one. Tells whether so much was gathered that it should be written now,
+/// and how many messages that part has.
+#[inline(always)]
+pub(super) fn end(connection: Connection) -> (bool, u32) {
     CURRENT.with(|current| {
-        let gathered = &mut current.gathered.borrow_mut();
-        let (_, messages) = current.end_part(gathered);
-        (gathered.len > GATHERED_AT_MOST, messages)
+        let messages = current.end(connection.0);
+        (current.gathered.get() > GATHERED_AT_MOST, messages)
     })
+}
+
+/// Nothing was the current connection for good: a panic has ended the turn.
+pub(super) fn abandon() {
+    CURRENT.with(|current| current.end(current.id.get()));
 }
 
 /// Frees what this thread has gathered in, unless another loop uses it: one of its loops ends.
@@ -173,46 +196,61 @@ pub(super) fn free(index: u16) {
     CURRENT.with(|current| {
         if [NOBODY, index.into()].contains(&current.owner.get()) {
             current.owner.set(NOBODY);
-            **current.gathered.borrow_mut() = Gathered::default();
+            **current.buffers.borrow_mut() = Buffers::default();
         }
     });
 }
 
 impl State {
-    /// Does something with each connection's part of what was gathered. Meanwhile nothing more can be.
+    /// Messages of this size and more are not gathered for a connection of this group: they are written at once, or perhaps
+    /// compressed.
+    pub(super) fn largest_gathered(&self, group: u32, compresses: bool) -> usize {
+        let options = self.groups.get(group).filter(|_| compresses).and_then(|group| group.options.compression.as_ref());
+        options.map_or(WRITE_AT_ONCE, |options| options.threshold.min(WRITE_AT_ONCE))
+    }
+
+    /// Does something with each connection's part of what was gathered, and with the last one, which often is the only one.
+    /// Meanwhile nothing more can be gathered.
     #[inline(always)]
-    fn with_gathered(&mut self, mut with: impl FnMut(&mut Self, u32, &[u8])) {
+    fn with_gathered(&mut self, each: fn(&mut Self, u64, &[u8]), last: impl FnOnce(&mut Self, u64, &[u8])) {
         self.gathers = false;
         CURRENT.with(|current| {
-            let gathered = &mut **current.gathered.borrow_mut();
+            let Buffers { room, parts } = &mut **current.buffers.borrow_mut();
             let mut begin = 0;
-            for &(id, end) in &gathered.parts {
-                if let Some(slot) = self.connections.slot(id) {
-                    with(self, slot, &gathered.room[begin..end]);
-                }
+            for &(id, end) in &*parts {
+                each(self, id, &room[begin..end]);
                 begin = end;
             }
+            parts.clear();
+            last(self, current.last.take(), &room[begin..current.gathered.take()]);
             current.owner.set(NOBODY);
-            gathered.parts.clear();
-            gathered.len = 0;
-            if gathered.room.len() > MAX_KEPT {
-                gathered.room = Vec::new();
+            if room.len() > MAX_KEPT {
+                *room = Vec::new();
             }
         });
     }
 
     /// Writes what was gathered, between the parts of two connections; what the kernel does not take goes to the outboxes.
     pub(super) fn write_gathered(&mut self) {
-        self.with_gathered(|state, slot, bytes| {
-            let Some(record) = state.connections.get_mut(slot) else { return };
-            let Some(transport) = &mut record.transport else { return };
-            let written = transport.write(&[IoSlice::new(bytes)]);
-            if written.as_ref().is_ok_and(|count| *count == bytes.len()) && record.group == state.latest.0 {
-                state.latest.1.bytes_sent.add(bytes.len() as u64);
-            } else {
-                state.gathered_in_part(slot, bytes, written);
-            }
-        });
+        self.with_gathered(Self::write_one_of_many, Self::write_part);
+    }
+
+    #[inline(never)]
+    fn write_one_of_many(&mut self, id: u64, bytes: &[u8]) {
+        self.write_part(id, bytes);
+    }
+
+    #[inline(always)]
+    fn write_part(&mut self, id: u64, bytes: &[u8]) {
+        // What may be gathered stays so where all of it is taken.
+        let Some((slot, record)) = self.connections.find_keeping_mark(id) else { return };
+        let Some(transport) = &mut record.transport else { return };
+        let written = transport.write(&[IoSlice::new(bytes)]);
+        if written.as_ref().is_ok_and(|count| *count == bytes.len()) && record.group == self.latest.slot {
+            self.latest.counters.bytes_sent.add(bytes.len() as u64);
+        } else {
+            self.gathered_in_part(slot, bytes, written);
+        }
     }
 
     /// The kernel has not taken all of it, or it is not of the group that was read last.
@@ -249,15 +287,22 @@ impl State {
     #[cold]
     pub(super) fn spread_gathered(&mut self) {
         self.cut_off();
-        self.with_gathered(|state, slot, bytes| {
-            state.put_gathered(slot, bytes);
-            state.touch(slot);
-        });
+        self.with_gathered(Self::spread_part, Self::spread_part);
+    }
+
+    fn spread_part(&mut self, id: u64, bytes: &[u8]) {
+        if let Some(slot) = self.connections.slot(id) {
+            self.put_gathered(slot, bytes);
+            self.touch(slot);
+        }
     }
 
     /// The current connection's part ends before what came for it is told. What comes now is counted by itself.
     fn cut_off(&mut self) {
-        let (id, messages) = CURRENT.with(|current| current.end_part(&mut current.gathered.borrow_mut()));
+        let (id, messages) = CURRENT.with(|current| {
+            let id = current.id.get();
+            (id, current.end(id))
+        });
         if let Some(slot) = self.connections.slot(id) {
             self.count_sent_messages(slot, messages);
         }

@@ -204,7 +204,7 @@ fn exclusively<R>(cell: &LoopCell, turn: impl FnOnce(&mut Scratch) -> Result<R, 
         Ok(result) => result.map_err(|error| Error::io("wait for events", error.into())),
         Err(panicked) => {
             // Whoever was the current connection is it no more.
-            current::end();
+            current::abandon();
             Err(Error::Defect(panicked.message().to_owned()))
         }
     }
@@ -220,21 +220,18 @@ fn turn(cell: &LoopCell, scratch: &mut Scratch, timeout: Millis) -> Result<bool,
     state.tick();
     state.shared.counted.turns.add(1);
     let carried_over = state.ready.len();
+    drop(state);
     let buffer = &mut scratch.buffer;
     for event in scratch.events.iter() {
-        let Ok(slot) = u32::try_from(event.token().0) else {
-            drop(state);
-            other_event(cell, event);
-            state = cell.state_while_gathering();
-            continue;
-        };
-        state = whole::event(cell, state, slot, event, buffer);
+        match u32::try_from(event.token().0) {
+            Ok(slot) => whole::event(cell, slot, event, buffer),
+            Err(_) => other_event(cell, event),
+        }
     }
     if carried_over != 0 {
-        drop(state);
         receive_again(cell, carried_over, buffer);
-        state = cell.state_while_gathering();
     }
+    let mut state = cell.state_while_gathering();
     if state.timers.is_due(state.now) {
         drop(state);
         run_timers(cell, buffer);

@@ -7,7 +7,7 @@ use super::callback::guarded;
 use super::current;
 use super::handover::tell_owned;
 use super::record::{Phase, Record};
-use super::send::{HEARTBEAT, WRITE_AT_ONCE};
+use super::send::HEARTBEAT;
 use super::shared::LoopCell;
 use super::state::State;
 use super::transport::Transport;
@@ -56,14 +56,12 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
     if !bytes.is_empty() || lent.receiver.is_ready() {
         bytes = any_messages(cell, slot, &mut lent, &mut flow, bytes);
     }
-    let (writes_early, answers) = if lent.is_current { current::end() } else { (false, 0) };
+    let (writes_early, answers) = if lent.is_current { current::end(lent.connection) } else { (false, 0) };
     let mut state = cell.state_while_gathering();
     if lent.receiver.is_partial() {
         state.put_back_receiver(slot, lent.receiver);
     }
-    if let Some(group) = state.groups.get_mut(lent.group) {
-        group.take_back(lent.handler);
-    }
+    state.take_back_handler(lent.group, lent.handler);
     // Left over is what may not be told, or not now.
     if !bytes.is_empty() {
         match flow {
@@ -79,7 +77,7 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
             }
         }
     }
-    let counters = &state.latest.1;
+    let counters = &state.latest.counters;
     counters.messages_received.add(lent.messages.into());
     counters.bytes_received.add(received as u64);
     counters.messages_sent.add(answers.into());
@@ -307,17 +305,16 @@ impl State {
     #[inline]
     fn lend(&mut self, slot: u32) -> Option<(Lent, Flow)> {
         let (id, record) = self.connections.get_with_id(slot)?;
-        let group = self.groups.get_mut(record.group)?;
-        if record.group != self.latest.0 {
-            self.latest = (record.group, group.counters.clone());
-        }
+        let (group, compresses) = (record.group, record.protocol.compression.is_some());
+        let handler = self.lend_handler(group)?;
+        let largest = self.largest_gathered(group, compresses);
+        let record = self.connections.get_mut(slot)?;
         let flow = flow_of(record);
-        let largest = if record.protocol.compression.is_none() { WRITE_AT_ONCE } else { group.largest_gathered() };
         let lent = Lent {
-            handler: group.handler.take()?,
+            handler,
             receiver: take(&mut record.protocol.receiver),
-            group: record.group,
-            limits: group.limits,
+            group,
+            limits: self.latest.limits,
             role: record.protocol.role(),
             inflated: 0,
             connection: Connection(id),

@@ -8,7 +8,7 @@ use super::addresses::{Addresses, Admission};
 use super::listener::Acceptor;
 use super::reconnecting::Persistent;
 use super::routes::Route;
-use super::send::WRITE_AT_ONCE;
+use super::state::State;
 use super::statistics::Counters;
 use super::timers::{Millis, millis};
 use super::tls::ServerSetup;
@@ -22,8 +22,8 @@ pub(super) type OwnedHandler = Option<Box<dyn Handler>>;
 
 /// A listener with its connections, or one client connection: they share options and a handler.
 pub(super) struct Group {
-    /// Out while one of its callbacks runs.
-    pub(super) handler: OwnedHandler,
+    /// Out while one of its callbacks runs, and while the group is the [`Latest`].
+    handler: OwnedHandler,
     pub(super) options: Options,
     pub(super) limits: Limits,
     pub(super) times: Times,
@@ -88,16 +88,71 @@ pub(super) struct Times {
     pub(super) progress: Millis,
 }
 
-impl Group {
+/// The group whose handler was lent last: what each of its messages needs is at hand here, without a look at the table.
+pub(super) struct Latest {
+    /// The group's slot, or [`NO_GROUP`].
+    pub(super) slot: u32,
+    pub(super) counters: Arc<Counters>,
+    pub(super) limits: Limits,
+    /// The group's, as long as this is the latest; out while one of its callbacks runs.
+    handler: OwnedHandler,
+}
+
+const NO_GROUP: u32 = u32::MAX;
+
+impl Default for Latest {
+    fn default() -> Self {
+        let limits = Limits::from(&Options::default());
+        Self { slot: NO_GROUP, counters: Arc::default(), limits, handler: None }
+    }
+}
+
+impl State {
+    /// Lends the handler of a group, which is the latest from now on; `None` where the group is gone, or while one of its
+    /// callbacks runs.
+    #[inline(always)]
+    pub(super) fn lend_handler(&mut self, group: u32) -> Option<Box<dyn Handler>> {
+        if self.latest.slot != group {
+            self.make_latest(group);
+        }
+        self.latest.handler.take()
+    }
+
     /// Takes back the handler that was lent.
-    #[inline]
-    pub(super) fn take_back(&mut self, handler: Box<dyn Handler>) {
-        let lent = self.handler.replace(handler);
+    #[inline(always)]
+    pub(super) fn take_back_handler(&mut self, group: u32, handler: Box<dyn Handler>) {
+        let lent = if self.latest.slot == group {
+            self.latest.handler.replace(handler)
+        } else {
+            // Groups are removed between callbacks only, so this one is still there.
+            self.groups.get_mut(group).and_then(|group| group.handler.replace(handler))
+        };
         debug_assert!(lent.is_none(), "it has been lent");
         // So that no code looks whether there is one to be dropped.
         std::mem::forget(lent);
     }
 
+    #[inline(never)]
+    fn make_latest(&mut self, slot: u32) {
+        self.forget_latest();
+        if let Some(group) = self.groups.get_mut(slot) {
+            let (counters, limits) = (group.counters.clone(), group.limits);
+            self.latest = Latest { slot, counters, limits, handler: group.handler.take() };
+        }
+    }
+
+    /// Gives its handler back to the group.
+    pub(super) fn forget_latest(&mut self) {
+        let latest = std::mem::take(&mut self.latest);
+        if let Some(group) = self.groups.get_mut(latest.slot)
+            && latest.handler.is_some()
+        {
+            group.handler = latest.handler;
+        }
+    }
+}
+
+impl Group {
     pub(super) fn new(options: &Options, handler: OwnedHandler, counters: Arc<Counters>) -> Self {
         // Where 0 cannot mean no limit, it means the default.
         let (mut options, default) = (options.clone(), Options::default());
@@ -134,13 +189,6 @@ impl Group {
             listener: Listener(0),
             persistent: None,
         }
-    }
-
-    /// Messages of this size and more are not gathered where compression was agreed on.
-    #[cold]
-    pub(super) fn largest_gathered(&self) -> usize {
-        let threshold = self.options.compression.as_ref().map_or(usize::MAX, |options| options.threshold);
-        threshold.min(WRITE_AT_ONCE)
     }
 
     /// What becomes of a connection from this address; `tells` is whether one too many can be told so at little cost.

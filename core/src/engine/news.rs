@@ -137,16 +137,15 @@ impl State {
         if group.acceptor.is_some() || group.persistent.is_some() || group.records != 0 || self.is_route(slot) {
             return None;
         }
-        if self.latest.0 == slot {
-            // The slot may be another group's.
-            self.latest.0 = u32::MAX;
-        }
         if self.shared.counted.end(group.listener) {
             self.listeners -= 1;
         }
         // With the listener goes what it has led to.
         self.news.extend(group.routes.iter().map(|route| News::IdleGroup(route.group)));
         self.shared_listeners.remove(&group.listener);
+        if self.latest.slot == slot {
+            self.forget_latest();
+        }
         self.groups.remove(slot)
     }
 }

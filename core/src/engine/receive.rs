@@ -19,7 +19,8 @@ use crate::statistics::Refusal;
 
 /// Does what an event asks for that is not as nearly all are (see `whole`).
 #[inline(never)]
-pub(super) fn after_event(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, event: Event, buffer: &mut [u8]) {
+pub(super) fn event(cell: &LoopCell, slot: u32, event: Event, buffer: &mut [u8]) {
+    let mut state = cell.state_while_gathering();
     if state.take_event(slot, event) {
         receive(cell, state, slot, buffer);
     }

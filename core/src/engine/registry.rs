@@ -29,6 +29,8 @@ pub(super) fn timer_id(loop_index: u16, count: u64) -> u64 {
 #[derive(Debug)]
 struct Entry<T> {
     generation: u32,
+    /// What was found out of the value holds as long as nobody has had it to change it: see [`Registry::mark`].
+    is_marked: bool,
     value: Option<T>,
 }
 
@@ -65,7 +67,7 @@ impl<T> Registry<T> {
                         return Err(value);
                     }
                     let generation = self.first_generation;
-                    self.chunks.push(Box::new(std::array::from_fn(|_| Entry { generation, value: None })));
+                    self.chunks.push(Box::new(std::array::from_fn(|_| Entry { generation, is_marked: false, value: None })));
                 }
                 self.used += 1;
                 self.used - 1
@@ -82,8 +84,42 @@ impl<T> Registry<T> {
     }
 
     #[inline]
-    fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry<T>> {
+    fn entry_keeping_mark(&mut self, slot: u32) -> Option<&mut Entry<T>> {
         Some(&mut self.chunks.get_mut(slot as usize / CHUNK)?[slot as usize % CHUNK])
+    }
+
+    #[inline]
+    fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry<T>> {
+        let entry = self.entry_keeping_mark(slot)?;
+        entry.is_marked = false;
+        Some(entry)
+    }
+
+    /// Marks what is in a slot: something was found out of it, that is to hold for as long as it is marked.
+    ///
+    /// Whoever takes it to change it takes the mark away; but for the two below, which must not change what the mark
+    /// stands for.
+    pub(super) fn mark(&mut self, slot: u32) {
+        if let Some(entry) = self.entry_mut(slot) {
+            entry.is_marked = true;
+        }
+    }
+
+    /// What is in a slot, and its number, if it is marked; it stays so.
+    #[inline]
+    pub(super) fn get_marked(&mut self, slot: u32) -> Option<(u64, &mut T)> {
+        let (loop_bits, first_slot) = (self.loop_bits, self.first_slot);
+        let entry = self.entry_keeping_mark(slot).filter(|entry| entry.is_marked)?;
+        Some((compose(loop_bits, entry.generation, slot + first_slot), entry.value.as_mut()?))
+    }
+
+    /// What a number means and the slot it is in, if the number is not stale; a mark stays.
+    #[inline]
+    pub(super) fn find_keeping_mark(&mut self, id: u64) -> Option<(u32, &mut T)> {
+        let slot = self.slot_bits(id);
+        let loop_bits = self.loop_bits;
+        let entry = self.entry_keeping_mark(slot).filter(|entry| is_of(id, loop_bits, entry.generation))?;
+        Some((slot, entry.value.as_mut()?))
     }
 
     #[inline]

@@ -254,8 +254,8 @@ impl State {
             }
         };
         // As a rule it is the answer to what was read last.
-        let counters = if record.group == self.latest.0 {
-            Some(&self.latest.1)
+        let counters = if record.group == self.latest.slot {
+            Some(&self.latest.counters)
         } else {
             self.groups.get(record.group).map(|group| &group.counters)
         };

@@ -14,7 +14,7 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
 use super::current;
-use super::group::Group;
+use super::group::{Group, Latest};
 use super::handover::LentPayload;
 use super::listener::{Accepting, RESERVE};
 use super::logging::{Entry, Log};
@@ -23,7 +23,6 @@ use super::record::{Phase, Record};
 use super::registry::{LISTENER_SLOTS, Registry};
 use super::resolver::Resolver;
 use super::shared::{Shared, retire};
-use super::statistics::Counters;
 use super::timers::{Function, Micros, Millis, Timers, millis};
 use super::topics::{Batch, Topics};
 use super::wait::Waiting;
@@ -84,8 +83,7 @@ pub(super) struct State {
     pub(super) news: VecDeque<News>,
     pub(super) log: Log,
     pub(super) receive_buffer: usize,
-    /// The group of the connection that was read last, and its counters.
-    pub(super) latest: (u32, Arc<Counters>),
+    pub(super) latest: Latest,
     pub(super) stopping: bool,
     /// When the grace of a shutdown is over.
     pub(super) shutting_down: Option<Millis>,
@@ -132,7 +130,7 @@ impl State {
             news: VecDeque::new(),
             log: Log::default(),
             receive_buffer: options.receive_buffer.max(4096),
-            latest: (u32::MAX, Arc::default()),
+            latest: Latest::default(),
             stopping: false,
             shutting_down: None,
             dropping: false,
