@@ -420,6 +420,7 @@ impl State {
         self.end_waiting_clients();
         let end = self.due(grace);
         self.shutting_down = Some(end);
+        self.is_busy = true;
         self.timers.push(end, TimerKey::Shutdown);
         let _ = self.shared.wake();
     }

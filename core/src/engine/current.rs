@@ -11,7 +11,6 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::mem::ManuallyDrop;
 
-use super::outbox::MAX_WRITE;
 use super::registry::loop_index;
 use super::send::WRITE_AT_ONCE;
 use super::state::State;
@@ -133,8 +132,7 @@ pub(super) fn is(connection: Connection) -> bool {
 /// unless another loop gathers on this thread (one that a callback of this loop turns, or the reverse). No batch may be
 /// pending, which would have to go first.
 #[inline]
-pub(super) fn begin(id: u64, least_backlog_limit: usize, largest: usize) -> bool {
-    let room = least_backlog_limit.min(MAX_WRITE);
+pub(super) fn begin(id: u64, room: usize, largest: usize) -> bool {
     CURRENT.with(|current| current.begin(id, room, largest))
 }
 

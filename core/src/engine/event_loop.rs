@@ -203,8 +203,9 @@ fn exclusively<R>(cell: &LoopCell, turn: impl FnOnce(&mut Scratch) -> Result<R, 
     match result {
         Ok(result) => result.map_err(|error| Error::io("wait for events", error.into())),
         Err(panicked) => {
-            // Whoever was the current connection is it no more.
+            // Whoever was the current connection is it no more; the next turn looks at everything.
             current::abandon();
+            cell.state_while_gathering().is_busy = true;
             Err(Error::Defect(panicked.message().to_owned()))
         }
     }
@@ -214,12 +215,11 @@ fn exclusively<R>(cell: &LoopCell, turn: impl FnOnce(&mut Scratch) -> Result<R, 
 #[inline]
 fn turn(cell: &LoopCell, scratch: &mut Scratch, timeout: Millis) -> Result<bool, Errno> {
     let mut state = cell.state_while_gathering();
-    let wait = state.flush_before_wait(timeout);
+    let timeout = state.before_wait(timeout);
     let State { poll, waiting, .. } = &mut *state;
-    waiting.wait(poll, &mut scratch.events, wait)?;
+    waiting.wait(poll, &mut scratch.events, timeout)?;
     state.tick();
     state.shared.counted.turns.add(1);
-    let carried_over = state.ready.len();
     drop(state);
     let buffer = &mut scratch.buffer;
     for event in scratch.events.iter() {
@@ -228,15 +228,27 @@ fn turn(cell: &LoopCell, scratch: &mut Scratch, timeout: Millis) -> Result<bool,
             Err(_) => other_event(cell, event),
         }
     }
-    if carried_over != 0 {
-        receive_again(cell, carried_over, buffer);
-    }
     let mut state = cell.state_while_gathering();
     if state.timers.is_due(state.now) {
         drop(state);
         run_timers(cell, buffer);
         state = cell.state_while_gathering();
     }
+    if state.gathers {
+        state.write_gathered();
+    }
+    if !state.may_have_more() {
+        return Ok(true);
+    }
+    drop(state);
+    Ok(end_turn(cell, buffer))
+}
+
+/// The end of a turn that may have more to do than what events have brought.
+#[inline(never)]
+fn end_turn(cell: &LoopCell, buffer: &mut [u8]) -> bool {
+    receive_again(cell, buffer);
+    let mut state = cell.state_while_gathering();
     state.flush();
     if !state.news.is_empty() {
         // What is told may cause output, which leaves in the same turn; what that causes in turn is the next one's work.
@@ -245,12 +257,12 @@ fn turn(cell: &LoopCell, scratch: &mut Scratch, timeout: Millis) -> Result<bool,
         state = cell.state();
         state.flush();
     }
-    Ok(state.goes_on())
+    state.goes_on()
 }
 
 /// Receives where there may be more than an earlier turn has received. What joins these meanwhile is the next turn's work.
-#[inline(never)]
-fn receive_again(cell: &LoopCell, count: usize, buffer: &mut [u8]) {
+fn receive_again(cell: &LoopCell, buffer: &mut [u8]) {
+    let count = take(&mut cell.state_while_gathering().carried_over);
     for index in 0..count {
         let mut state = cell.state_while_gathering();
         let slot = state.ready[index];
@@ -348,14 +360,25 @@ fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
 impl State {
     /// Writes what was sent since the last turn, and tells how long the poll may wait.
     #[inline]
-    fn flush_before_wait(&mut self, timeout: Millis) -> Millis {
-        if self.has_work() {
-            self.flush();
-            if self.has_work() {
-                return 0;
-            }
+    fn before_wait(&mut self, timeout: Millis) -> Millis {
+        if self.may_have_more() && self.has_more() {
+            return 0;
         }
         self.until_next_timer().min(timeout)
+    }
+
+    /// Whether there may be something that a turn has to do at once.
+    #[inline]
+    fn may_have_more(&self) -> bool {
+        self.is_busy || !self.news.is_empty()
+    }
+
+    /// Whether there is.
+    #[inline(never)]
+    fn has_more(&mut self) -> bool {
+        self.flush();
+        self.carried_over = self.ready.len();
+        self.has_work()
     }
 
     /// Whether the loop is to be turned again.
@@ -364,6 +387,7 @@ impl State {
             self.shutting_down = None;
             return false;
         }
+        self.is_busy = self.shutting_down.is_some() || self.has_work();
         !take(&mut self.stopping)
     }
 }

@@ -51,7 +51,7 @@ impl State {
             return Err(not_sendable(record));
         }
         let waiting = record.outbox.len();
-        if waiting + payload.len() + frame::MAX_HEADER <= self.least_backlog_limit.min(MAX_WRITE)
+        if waiting + payload.len() + frame::MAX_HEADER <= self.least_backlog_limit
             && payload.len() < WRITE_AT_ONCE
             && record.protocol.sends_plainly()
             && record.protocol.compression.is_none()
@@ -64,6 +64,7 @@ impl State {
             if !record.touched {
                 record.touched = true;
                 self.touched.push(slot);
+                self.is_busy = true;
             }
             return Ok(());
         }

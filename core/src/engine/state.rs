@@ -18,7 +18,7 @@ use super::group::{Group, Latest};
 use super::handover::LentPayload;
 use super::listener::{Accepting, RESERVE};
 use super::logging::{Entry, Log};
-use super::outbox::Spares;
+use super::outbox::{MAX_WRITE, Spares};
 use super::record::{Phase, Record};
 use super::registry::{LISTENER_SLOTS, Registry};
 use super::resolver::Resolver;
@@ -84,12 +84,16 @@ pub(super) struct State {
     pub(super) log: Log,
     pub(super) receive_buffer: usize,
     pub(super) latest: Latest,
+    /// There may be more to do than what events bring and what is in `gathers` and `news`: a turn looks.
+    pub(super) is_busy: bool,
+    /// How many of those in `ready` this turn is to receive for.
+    pub(super) carried_over: usize,
     pub(super) stopping: bool,
     /// When the grace of a shutdown is over.
     pub(super) shutting_down: Option<Millis>,
     /// The loop is being dropped: nothing new may begin.
     pub(super) dropping: bool,
-    /// The smallest `backlog_limit` of all groups there were: what stays below it needs no further look.
+    /// The smallest `backlog_limit` of all groups there were, or [`MAX_WRITE`]: what stays below it needs no further look.
     pub(super) least_backlog_limit: usize,
     random: StdRng,
 }
@@ -131,10 +135,12 @@ impl State {
             log: Log::default(),
             receive_buffer: options.receive_buffer.max(4096),
             latest: Latest::default(),
+            is_busy: false,
+            carried_over: 0,
             stopping: false,
             shutting_down: None,
             dropping: false,
-            least_backlog_limit: usize::MAX,
+            least_backlog_limit: MAX_WRITE,
             random,
         })
     }
@@ -260,6 +266,7 @@ impl State {
         {
             record.touched = true;
             self.touched.push(slot);
+            self.is_busy = true;
         }
     }
 
@@ -270,17 +277,16 @@ impl State {
         {
             record.ready = true;
             self.ready.push(slot);
+            self.is_busy = true;
         }
     }
 
     /// Whether a turn has work at once.
-    #[inline]
     pub(super) fn has_work(&self) -> bool {
         self.stopping || self.has_output() || !self.ready.is_empty() || !self.news.is_empty()
     }
 
     /// Whether something was sent that is not flushed.
-    #[inline]
     pub(super) fn has_output(&self) -> bool {
         self.gathers || self.batch.is_some() || !self.touched.is_empty()
     }
@@ -397,6 +403,7 @@ impl State {
 
     pub(super) fn stop(&mut self) {
         self.stopping = true;
+        self.is_busy = true;
         let _ = self.shared.wake();
     }
 }

@@ -133,7 +133,8 @@ impl Timers {
     /// Whether an entry is due.
     #[inline]
     pub(super) fn is_due(&self, now: Millis) -> bool {
-        self.heap.peek().is_some_and(|Reverse((at, _))| *at <= now)
+        // As a rule it is known that none is.
+        self.next.at <= now && self.heap.peek().is_some_and(|Reverse((at, _))| *at <= now)
     }
 
     /// Takes the next entry that is due.

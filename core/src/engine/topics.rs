@@ -269,6 +269,7 @@ impl State {
         if !self.batch.as_ref().is_some_and(fits) {
             self.settle();
         }
+        self.is_busy = true;
         self.batch.get_or_insert_with(|| Batch {
             audience,
             elsewhere: elsewhere.map(Target::to_owned),
