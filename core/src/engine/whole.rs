@@ -7,59 +7,61 @@ use std::mem::take;
 
 use super::callback::guarded;
 use super::frames::{frames, violated};
+use super::group::Group;
 use super::record::Record;
+use super::registry::Registry;
 use super::send::WRITE_AT_ONCE;
 use super::shared::LoopCell;
 use super::state::State;
-use super::transport::Transport;
 use super::wait::Event;
 use super::{current, receive};
 use crate::event::{Connection, Handler, Message};
-use crate::protocol::message::{Limits, Violation, receive_medium, receive_short};
+use crate::protocol::message::{NotUtf8, receive_medium, receive_short};
 
 /// What is taken out of the state while messages are told: the callbacks may use the state.
 struct Lent {
     handler: Box<dyn Handler>,
     group: u32,
-    limits: Limits,
     connection: Connection,
 }
 
 /// Does what an event of a connection asks for: as a rule bytes have come, one receive brings all of them, and nothing else is
 /// to be done.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn event(cell: &LoopCell, slot: u32, event: Event, buffer: &mut [u8]) {
     if !event.is_only_readable() {
         return receive::event(cell, slot, event, buffer);
     }
-    let mut state = cell.state_while_gathering();
-    let now = state.now;
+    let mut borrow = cell.state_while_gathering();
+    let state = &mut *borrow;
     let (id, record) = match state.connections.get_marked(slot) {
         Some(found) => found,
-        None => match state.examine(slot) {
+        None => match examine(&mut state.connections, &state.groups, slot) {
             Some(found) => found,
             None => {
-                drop(state);
+                drop(borrow);
                 return receive::event(cell, slot, event, buffer);
             }
         },
     };
     let Some(transport) = &record.transport else { return };
     match transport.read(buffer) {
+        // The end has come.
+        Ok(0) => receive::after_receive(cell, borrow, slot, Ok(0), buffer),
         // A full buffer means that there may be more.
-        Ok(count) if count != 0 && count < buffer.len() => {
-            record.heard_at = now;
+        Ok(count) if count < buffer.len() => {
+            record.heard_at = state.now;
             let group = record.group;
             if let Some(lent) = state.lend_gathering(id, group, WRITE_AT_ONCE) {
-                drop(state);
+                drop(borrow);
                 cell.measure();
                 tell_lent(cell, slot, lent, &mut buffer[..count]);
                 cell.measured();
             } else {
-                receive::tell_frames(cell, state, slot, &mut buffer[..count]);
+                receive::tell_frames(cell, borrow, slot, &mut buffer[..count]);
             }
         }
-        read => receive::after_receive(cell, state, slot, read, buffer),
+        read => receive::after_receive(cell, borrow, slot, read, buffer),
     }
 }
 
@@ -101,7 +103,7 @@ fn tell_lent(cell: &LoopCell, slot: u32, mut lent: Lent, mut bytes: &mut [u8]) {
 fn tell_whole(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &mut &mut [u8]) -> u64 {
     let mut told = 0;
     loop {
-        while let Some(message) = receive_short(bytes, &lent.limits) {
+        while let Some(message) = receive_short(bytes) {
             told += tell(cell, slot, lent, message);
             if !current::is(lent.connection) {
                 return told;
@@ -110,7 +112,7 @@ fn tell_whole(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &mut &mut [u8]
         if bytes.is_empty() {
             return told;
         }
-        let (message, rest) = receive_medium(take(bytes), &lent.limits);
+        let (message, rest) = medium(cell, take(bytes));
         *bytes = rest;
         let Some(message) = message else { return told };
         told += tell(cell, slot, lent, message);
@@ -120,9 +122,14 @@ fn tell_whole(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &mut &mut [u8]
     }
 }
 
+#[inline(never)]
+fn medium<'b>(cell: &LoopCell, bytes: &'b mut [u8]) -> (Option<Result<Message<'b>, NotUtf8>>, &'b mut [u8]) {
+    receive_medium(bytes, cell.state_while_gathering().latest.limits.max_message)
+}
+
 /// Tells a message; returns how many that was.
 #[inline(always)]
-fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, message: Result<Message<'_>, Violation>) -> u64 {
+fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, message: Result<Message<'_>, NotUtf8>) -> u64 {
     match message {
         Ok(message) => {
             if let Err(panicked) = guarded(|| lent.handler.on_message(lent.connection, message)) {
@@ -130,30 +137,35 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, message: Result<Message<'_>
             }
             1
         }
-        Err(violation) => {
-            violated(cell, slot, &mut *lent.handler, lent.connection, violation);
+        Err(not_utf8) => {
+            violated(cell, slot, &mut *lent.handler, lent.connection, not_utf8.into());
             0
         }
     }
 }
 
-impl State {
-    /// A connection of which an event that tells of bytes asks for one receive and nothing else, and whose answers may be
-    /// gathered: it is marked, so that the next event need not look at all of that.
-    #[inline(never)]
-    fn examine(&mut self, slot: u32) -> Option<(u64, &mut Record)> {
-        let record = self.connections.get(slot)?;
-        let is_usual = record.awaits_only_messages()
-            && record.may_gather()
-            && record.protocol.compression.is_none()
-            && !record.is_awaited()
-            && record.transport.as_ref().is_some_and(Transport::is_plain);
-        if is_usual {
-            self.connections.mark(slot);
-        }
-        self.connections.get_marked(slot)
+/// Finds a connection of which an event that tells of bytes asks for one receive and nothing else, and whose answers may be
+/// gathered: it is marked, so that the next event need not look at all of that.
+#[inline(never)]
+fn examine<'r>(
+    connections: &'r mut Registry<Record>,
+    groups: &Registry<Group>,
+    slot: u32,
+) -> Option<(u64, &'r mut Record)> {
+    let record = connections.get(slot)?;
+    let is_usual = record.awaits_only_messages()
+        && record.may_gather()
+        && record.protocol.compression.is_none()
+        && !record.is_awaited()
+        && groups.get(record.group)?.limits.take_short()
+        && record.transport.as_ref()?.is_plain();
+    if is_usual {
+        connections.mark(slot);
     }
+    connections.get_marked(slot)
+}
 
+impl State {
     /// Makes a connection the current one whose answers may be gathered, and lends its handler.
     #[inline(always)]
     fn lend_gathering(&mut self, id: u64, group: u32, largest: usize) -> Option<Lent> {
@@ -166,7 +178,7 @@ impl State {
             return None;
         }
         self.gathers = true;
-        Some(Lent { handler, group, limits: self.latest.limits, connection: Connection(id) })
+        Some(Lent { handler, group, connection: Connection(id) })
     }
 
     /// The same for a connection that has received by the long way, if its answers may be gathered.
@@ -176,6 +188,9 @@ impl State {
             return None;
         }
         let (group, compresses) = (record.group, record.protocol.compression.is_some());
+        if !self.groups.get(group)?.limits.take_short() {
+            return None;
+        }
         self.lend_gathering(id, group, self.largest_gathered(group, compresses))
     }
 }

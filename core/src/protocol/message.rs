@@ -56,6 +56,14 @@ pub struct Limits {
     pub deliver_fragments: bool,
 }
 
+impl Limits {
+    /// Whether a message whose length fits into the second byte of its frame need not be compared with them.
+    #[inline]
+    pub fn take_short(&self) -> bool {
+        self.max_message >= 125
+    }
+}
+
 impl From<&Options> for Limits {
     fn from(options: &Options) -> Self {
         Self {
@@ -139,7 +147,7 @@ impl Inflated {
     /// # Errors
     /// 1007 for a text that is not UTF-8.
     pub fn message(&self) -> Result<Message<'_>, Violation> {
-        if self.is_text { text(&self.payload) } else { Ok(Message::Binary(&self.payload)) }
+        if self.is_text { Ok(text(&self.payload)?) } else { Ok(Message::Binary(&self.payload)) }
     }
 
     /// Bytes that it has inflated to.
@@ -177,10 +185,10 @@ impl Receiver {
         role: Role,
         limits: &Limits,
     ) -> Option<Result<Message<'b>, Violation>> {
-        if self.partial.is_some() || role == Role::Client {
+        if self.partial.is_some() || role == Role::Client || !limits.take_short() {
             return None;
         }
-        receive_short(input, limits)
+        receive_short(input).map(|message| message.map_err(Violation::from))
     }
 
     /// The buffer that the payload of the frame in progress may be received into, with room at its end: so that a large
@@ -319,26 +327,31 @@ impl Receiver {
     }
 }
 
-/// [`Receiver::receive_short`] at a server whose receiver is not in the middle of anything.
-#[inline(always)]
-pub fn receive_short<'b>(input: &mut &'b mut [u8], limits: &Limits) -> Option<Result<Message<'b>, Violation>> {
-    let frame = frame::parse_short_message(input)?;
-    if (frame.end - SHORT_HEADER) as u64 > limits.max_message {
-        return None;
+/// Text that is none. Apart from [`Violation`], which has no room in a register: short messages are many.
+#[derive(Clone, Copy, Debug)]
+pub struct NotUtf8;
+
+impl From<NotUtf8> for Violation {
+    fn from(_: NotUtf8) -> Self {
+        not_utf8()
     }
+}
+
+/// [`Receiver::receive_short`] at a server whose receiver is not in the middle of anything, and whose limits
+/// [take](Limits::take_short) every short message.
+#[inline(always)]
+pub fn receive_short<'b>(input: &mut &'b mut [u8]) -> Option<Result<Message<'b>, NotUtf8>> {
+    let frame = frame::parse_short_message(input)?;
     let (bytes, rest) = mem::take(input).split_at_mut(frame.end);
     *input = rest;
     Some(take_message(bytes, SHORT_HEADER, frame))
 }
 
 /// The same for a message of up to 64 KiB; and what is left of the input.
-#[inline(never)]
-pub fn receive_medium<'b>(
-    input: &'b mut [u8],
-    limits: &Limits,
-) -> (Option<Result<Message<'b>, Violation>>, &'b mut [u8]) {
+#[inline(always)]
+pub fn receive_medium(input: &mut [u8], max_message: u64) -> (Option<Result<Message<'_>, NotUtf8>>, &mut [u8]) {
     match frame::parse_medium_message(input) {
-        Some((frame, start)) if (frame.end - start) as u64 <= limits.max_message => {
+        Some((frame, start)) if (frame.end - start) as u64 <= max_message => {
             let (bytes, rest) = input.split_at_mut(frame.end);
             (Some(take_message(bytes, start, frame)), rest)
         }
@@ -348,18 +361,15 @@ pub fn receive_medium<'b>(
 
 /// The message of a whole frame, whose payload begins at `start`.
 #[inline(always)]
-fn take_message(bytes: &mut [u8], start: usize, frame: ShortMessage) -> Result<Message<'_>, Violation> {
+fn take_message(bytes: &mut [u8], start: usize, frame: ShortMessage) -> Result<Message<'_>, NotUtf8> {
     let payload = &mut bytes[start..];
     unmask(payload, frame.mask);
     if frame.is_text { text(payload) } else { Ok(Message::Binary(payload)) }
 }
 
 #[inline]
-fn text(payload: &[u8]) -> Result<Message<'_>, Violation> {
-    match simdutf8::basic::from_utf8(payload) {
-        Ok(text) => Ok(Message::Text(text)),
-        Err(_) => Err(not_utf8()),
-    }
+fn text(payload: &[u8]) -> Result<Message<'_>, NotUtf8> {
+    simdutf8::basic::from_utf8(payload).map(Message::Text).map_err(|_| NotUtf8)
 }
 
 /// A frame that is there whole and is a message, or a control frame.

@@ -34,7 +34,9 @@ fn xor_short(payload: &mut [u8], key: [u8; 4]) {
     for word in words {
         *word = (u128::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
-    xor_rest(rest, key);
+    if !rest.is_empty() {
+        xor_rest(rest, key);
+    }
 }
 
 /// The last bytes, fewer than a block.
