@@ -8,7 +8,7 @@
 //! state that concerns output gets the gathered answers in the outboxes first (`LoopCell::state` and `State::settle`).
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem::ManuallyDrop;
 
 use super::registry::loop_index;
@@ -21,8 +21,6 @@ use crate::protocol::frame::{self, OpCode};
 /// How much a turn gathers before it writes: what is more would leave the processor's cache. Measured with 32 messages of
 /// 1 KiB in flight on 100 connections.
 const GATHERED_AT_MOST: usize = 256 * 1024;
-/// A buffer that has grown beyond this is not kept.
-const MAX_KEPT: usize = 1024 * 1024;
 /// Of a frame of less than 126 bytes from a server.
 const SHORT_HEADER: usize = 2;
 
@@ -51,30 +49,33 @@ const NOBODY: u32 = u32::MAX;
 
 #[derive(Default)]
 struct Buffers {
-    /// Room for whole frames: so a message costs one look at the room, and no other.
+    /// Room for whole frames: so a message costs one look at the room, and no other. It has at most [`GATHERED_AT_MOST`] and
+    /// what one connection may be sent, rounded up.
     room: Vec<u8>,
     /// Whose the bytes before the last part are, and where each one's part ends.
     parts: Vec<(u64, usize)>,
 }
 
 impl Buffers {
-    /// Writes the frame of a whole message behind so many bytes; returns where it ends.
+    /// Writes the frame of a whole message behind what is gathered.
     #[inline(always)]
-    fn append(&mut self, begin: usize, opcode: OpCode, payload: &[u8]) -> usize {
+    fn append(&mut self, gathered: &Cell<usize>, opcode: OpCode, payload: &[u8]) {
+        let begin = gathered.get();
         let end = begin + SHORT_HEADER + payload.len();
         match self.room.get_mut(begin..end) {
             Some([first, second, rest @ ..]) if payload.len() < 126 => {
+                gathered.set(end);
                 (*first, *second) = (0x80 | opcode as u8, payload.len() as u8);
                 rest.copy_from_slice(payload);
-                end
             }
-            _ => self.append_any(begin, opcode, payload),
+            _ => self.append_any(gathered, opcode, payload),
         }
     }
 
     /// The same for one that is longer, or where there is no room yet.
     #[inline(never)]
-    fn append_any(&mut self, begin: usize, opcode: OpCode, payload: &[u8]) -> usize {
+    fn append_any(&mut self, gathered: &Cell<usize>, opcode: OpCode, payload: &[u8]) {
+        let begin = gathered.get();
         let (header, size) = frame::encode_header(opcode, true, payload.len(), None);
         let end = begin + size + payload.len();
         if end > self.room.len() {
@@ -83,7 +84,7 @@ impl Buffers {
         let (head, body) = self.room[begin..end].split_at_mut(size);
         head.copy_from_slice(&header[..size]);
         body.copy_from_slice(payload);
-        end
+        gathered.set(end);
     }
 }
 
@@ -114,8 +115,7 @@ pub(super) fn send(connection: Connection, message: Message<'_>) -> bool {
         if fits {
             current.room.set(room - size);
             current.messages.set(current.messages.get() + 1);
-            let begin = current.gathered.get();
-            current.gathered.set(current.buffers.borrow_mut().append(begin, opcode, payload));
+            current.buffers.borrow_mut().append(&current.gathered, opcode, payload);
         }
         fits
     })
@@ -143,9 +143,6 @@ impl Current {
         let (index, owner) = (u32::from(loop_index(id)), self.owner.get());
         let is_free = self.id.get() == 0 && (owner == NOBODY || owner == index);
         if is_free {
-            if self.last.get() != 0 {
-                return self.begin_behind(id, room, largest);
-            }
             self.owner.set(index);
             self.id.set(id);
             self.room.set(room);
@@ -154,11 +151,12 @@ impl Current {
         is_free
     }
 
-    /// The same behind another one's part.
-    #[inline(never)]
-    fn begin_behind(&self, id: u64, room: usize, largest: usize) -> bool {
-        self.buffers.borrow_mut().parts.push((self.last.take(), self.gathered.get()));
-        self.begin(id, room, largest)
+    /// What comes now is another one's part.
+    fn keep_last(&self) {
+        let last = self.last.take();
+        if last != 0 {
+            self.buffers.borrow_mut().parts.push((last, self.gathered.get()));
+        }
     }
 
     /// Ends the part of the current connection; tells how many messages it has.
@@ -174,14 +172,10 @@ impl Current {
     }
 }
 
-/// Ends the part of a connection that was the current one. Tells whether so much was gathered that it should be written now,
-/// and how many messages that part has.
+/// Ends the part of a connection that was the current one; tells how many messages it has.
 #[inline(always)]
-pub(super) fn end(connection: Connection) -> (bool, u32) {
-    CURRENT.with(|current| {
-        let messages = current.end(connection.0);
-        (current.gathered.get() > GATHERED_AT_MOST, messages)
-    })
+pub(super) fn end(connection: Connection) -> u32 {
+    CURRENT.with(|current| current.end(connection.0))
 }
 
 /// Nothing was the current connection for good: a panic has ended the turn.
@@ -207,6 +201,16 @@ impl State {
         options.map_or(WRITE_AT_ONCE, |options| options.threshold.min(WRITE_AT_ONCE))
     }
 
+    /// Before another connection becomes the current one: writes what was gathered where that is so much already.
+    #[inline(never)]
+    pub(super) fn begin_next_part(&mut self) {
+        if CURRENT.with(|current| current.gathered.get() > GATHERED_AT_MOST) {
+            self.write_gathered();
+        } else {
+            CURRENT.with(Current::keep_last);
+        }
+    }
+
     /// Does something with each connection's part of what was gathered, and with the last one, which often is the only one.
     /// Meanwhile nothing more can be gathered.
     #[inline(always)]
@@ -214,22 +218,31 @@ impl State {
         self.gathers = false;
         CURRENT.with(|current| {
             let Buffers { room, parts } = &mut **current.buffers.borrow_mut();
-            let mut begin = 0;
-            for &(id, end) in &*parts {
-                each(self, id, &room[begin..end]);
-                begin = end;
-            }
-            parts.clear();
+            let begin = if parts.is_empty() { 0 } else { self.with_parts(room, parts, each) };
             last(self, current.last.take(), &room[begin..current.gathered.take()]);
             current.owner.set(NOBODY);
-            if room.len() > MAX_KEPT {
-                *room = Vec::new();
-            }
         });
+    }
+
+    /// Does it with all parts but the last; tells where that begins.
+    #[inline(never)]
+    fn with_parts(&mut self, room: &[u8], parts: &mut Vec<(u64, usize)>, each: fn(&mut Self, u64, &[u8])) -> usize {
+        let mut begin = 0;
+        for (id, end) in parts.drain(..) {
+            each(self, id, &room[begin..end]);
+            begin = end;
+        }
+        begin
     }
 
     /// Writes what was gathered, between the parts of two connections; what the kernel does not take goes to the outboxes.
     pub(super) fn write_gathered(&mut self) {
+        self.with_gathered(Self::write_one_of_many, Self::write_one_of_many);
+    }
+
+    /// The same at the end of a turn, as a part of it: often one answer is all that was gathered.
+    #[inline(always)]
+    pub(super) fn write_gathered_last(&mut self) {
         self.with_gathered(Self::write_one_of_many, Self::write_part);
     }
 
@@ -243,7 +256,7 @@ impl State {
         // What may be gathered stays so where all of it is taken.
         let Some((slot, record)) = self.connections.find_keeping_mark(id) else { return };
         let Some(transport) = &mut record.transport else { return };
-        let written = transport.write(&[IoSlice::new(bytes)]);
+        let written = transport.write_bytes(bytes);
         if written.as_ref().is_ok_and(|count| *count == bytes.len()) && record.group == self.latest.slot {
             self.latest.counters.bytes_sent.add(bytes.len() as u64);
         } else {

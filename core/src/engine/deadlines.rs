@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::group::{Group, Times};
 use super::record::{Ending, Phase, Record};
-use super::registry::Registry;
+use super::registry::{LISTENER_SLOTS, Registry};
 use super::state::State;
-use super::timers::{Millis, NEVER, Next, TimerKey};
+use super::timers::{Millis, Next, TimerKey};
 use crate::close::{self, Side};
 use crate::error::{Failure, Stage};
 use crate::event::ReadyState;
@@ -47,16 +47,13 @@ impl State {
         }
     }
 
-    /// How long the loop may wait for the next timer, in milliseconds, or [`NEVER`].
+    /// How long the loop may wait for the next timer, in milliseconds; more than [`FAR`](super::timers::FAR) where there is none.
     #[inline]
     pub(super) fn until_next_timer(&mut self) -> Millis {
         if self.now >= self.timers.known_next().read_clock_from {
             self.look_for_next_timer();
         }
-        match self.timers.known_next().at {
-            NEVER => NEVER,
-            at => at.saturating_sub(self.now),
-        }
+        self.timers.known_next().at.saturating_sub(self.now)
     }
 
     #[inline(never)]
@@ -248,7 +245,7 @@ fn is_http(record: &Record) -> bool {
 #[inline]
 fn is_live(
     connections: &Registry<Record>,
-    groups: &Registry<Group>,
+    groups: &Registry<Group, LISTENER_SLOTS>,
     shutting_down: Option<Millis>,
     at: Millis,
     key: TimerKey,

@@ -19,7 +19,7 @@ use super::receive::receive;
 use super::shared::{Command, LoopCell, Scratch, Shared, enroll, here, leave, settle_here};
 use super::siblings::Siblings;
 use super::state::State;
-use super::timers::{Millis, NEVER, TimerKey, millis};
+use super::timers::{FAR, Millis, NEVER, TimerKey, millis};
 use super::wait::Event;
 use super::whole;
 use crate::config::LoopOptions;
@@ -90,10 +90,7 @@ impl EventLoop {
     pub fn run(&mut self) -> Result<()> {
         let cell = self.cell()?;
         self.siblings.start()?;
-        exclusively(&cell, |scratch| {
-            while turn(&cell, scratch, NEVER)? {}
-            Ok(())
-        })?;
+        exclusively(&cell, |scratch| turns(&cell, scratch, NEVER, false))?;
         self.siblings.finish(&self.handle)
     }
 
@@ -105,7 +102,7 @@ impl EventLoop {
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let cell = self.cell()?;
         self.siblings.start()?;
-        let goes_on = exclusively(&cell, |scratch| turn(&cell, scratch, timeout.map_or(NEVER, millis)))?;
+        let goes_on = exclusively(&cell, |scratch| turns(&cell, scratch, timeout.map_or(NEVER, millis), true))?;
         if !goes_on {
             self.siblings.finish(&self.handle)?;
         }
@@ -132,7 +129,7 @@ impl EventLoop {
             return Ok(Some(Duration::ZERO));
         }
         state.tick();
-        Ok(Some(state.until_next_timer()).filter(|millis| *millis != NEVER).map(Duration::from_millis))
+        Ok(Some(state.until_next_timer()).filter(|millis| *millis <= FAR).map(Duration::from_millis))
     }
 
     /// The loop on this thread, which it settles on if it has no thread yet.
@@ -193,58 +190,63 @@ impl Drop for EventLoop {
 /// Turns, unless a turn is in progress. A panic in there is none of the program's, whose callbacks are guarded: whoever turns
 /// may be called by C, which nothing may unwind through.
 #[inline]
-fn exclusively<R>(cell: &LoopCell, turn: impl FnOnce(&mut Scratch) -> Result<R, Errno>) -> Result<R> {
+fn exclusively(cell: &LoopCell, turns: impl FnOnce(&mut Scratch) -> Result<bool, Errno>) -> Result<bool> {
     if cell.turning.replace(true) {
         return Err(Error::Reentrant);
     }
     let scratch = &mut *cell.scratch.borrow_mut();
-    let result = guarded(|| turn(scratch));
+    let result = guarded(|| turns(scratch));
     cell.turning.set(false);
     match result {
         Ok(result) => result.map_err(|error| Error::io("wait for events", error.into())),
         Err(panicked) => {
-            // Whoever was the current connection is it no more; the next turn looks at everything.
+            // Whoever was the current connection is it no more.
             current::abandon();
-            cell.state_while_gathering().is_busy = true;
             Err(Error::Defect(panicked.message().to_owned()))
         }
     }
 }
 
-/// One turn, which waits at most so many milliseconds.
-#[inline]
-fn turn(cell: &LoopCell, scratch: &mut Scratch, timeout: Millis) -> Result<bool, Errno> {
-    let mut state = cell.state_while_gathering();
-    let timeout = state.before_wait(timeout);
-    let State { poll, waiting, .. } = &mut *state;
-    waiting.wait(poll, &mut scratch.events, timeout)?;
-    state.tick();
-    state.shared.counted.turns.add(1);
-    drop(state);
-    let buffer = &mut scratch.buffer;
-    for event in scratch.events.iter() {
-        match u32::try_from(event.token().0) {
-            Ok(slot) => whole::event(cell, slot, event, buffer),
-            Err(_) => other_event(cell, event),
+/// Turns, once or until there is no more to do; whether there may be more to do. It waits at most so many milliseconds.
+fn turns(cell: &LoopCell, scratch: &mut Scratch, timeout: Millis, once: bool) -> Result<bool, Errno> {
+    let mut more = true;
+    loop {
+        let mut state = cell.state_while_gathering();
+        let timeout = if more && state.has_more() { 0 } else { state.until_next_timer().min(timeout) };
+        let State { poll, waiting, .. } = &mut *state;
+        waiting.wait(poll, &mut scratch.events, timeout)?;
+        state.tick();
+        state.shared.counted.turns.add(1);
+        drop(state);
+        let buffer = &mut scratch.buffer;
+        for event in scratch.events.iter() {
+            match u32::try_from(event.token().0) {
+                Ok(slot) => whole::event(cell, slot, event, buffer),
+                Err(_) => other_event(cell, event),
+            }
+        }
+        let mut state = cell.state_while_gathering();
+        if state.timers.is_due(state.now) {
+            drop(state);
+            run_timers(cell, buffer);
+            state = cell.state_while_gathering();
+        }
+        if state.gathers {
+            state.write_gathered_last();
+        }
+        // As a rule that was all, and the next turn need not look for more either.
+        more = state.is_busy || !state.news.is_empty();
+        drop(state);
+        if more && !end_turn(cell, buffer) {
+            return Ok(false);
+        }
+        if once {
+            return Ok(true);
         }
     }
-    let mut state = cell.state_while_gathering();
-    if state.timers.is_due(state.now) {
-        drop(state);
-        run_timers(cell, buffer);
-        state = cell.state_while_gathering();
-    }
-    if state.gathers {
-        state.write_gathered();
-    }
-    if !state.may_have_more() {
-        return Ok(true);
-    }
-    drop(state);
-    Ok(end_turn(cell, buffer))
 }
 
-/// The end of a turn that may have more to do than what events have brought.
+/// The end of a turn that may have more to do than what events have brought; whether the loop is to be turned again.
 #[inline(never)]
 fn end_turn(cell: &LoopCell, buffer: &mut [u8]) -> bool {
     receive_again(cell, buffer);
@@ -358,22 +360,7 @@ fn run_timers(cell: &LoopCell, buffer: &mut [u8]) {
 }
 
 impl State {
-    /// Writes what was sent since the last turn, and tells how long the poll may wait.
-    #[inline]
-    fn before_wait(&mut self, timeout: Millis) -> Millis {
-        if self.may_have_more() && self.has_more() {
-            return 0;
-        }
-        self.until_next_timer().min(timeout)
-    }
-
-    /// Whether there may be something that a turn has to do at once.
-    #[inline]
-    fn may_have_more(&self) -> bool {
-        self.is_busy || !self.news.is_empty()
-    }
-
-    /// Whether there is.
+    /// Writes what was sent since the last turn; whether there is something that a turn has to do at once.
     #[inline(never)]
     fn has_more(&mut self) -> bool {
         self.flush();

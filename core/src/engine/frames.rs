@@ -56,7 +56,7 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
     if !bytes.is_empty() || lent.receiver.is_ready() {
         bytes = any_messages(cell, slot, &mut lent, &mut flow, bytes);
     }
-    let (writes_early, answers) = if lent.is_current { current::end(lent.connection) } else { (false, 0) };
+    let answers = if lent.is_current { current::end(lent.connection) } else { 0 };
     let mut state = cell.state_while_gathering();
     if lent.receiver.is_partial() {
         state.put_back_receiver(slot, lent.receiver);
@@ -81,9 +81,6 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
     counters.messages_received.add(lent.messages.into());
     counters.bytes_received.add(received as u64);
     counters.messages_sent.add(answers.into());
-    if writes_early {
-        state.write_gathered();
-    }
 }
 
 /// Tells what comes behind, whatever it is; returns what may not be told, or not now.
@@ -308,6 +305,9 @@ impl State {
         let (group, compresses) = (record.group, record.protocol.compression.is_some());
         let handler = self.lend_handler(group)?;
         let largest = self.largest_gathered(group, compresses);
+        if self.gathers && !current::is(Connection(id)) {
+            self.begin_next_part();
+        }
         let record = self.connections.get_mut(slot)?;
         let flow = flow_of(record);
         let lent = Lent {

@@ -239,7 +239,7 @@ impl State {
     }
 
     /// When this client's next attempt is due; 0 where it waits for none.
-    pub(super) fn attempt_due(groups: &registry::Registry<Group>, id: u64) -> Millis {
+    pub(super) fn attempt_due(groups: &registry::Registry<Group, {registry::LISTENER_SLOTS}>, id: u64) -> Millis {
         let group = groups.slot(id).and_then(|slot| groups.get(slot));
         group.and_then(|group| group.persistent.as_deref()).map_or(0, |persistent| persistent.due)
     }

@@ -34,8 +34,9 @@ struct Entry<T> {
     value: Option<T>,
 }
 
+/// `FIRST_SLOT` is added to the slots in numbers.
 #[derive(Debug)]
-pub(super) struct Registry<T> {
+pub(super) struct Registry<T, const FIRST_SLOT: u32 = 0> {
     chunks: Vec<Box<[Entry<T>; CHUNK]>>,
     /// Slots that were ever used.
     used: u32,
@@ -43,14 +44,13 @@ pub(super) struct Registry<T> {
     len: usize,
     /// The index of the loop, where it stands before the slot's bits are added.
     loop_bits: u64,
-    first_slot: u32,
     first_generation: u32,
 }
 
-impl<T> Registry<T> {
-    pub(super) fn new(loop_index: u16, first_slot: u32, first_generation: u32) -> Self {
+impl<T, const FIRST_SLOT: u32> Registry<T, FIRST_SLOT> {
+    pub(super) fn new(loop_index: u16, first_generation: u32) -> Self {
         let loop_bits = u64::from(loop_index) << GENERATION_BITS;
-        Self { chunks: Vec::new(), used: 0, free: Vec::new(), len: 0, loop_bits, first_slot, first_generation }
+        Self { chunks: Vec::new(), used: 0, free: Vec::new(), len: 0, loop_bits, first_generation }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -108,9 +108,9 @@ impl<T> Registry<T> {
     /// What is in a slot, and its number, if it is marked; it stays so.
     #[inline]
     pub(super) fn get_marked(&mut self, slot: u32) -> Option<(u64, &mut T)> {
-        let (loop_bits, first_slot) = (self.loop_bits, self.first_slot);
+        let loop_bits = self.loop_bits;
         let entry = self.entry_keeping_mark(slot).filter(|entry| entry.is_marked)?;
-        Some((compose(loop_bits, entry.generation, slot + first_slot), entry.value.as_mut()?))
+        Some((compose(loop_bits, entry.generation, slot + FIRST_SLOT), entry.value.as_mut()?))
     }
 
     /// What a number means and the slot it is in, if the number is not stale; a mark stays.
@@ -135,9 +135,9 @@ impl<T> Registry<T> {
     /// What is in a slot, and its number.
     #[inline]
     pub(super) fn get_with_id(&mut self, slot: u32) -> Option<(u64, &mut T)> {
-        let (loop_bits, first_slot) = (self.loop_bits, self.first_slot);
+        let loop_bits = self.loop_bits;
         let entry = self.entry_mut(slot)?;
-        Some((compose(loop_bits, entry.generation, slot + first_slot), entry.value.as_mut()?))
+        Some((compose(loop_bits, entry.generation, slot + FIRST_SLOT), entry.value.as_mut()?))
     }
 
     /// The slot a number means, if it is not stale.
@@ -162,13 +162,13 @@ impl<T> Registry<T> {
 
     #[inline]
     fn slot_bits(&self, id: u64) -> u32 {
-        (id as u32 & ((1 << SLOT_BITS) - 1)).wrapping_sub(self.first_slot)
+        (id as u32 & ((1 << SLOT_BITS) - 1)).wrapping_sub(FIRST_SLOT)
     }
 
     /// The number of what is in a slot.
     #[inline]
     pub(super) fn id(&self, slot: u32) -> u64 {
-        compose(self.loop_bits, self.entry(slot).map_or(0, |entry| entry.generation), slot + self.first_slot)
+        compose(self.loop_bits, self.entry(slot).map_or(0, |entry| entry.generation), slot + FIRST_SLOT)
     }
 
     /// Frees a slot; its number is stale from now on.
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_stale_number_finds_nothing() {
-        let mut registry = Registry::new(3, 0, 1);
+        let mut registry = Registry::<_>::new(3, 1);
         let slot = registry.insert("first").unwrap();
         let id = registry.id(slot);
         assert_eq!(registry.slot(id), Some(slot));
@@ -230,8 +230,8 @@ mod tests {
 
     #[test]
     fn zero_and_a_listener_number_are_never_a_connection() {
-        let mut connections = Registry::new(0, 0, 1);
-        let mut listeners = Registry::new(0, LISTENER_SLOTS, 1);
+        let mut connections = Registry::<_>::new(0, 1);
+        let mut listeners = Registry::<_, LISTENER_SLOTS>::new(0, 1);
         connections.insert(()).unwrap();
         let listener = listeners.insert(()).unwrap();
         assert_eq!(connections.slot(0), None);
@@ -240,17 +240,17 @@ mod tests {
 
     #[test]
     fn a_successor_uses_other_generations() {
-        let mut registry = Registry::new(0, 0, 1);
+        let mut registry = Registry::<_>::new(0, 1);
         let slot = registry.insert(()).unwrap();
         let id = registry.id(slot);
-        let mut successor = Registry::new(0, 0, registry.next_generation());
+        let mut successor = Registry::<_>::new(0, registry.next_generation());
         successor.insert(()).unwrap();
         assert_eq!(successor.slot(id), None);
     }
 
     #[test]
     fn the_table_grows_by_chunks_and_reuses_slots() {
-        let mut registry = Registry::new(0, 0, 1);
+        let mut registry = Registry::<_>::new(0, 1);
         for n in 0..1000 {
             assert_eq!(registry.insert(n).unwrap(), n);
         }

@@ -62,6 +62,11 @@ impl LoopCell {
         self.state.borrow_mut()
     }
 
+    /// Whether it is measured how long callbacks take.
+    pub(super) fn measures(&self) -> bool {
+        self.measures.is_some()
+    }
+
     /// Something that calls the program begins: it is measured, where that is asked for.
     #[inline]
     pub(super) fn measure(&self) {

@@ -56,10 +56,11 @@ pub(super) struct State {
     pub(super) shared: Arc<Shared>,
     pub(super) poll: mio::Poll,
     pub(super) waiting: Waiting,
-    began: Millis,
+    /// The clock's time before the loop's began: that begins at 1, so that 0 can mean "never".
+    before: Millis,
     pub(super) now: Millis,
     pub(super) connections: Registry<Record>,
-    pub(super) groups: Registry<Group>,
+    pub(super) groups: Registry<Group, LISTENER_SLOTS>,
     /// How many groups are of listeners.
     pub(super) listeners: usize,
     /// The groups of listeners that began on another thread's loop.
@@ -112,10 +113,10 @@ impl State {
             shared,
             poll,
             waiting: Waiting::new(options.busy_poll),
-            began: clock(),
+            before: clock() - 1,
             now: 1,
-            connections: Registry::new(index, 0, first_generation),
-            groups: Registry::new(index, LISTENER_SLOTS, first_generation),
+            connections: Registry::new(index, first_generation),
+            groups: Registry::new(index, first_generation),
             listeners: 0,
             shared_listeners: HashMap::new(),
             topics: Topics::default(),
@@ -145,21 +146,21 @@ impl State {
         })
     }
 
-    /// Reads the clock. Time begins at 1, so that 0 can mean "never".
+    /// Reads the clock.
     pub(super) fn tick(&mut self) {
-        self.now = 1 + clock() - self.began;
+        self.now = clock() - self.before;
     }
 
     /// The same, and tells the microseconds as well.
     pub(super) fn tick_finely(&mut self) -> Micros {
         let at = micros();
-        self.now = 1 + at / 1000 - self.began;
+        self.now = at / 1000 - self.before;
         at
     }
 
     /// A time of the loop's clock in microseconds of the system's.
     pub(super) fn micros_of(&self, time: Millis) -> Micros {
-        (time - 1 + self.began) * 1000
+        (time + self.before) * 1000
     }
 
     /// The slot of a connection whose number is not stale.

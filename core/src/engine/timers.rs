@@ -54,8 +54,9 @@ pub(super) struct Next {
     pub(super) read_clock_from: Millis,
 }
 
-/// No time comes to this.
+/// No time comes to this, nor to anything beyond [`FAR`], and no timeout is so long.
 pub(super) const NEVER: Millis = Millis::MAX;
+pub(super) const FAR: Millis = Millis::MAX / 2;
 const NEAR: Millis = 1000;
 
 impl Next {

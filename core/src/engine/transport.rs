@@ -59,6 +59,12 @@ impl Wire {
     }
 
     /// One send. The peer's end being gone is an error here, never a SIGPIPE for the program.
+    #[inline(always)]
+    fn write_bytes(&self, bytes: &[u8]) -> io::Result<usize> {
+        uninterrupted(|| send(&self.0, bytes, SendFlags::NOSIGNAL))
+    }
+
+    /// The same for several parts.
     #[inline]
     pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.write_with(slices, SendFlags::NOSIGNAL)
@@ -145,6 +151,12 @@ impl Transport {
             None => self.socket.write(slices),
             Some(session) => session.write(&self.socket, slices),
         }
+    }
+
+    /// The same for bytes that lie behind one another.
+    #[inline(always)]
+    pub(super) fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_plain() { self.socket.write_bytes(bytes) } else { self.write(&[IoSlice::new(bytes)]) }
     }
 
     /// The same for the last bytes, right behind which our side is shut or the socket closed: TCP sends them together with

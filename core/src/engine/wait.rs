@@ -15,7 +15,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 
-use super::timers::{Millis, NEVER, millis};
+use super::timers::{FAR, Millis, NEVER, millis};
 
 /// More than these are told by the next wait.
 const EVENTS: usize = 1024;
@@ -38,15 +38,32 @@ impl Events {
     /// Waits once, at most so many milliseconds; a signal ends it.
     #[inline]
     fn fill(&mut self, poll: &mio::Poll, timeout: Millis) -> Result<(), Errno> {
+        if timeout > LONGEST {
+            return self.fill_for_long(poll, timeout);
+        }
+        let millis = timeout as u32;
+        self.fill_for(poll, Some(Timespec { tv_sec: (millis / 1000).into(), tv_nsec: (millis % 1000 * 1_000_000).into() }))
+    }
+
+    #[inline(never)]
+    fn fill_for_long(&mut self, poll: &mio::Poll, timeout: Millis) -> Result<(), Errno> {
+        self.fill_for(poll, (timeout <= FAR).then_some(Timespec { tv_sec: LONGEST as i64 / 1000, tv_nsec: 0 }))
+    }
+
+    #[inline(always)]
+    fn fill_for(&mut self, poll: &mio::Poll, timeout: Option<Timespec>) -> Result<(), Errno> {
         self.0.clear();
-        let millis = timeout.min(LONGEST) as u32;
-        let timeout = (timeout != NEVER)
-            .then_some(Timespec { tv_sec: (millis / 1000).into(), tv_nsec: (millis % 1000 * 1_000_000).into() });
         match epoll::wait(poll.registry(), spare_capacity(&mut self.0), timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+            Err(error) => unless_interrupted(error),
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn unless_interrupted(error: Errno) -> Result<(), Errno> {
+    if error == Errno::INTR { Ok(()) } else { Err(error) }
 }
 
 /// What the system tells of something that is watched.
@@ -107,12 +124,13 @@ impl Waiting {
         Self { awake: (!busy_poll.is_zero()).then_some(Awake { busy_poll, attempt: busy_poll }) }
     }
 
-    /// Waits for events, at most so many milliseconds, or until they come where that is [`NEVER`].
+    /// Waits for events, at most so many milliseconds, or until they come where that is more than [`FAR`].
     #[inline]
     pub(super) fn wait(&mut self, poll: &mio::Poll, events: &mut Events, timeout: Millis) -> Result<(), Errno> {
         match &mut self.awake {
-            Some(awake) if timeout != 0 => awake.wait(poll, events, timeout),
-            _ => events.fill(poll, timeout),
+            None => events.fill(poll, timeout),
+            Some(_) if timeout == 0 => events.fill(poll, timeout),
+            Some(awake) => awake.wait(poll, events, timeout),
         }
     }
 }
@@ -131,9 +149,10 @@ impl Awake {
             std::hint::spin_loop();
         }
         let asleep = Instant::now();
-        let left = match timeout {
-            NEVER => NEVER,
-            timeout => millis(Duration::from_millis(timeout).saturating_sub(asleep - began)),
+        let left = if timeout > FAR {
+            NEVER
+        } else {
+            millis(Duration::from_millis(timeout).saturating_sub(asleep - began))
         };
         events.fill(poll, left)?;
         self.attempt = if asleep.elapsed() < self.busy_poll { self.busy_poll } else { self.attempt / 2 };

@@ -9,7 +9,7 @@ use super::callback::guarded;
 use super::frames::{frames, violated};
 use super::group::Group;
 use super::record::Record;
-use super::registry::Registry;
+use super::registry::{LISTENER_SLOTS, Registry};
 use super::send::WRITE_AT_ONCE;
 use super::shared::LoopCell;
 use super::state::State;
@@ -27,7 +27,7 @@ struct Lent {
 
 /// Does what an event of a connection asks for: as a rule bytes have come, one receive brings all of them, and nothing else is
 /// to be done.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn event(cell: &LoopCell, slot: u32, event: Event, buffer: &mut [u8]) {
     if !event.is_only_readable() {
         return receive::event(cell, slot, event, buffer);
@@ -36,7 +36,7 @@ pub(super) fn event(cell: &LoopCell, slot: u32, event: Event, buffer: &mut [u8])
     let state = &mut *borrow;
     let (id, record) = match state.connections.get_marked(slot) {
         Some(found) => found,
-        None => match examine(&mut state.connections, &state.groups, slot) {
+        None => match examine(cell, &mut state.connections, &state.groups, slot) {
             Some(found) => found,
             None => {
                 drop(borrow);
@@ -54,9 +54,7 @@ pub(super) fn event(cell: &LoopCell, slot: u32, event: Event, buffer: &mut [u8])
             let group = record.group;
             if let Some(lent) = state.lend_gathering(id, group, WRITE_AT_ONCE) {
                 drop(borrow);
-                cell.measure();
                 tell_lent(cell, slot, lent, &mut buffer[..count]);
-                cell.measured();
             } else {
                 receive::tell_frames(cell, borrow, slot, &mut buffer[..count]);
             }
@@ -82,16 +80,13 @@ fn tell_lent(cell: &LoopCell, slot: u32, mut lent: Lent, mut bytes: &mut [u8]) {
     let told = tell_whole(cell, slot, &mut lent, &mut bytes);
     // The long way goes on with the same part of the answers, and with what room is left.
     let goes_on = !bytes.is_empty() && current::is(lent.connection);
-    let (writes_early, answers) = if goes_on { (false, 0) } else { current::end(lent.connection) };
+    let answers = if goes_on { 0 } else { current::end(lent.connection) };
     let mut state = cell.state_while_gathering();
     state.take_back_handler(lent.group, lent.handler);
     let counters = &*state.latest.counters;
     counters.messages_received.add(told);
     counters.bytes_received.add((received - bytes.len()) as u64);
     counters.messages_sent.add(answers.into());
-    if writes_early {
-        state.write_gathered();
-    }
     if !bytes.is_empty() {
         frames(cell, state, slot, bytes);
     }
@@ -145,15 +140,17 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, message: Result<Message<'_>
 }
 
 /// Finds a connection of which an event that tells of bytes asks for one receive and nothing else, and whose answers may be
-/// gathered: it is marked, so that the next event need not look at all of that.
+/// gathered: it is marked, so that the next event need not look at all of that. None where callbacks are measured.
 #[inline(never)]
 fn examine<'r>(
+    cell: &LoopCell,
     connections: &'r mut Registry<Record>,
-    groups: &Registry<Group>,
+    groups: &Registry<Group, LISTENER_SLOTS>,
     slot: u32,
 ) -> Option<(u64, &'r mut Record)> {
     let record = connections.get(slot)?;
-    let is_usual = record.awaits_only_messages()
+    let is_usual = !cell.measures()
+        && record.awaits_only_messages()
         && record.may_gather()
         && record.protocol.compression.is_none()
         && !record.is_awaited()
@@ -173,6 +170,9 @@ impl State {
             return None;
         }
         let handler = self.lend_handler(group)?;
+        if self.gathers {
+            self.begin_next_part();
+        }
         if !current::begin(id, self.least_backlog_limit, largest) {
             self.take_back_handler(group, handler);
             return None;
