@@ -43,9 +43,13 @@ pub(super) fn with_handler<R>(
     group: u32,
     call: impl FnOnce(&mut dyn Handler) -> R,
 ) -> Option<Result<R, Panicked>> {
-    let mut handler = cell.state().lend_handler(group)?;
+    let mut handler = {
+        let State { latest, groups, .. } = &mut *cell.state();
+        latest.lend(groups, group)?
+    };
     let result = guarded(|| call(&mut *handler));
-    cell.state().take_back_handler(group, handler);
+    let State { latest, groups, .. } = &mut *cell.state();
+    latest.take_back(groups, group, handler);
     Some(result)
 }
 

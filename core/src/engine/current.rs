@@ -11,6 +11,8 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem::ManuallyDrop;
 
+use super::group::Groups;
+use super::record::Record;
 use super::registry::loop_index;
 use super::send::WRITE_AT_ONCE;
 use super::state::State;
@@ -159,6 +161,13 @@ impl Current {
         }
     }
 
+    /// Nobody gathers. Tells whose the last part is, and where it ends.
+    #[inline(always)]
+    fn clear(&self) -> (u64, usize) {
+        self.owner.set(NOBODY);
+        (self.last.take(), self.gathered.take())
+    }
+
     /// Ends the part of the current connection; tells how many messages it has.
     #[inline(always)]
     fn end(&self, id: u64) -> u32 {
@@ -178,7 +187,7 @@ pub(super) fn end(connection: Connection) -> u32 {
     CURRENT.with(|current| current.end(connection.0))
 }
 
-/// Nothing was the current connection for good: a panic has ended the turn.
+/// Ends it whichever connection it is: a panic has ended the turn.
 pub(super) fn abandon() {
     CURRENT.with(|current| current.end(current.id.get()));
 }
@@ -187,28 +196,31 @@ pub(super) fn abandon() {
 pub(super) fn free(index: u16) {
     CURRENT.with(|current| {
         if [NOBODY, index.into()].contains(&current.owner.get()) {
-            current.owner.set(NOBODY);
+            current.clear();
             **current.buffers.borrow_mut() = Buffers::default();
         }
     });
 }
 
-impl State {
-    /// Messages of this size and more are not gathered for a connection of this group: they are written at once, or perhaps
-    /// compressed.
-    pub(super) fn largest_gathered(&self, group: u32, compresses: bool) -> usize {
-        let options = self.groups.get(group).filter(|_| compresses).and_then(|group| group.options.compression.as_ref());
-        options.map_or(WRITE_AT_ONCE, |options| options.threshold.min(WRITE_AT_ONCE))
-    }
+/// Messages of this size and more are not gathered where a group's connection has agreed on compression: they may be
+/// compressed.
+pub(super) fn largest_gathered(groups: &Groups, group: u32) -> usize {
+    let options = groups.get(group).and_then(|group| group.options.compression.as_ref());
+    options.map_or(WRITE_AT_ONCE, |options| options.threshold.min(WRITE_AT_ONCE))
+}
 
-    /// Before another connection becomes the current one: writes what was gathered where that is so much already.
+impl State {
+    /// Before this connection becomes the current one behind another: writes what was gathered where that is so much already.
+    /// Tells whether its answers may still be gathered.
     #[inline(never)]
-    pub(super) fn begin_next_part(&mut self) {
-        if CURRENT.with(|current| current.gathered.get() > GATHERED_AT_MOST) {
-            self.write_gathered();
-        } else {
+    pub(super) fn begin_next_part(&mut self, id: u64) -> bool {
+        if CURRENT.with(|current| current.gathered.get() <= GATHERED_AT_MOST) {
             CURRENT.with(Current::keep_last);
+            return true;
         }
+        self.write_gathered();
+        // A part of its own may have been among what was written, and not all of it may have left.
+        self.record(Connection(id)).is_ok_and(Record::may_gather)
     }
 
     /// Does something with each connection's part of what was gathered, and with the last one, which often is the only one.
@@ -218,9 +230,9 @@ impl State {
         self.gathers = false;
         CURRENT.with(|current| {
             let Buffers { room, parts } = &mut **current.buffers.borrow_mut();
+            let (id, end) = current.clear();
             let begin = if parts.is_empty() { 0 } else { self.with_parts(room, parts, each) };
-            last(self, current.last.take(), &room[begin..current.gathered.take()]);
-            current.owner.set(NOBODY);
+            last(self, id, &room[begin..end]);
         });
     }
 

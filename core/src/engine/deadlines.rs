@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::group::{Group, Times};
+use super::group::{Groups, Times};
 use super::record::{Ending, Phase, Record};
-use super::registry::{LISTENER_SLOTS, Registry};
+use super::registry::Registry;
 use super::state::State;
 use super::timers::{Millis, Next, TimerKey};
 use crate::close::{self, Side};
@@ -245,7 +245,7 @@ fn is_http(record: &Record) -> bool {
 #[inline]
 fn is_live(
     connections: &Registry<Record>,
-    groups: &Registry<Group, LISTENER_SLOTS>,
+    groups: &Groups,
     shutting_down: Option<Millis>,
     at: Millis,
     key: TimerKey,

@@ -4,10 +4,10 @@ use std::cell::RefMut;
 use std::mem::take;
 
 use super::callback::guarded;
-use super::current;
+use super::current::{self, largest_gathered};
 use super::handover::tell_owned;
 use super::record::{Phase, Record};
-use super::send::HEARTBEAT;
+use super::send::{HEARTBEAT, WRITE_AT_ONCE};
 use super::shared::LoopCell;
 use super::state::State;
 use super::transport::Transport;
@@ -61,7 +61,8 @@ pub(super) fn frames(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, m
     if lent.receiver.is_partial() {
         state.put_back_receiver(slot, lent.receiver);
     }
-    state.take_back_handler(lent.group, lent.handler);
+    let State { latest, groups, .. } = &mut *state;
+    latest.take_back(groups, lent.group, lent.handler);
     // Left over is what may not be told, or not now.
     if !bytes.is_empty() {
         match flow {
@@ -301,14 +302,17 @@ impl State {
 
     #[inline]
     fn lend(&mut self, slot: u32) -> Option<(Lent, Flow)> {
-        let (id, record) = self.connections.get_with_id(slot)?;
-        let (group, compresses) = (record.group, record.protocol.compression.is_some());
-        let handler = self.lend_handler(group)?;
-        let largest = self.largest_gathered(group, compresses);
-        if self.gathers && !current::is(Connection(id)) {
-            self.begin_next_part();
+        if self.gathers {
+            let id = self.connections.id(slot);
+            if !current::is(Connection(id)) {
+                self.begin_next_part(id);
+            }
         }
-        let record = self.connections.get_mut(slot)?;
+        let (id, record) = self.connections.get_with_id(slot)?;
+        let group = record.group;
+        let handler = self.latest.lend(&mut self.groups, group)?;
+        let compresses = record.protocol.compression.is_some();
+        let largest = if compresses { largest_gathered(&self.groups, group) } else { WRITE_AT_ONCE };
         let flow = flow_of(record);
         let lent = Lent {
             handler,

@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::addresses::{Addresses, Admission};
 use super::listener::Acceptor;
 use super::reconnecting::Persistent;
+use super::registry::{LISTENER_SLOTS, Registry};
 use super::routes::Route;
-use super::state::State;
 use super::statistics::Counters;
 use super::timers::{Millis, millis};
 use super::tls::ServerSetup;
@@ -88,6 +88,9 @@ pub(super) struct Times {
     pub(super) progress: Millis,
 }
 
+/// The groups of a loop.
+pub(super) type Groups = Registry<Group, LISTENER_SLOTS>;
+
 /// The group whose handler was lent last: what each of its messages needs is at hand here, without a look at the table.
 pub(super) struct Latest {
     /// The group's slot, or [`NO_GROUP`].
@@ -107,25 +110,25 @@ impl Default for Latest {
     }
 }
 
-impl State {
+impl Latest {
     /// Lends the handler of a group, which is the latest from now on; `None` where the group is gone, or while one of its
     /// callbacks runs.
     #[inline(always)]
-    pub(super) fn lend_handler(&mut self, group: u32) -> Option<Box<dyn Handler>> {
-        if self.latest.slot != group {
-            self.make_latest(group);
+    pub(super) fn lend(&mut self, groups: &mut Groups, slot: u32) -> Option<Box<dyn Handler>> {
+        if self.slot != slot {
+            self.replace(groups, slot);
         }
-        self.latest.handler.take()
+        self.handler.take()
     }
 
     /// Takes back the handler that was lent.
     #[inline(always)]
-    pub(super) fn take_back_handler(&mut self, group: u32, handler: Box<dyn Handler>) {
-        let lent = if self.latest.slot == group {
-            self.latest.handler.replace(handler)
+    pub(super) fn take_back(&mut self, groups: &mut Groups, slot: u32, handler: Box<dyn Handler>) {
+        let lent = if self.slot == slot {
+            self.handler.replace(handler)
         } else {
             // Groups are removed between callbacks only, so this one is still there.
-            self.groups.get_mut(group).and_then(|group| group.handler.replace(handler))
+            groups.get_mut(slot).and_then(|group| group.handler.replace(handler))
         };
         debug_assert!(lent.is_none(), "it has been lent");
         // So that no code looks whether there is one to be dropped.
@@ -133,22 +136,22 @@ impl State {
     }
 
     #[inline(never)]
-    fn make_latest(&mut self, slot: u32) {
-        self.forget_latest();
-        if let Some(group) = self.groups.get_mut(slot) {
+    fn replace(&mut self, groups: &mut Groups, slot: u32) {
+        self.forget(groups);
+        if let Some(group) = groups.get_mut(slot) {
             let (counters, limits) = (group.counters.clone(), group.limits);
-            self.latest = Latest { slot, counters, limits, handler: group.handler.take() };
+            *self = Self { slot, counters, limits, handler: group.handler.take() };
         }
     }
 
-    /// Gives its handler back to the group.
-    pub(super) fn forget_latest(&mut self) {
-        let latest = std::mem::take(&mut self.latest);
-        if let Some(group) = self.groups.get_mut(latest.slot)
-            && latest.handler.is_some()
+    /// No group is the latest: its handler is its own again.
+    pub(super) fn forget(&mut self, groups: &mut Groups) {
+        if let Some(group) = groups.get_mut(self.slot)
+            && self.handler.is_some()
         {
-            group.handler = latest.handler;
+            group.handler = self.handler.take();
         }
+        self.slot = NO_GROUP;
     }
 }
 

@@ -144,7 +144,7 @@ impl State {
         self.news.extend(group.routes.iter().map(|route| News::IdleGroup(route.group)));
         self.shared_listeners.remove(&group.listener);
         if self.latest.slot == slot {
-            self.forget_latest();
+            self.latest.forget(&mut self.groups);
         }
         self.groups.remove(slot)
     }

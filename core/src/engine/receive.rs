@@ -57,7 +57,7 @@ pub(super) fn receive(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, 
     }
 }
 
-fn tell(cell: &LoopCell, state: RefMut<'_, State>, slot: u32, phase: Phase, bytes: &mut [u8]) {
+pub(super) fn tell(cell: &LoopCell, state: RefMut<'_, State>, slot: u32, phase: Phase, bytes: &mut [u8]) {
     cell.measure();
     if phase == Phase::WebSocket {
         whole::messages(cell, state, slot, bytes);

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::callback::with_handler;
 use super::connector::Target;
-use super::group::{Group, OwnedHandler};
+use super::group::{Group, Groups, OwnedHandler};
 use super::handle::Handle;
 use super::news::look_for_panic;
 use super::owned::OwnedMessage;
@@ -239,7 +239,7 @@ impl State {
     }
 
     /// When this client's next attempt is due; 0 where it waits for none.
-    pub(super) fn attempt_due(groups: &registry::Registry<Group, {registry::LISTENER_SLOTS}>, id: u64) -> Millis {
+    pub(super) fn attempt_due(groups: &Groups, id: u64) -> Millis {
         let group = groups.slot(id).and_then(|slot| groups.get(slot));
         group.and_then(|group| group.persistent.as_deref()).map_or(0, |persistent| persistent.due)
     }

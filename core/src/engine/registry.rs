@@ -67,7 +67,11 @@ impl<T, const FIRST_SLOT: u32> Registry<T, FIRST_SLOT> {
                         return Err(value);
                     }
                     let generation = self.first_generation;
-                    self.chunks.push(Box::new(std::array::from_fn(|_| Entry { generation, is_marked: false, value: None })));
+                    self.chunks.push(Box::new(std::array::from_fn(|_| Entry {
+                        generation,
+                        is_marked: false,
+                        value: None,
+                    })));
                 }
                 self.used += 1;
                 self.used - 1
@@ -246,6 +250,32 @@ mod tests {
         let mut successor = Registry::<_>::new(0, registry.next_generation());
         successor.insert(()).unwrap();
         assert_eq!(successor.slot(id), None);
+    }
+
+    #[test]
+    fn a_mark_is_taken_away_by_whoever_takes_the_value_to_change_it() {
+        type Taking = fn(&mut Registry<&str>, u32, u64);
+        let taken: [Taking; 4] = [
+            |registry, slot, _| assert!(registry.get_mut(slot).is_some()),
+            |registry, slot, _| assert!(registry.get_with_id(slot).is_some()),
+            |registry, _, id| assert!(registry.find(id).is_some()),
+            |registry, slot, _| {
+                registry.remove(slot);
+                assert_eq!(registry.insert("another"), Ok(slot));
+            },
+        ];
+        let mut registry = Registry::<_>::new(0, 1);
+        let slot = registry.insert("first").unwrap();
+        for take in taken {
+            let id = registry.id(slot);
+            assert!(registry.get_marked(slot).is_none());
+            registry.mark(slot);
+            assert_eq!(registry.find_keeping_mark(id).map(|(slot, _)| slot), Some(slot));
+            assert!(registry.get(slot).is_some() && registry.slot(id).is_some());
+            assert_eq!(registry.get_marked(slot).map(|(id, _)| id), Some(id));
+            take(&mut registry, slot, id);
+            assert!(registry.get_marked(slot).is_none());
+        }
     }
 
     #[test]

@@ -14,13 +14,13 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
 use super::current;
-use super::group::{Group, Latest};
+use super::group::{Group, Groups, Latest};
 use super::handover::LentPayload;
 use super::listener::{Accepting, RESERVE};
 use super::logging::{Entry, Log};
 use super::outbox::{MAX_WRITE, Spares};
 use super::record::{Phase, Record};
-use super::registry::{LISTENER_SLOTS, Registry};
+use super::registry::Registry;
 use super::resolver::Resolver;
 use super::shared::{Shared, retire};
 use super::timers::{Function, Micros, Millis, Timers, millis};
@@ -60,7 +60,7 @@ pub(super) struct State {
     before: Millis,
     pub(super) now: Millis,
     pub(super) connections: Registry<Record>,
-    pub(super) groups: Registry<Group, LISTENER_SLOTS>,
+    pub(super) groups: Groups,
     /// How many groups are of listeners.
     pub(super) listeners: usize,
     /// The groups of listeners that began on another thread's loop.

@@ -42,7 +42,10 @@ impl Events {
             return self.fill_for_long(poll, timeout);
         }
         let millis = timeout as u32;
-        self.fill_for(poll, Some(Timespec { tv_sec: (millis / 1000).into(), tv_nsec: (millis % 1000 * 1_000_000).into() }))
+        self.fill_for(
+            poll,
+            Some(Timespec { tv_sec: (millis / 1000).into(), tv_nsec: (millis % 1000 * 1_000_000).into() }),
+        )
     }
 
     #[inline(never)]
@@ -149,11 +152,8 @@ impl Awake {
             std::hint::spin_loop();
         }
         let asleep = Instant::now();
-        let left = if timeout > FAR {
-            NEVER
-        } else {
-            millis(Duration::from_millis(timeout).saturating_sub(asleep - began))
-        };
+        let left =
+            if timeout > FAR { NEVER } else { millis(Duration::from_millis(timeout).saturating_sub(asleep - began)) };
         events.fill(poll, left)?;
         self.attempt = if asleep.elapsed() < self.busy_poll { self.busy_poll } else { self.attempt / 2 };
         Ok(())

@@ -1,20 +1,23 @@
 //! The short way of what nearly every event brings: bytes for an open WebSocket, all of them in one receive; at a server
 //! whole messages, one behind the other, whose answers are only gathered (see `current`). All other events go the long way
 //! (see `receive`), and so do other bytes, and what comes behind them (see `frames`).
+//!
+//! A connection for which this is the way is marked (see `registry`): nothing about it is asked again until somebody has
+//! had it to change it.
 
 use std::cell::RefMut;
 use std::mem::take;
 
 use super::callback::guarded;
+use super::current::{self, largest_gathered};
 use super::frames::{frames, violated};
-use super::group::Group;
-use super::record::Record;
-use super::registry::{LISTENER_SLOTS, Registry};
+use super::receive;
+use super::record::Phase;
 use super::send::WRITE_AT_ONCE;
 use super::shared::LoopCell;
 use super::state::State;
+use super::transport::Transport;
 use super::wait::Event;
-use super::{current, receive};
 use crate::event::{Connection, Handler, Message};
 use crate::protocol::message::{NotUtf8, receive_medium, receive_short};
 
@@ -34,15 +37,8 @@ pub(super) fn event(cell: &LoopCell, slot: u32, event: Event, buffer: &mut [u8])
     }
     let mut borrow = cell.state_while_gathering();
     let state = &mut *borrow;
-    let (id, record) = match state.connections.get_marked(slot) {
-        Some(found) => found,
-        None => match examine(cell, &mut state.connections, &state.groups, slot) {
-            Some(found) => found,
-            None => {
-                drop(borrow);
-                return receive::event(cell, slot, event, buffer);
-            }
-        },
+    let Some((id, record)) = state.connections.get_marked(slot) else {
+        return event_of_unmarked(cell, borrow, slot, event, buffer);
     };
     let Some(transport) = &record.transport else { return };
     match transport.read(buffer) {
@@ -63,7 +59,34 @@ pub(super) fn event(cell: &LoopCell, slot: u32, event: Event, buffer: &mut [u8])
     }
 }
 
-/// Tells what a receive has brought by the long way.
+/// The same for a connection that is not marked: it is looked at, and marked if it is as most are.
+#[inline(never)]
+fn event_of_unmarked(cell: &LoopCell, mut borrow: RefMut<'_, State>, slot: u32, event: Event, buffer: &mut [u8]) {
+    let state = &mut *borrow;
+    let record = state.connections.get_mut(slot).filter(|record| record.awaits_only_messages() && !record.is_awaited());
+    let Some(record) = record.filter(|record| record.transport.as_ref().is_some_and(Transport::is_plain)) else {
+        drop(borrow);
+        return receive::event(cell, slot, event, buffer);
+    };
+    let Some(transport) = &record.transport else { return };
+    match transport.read(buffer) {
+        Ok(count) if count != 0 && count < buffer.len() => {
+            let bytes = &mut buffer[..count];
+            record.heard_at = state.now;
+            if !record.may_gather() {
+                return receive::tell_frames(cell, borrow, slot, bytes);
+            }
+            let group = record.group;
+            if record.protocol.compression.is_none() && !cell.measures() && state.takes_short(group) {
+                state.connections.mark(slot);
+            }
+            receive::tell(cell, borrow, slot, Phase::WebSocket, bytes);
+        }
+        read => receive::after_receive(cell, borrow, slot, read, buffer),
+    }
+}
+
+/// Tells what a receive has brought of a connection that is not marked, or in another way.
 pub(super) fn messages(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, bytes: &mut [u8]) {
     if let Some(lent) = state.lend_for(slot) {
         drop(state);
@@ -82,7 +105,8 @@ fn tell_lent(cell: &LoopCell, slot: u32, mut lent: Lent, mut bytes: &mut [u8]) {
     let goes_on = !bytes.is_empty() && current::is(lent.connection);
     let answers = if goes_on { 0 } else { current::end(lent.connection) };
     let mut state = cell.state_while_gathering();
-    state.take_back_handler(lent.group, lent.handler);
+    let State { latest, groups, .. } = &mut *state;
+    latest.take_back(groups, lent.group, lent.handler);
     let counters = &*state.latest.counters;
     counters.messages_received.add(told);
     counters.bytes_received.add((received - bytes.len()) as u64);
@@ -139,42 +163,22 @@ fn tell(cell: &LoopCell, slot: u32, lent: &mut Lent, message: Result<Message<'_>
     }
 }
 
-/// Finds a connection of which an event that tells of bytes asks for one receive and nothing else, and whose answers may be
-/// gathered: it is marked, so that the next event need not look at all of that. None where callbacks are measured.
-#[inline(never)]
-fn examine<'r>(
-    cell: &LoopCell,
-    connections: &'r mut Registry<Record>,
-    groups: &Registry<Group, LISTENER_SLOTS>,
-    slot: u32,
-) -> Option<(u64, &'r mut Record)> {
-    let record = connections.get(slot)?;
-    let is_usual = !cell.measures()
-        && record.awaits_only_messages()
-        && record.may_gather()
-        && record.protocol.compression.is_none()
-        && !record.is_awaited()
-        && groups.get(record.group)?.limits.take_short()
-        && record.transport.as_ref()?.is_plain();
-    if is_usual {
-        connections.mark(slot);
-    }
-    connections.get_marked(slot)
-}
-
 impl State {
+    /// Whether a group's limits take every short message.
+    fn takes_short(&self, group: u32) -> bool {
+        self.groups.get(group).is_some_and(|group| group.limits.take_short())
+    }
+
     /// Makes a connection the current one whose answers may be gathered, and lends its handler.
     #[inline(always)]
     fn lend_gathering(&mut self, id: u64, group: u32, largest: usize) -> Option<Lent> {
         if self.batch.is_some() {
             return None;
         }
-        let handler = self.lend_handler(group)?;
-        if self.gathers {
-            self.begin_next_part();
-        }
-        if !current::begin(id, self.least_backlog_limit, largest) {
-            self.take_back_handler(group, handler);
+        let handler = self.latest.lend(&mut self.groups, group)?;
+        let goes_on = !self.gathers || self.begin_next_part(id);
+        if !goes_on || !current::begin(id, self.least_backlog_limit, largest) {
+            self.latest.take_back(&mut self.groups, group, handler);
             return None;
         }
         self.gathers = true;
@@ -183,14 +187,15 @@ impl State {
 
     /// The same for a connection that has received by the long way, if its answers may be gathered.
     fn lend_for(&mut self, slot: u32) -> Option<Lent> {
-        let (id, record) = self.connections.get_with_id(slot)?;
+        let (id, record) = (self.connections.id(slot), self.connections.get(slot)?);
         if !record.may_gather() || record.protocol.receiver.is_partial() {
             return None;
         }
         let (group, compresses) = (record.group, record.protocol.compression.is_some());
-        if !self.groups.get(group)?.limits.take_short() {
+        if !self.takes_short(group) {
             return None;
         }
-        self.lend_gathering(id, group, self.largest_gathered(group, compresses))
+        let largest = if compresses { largest_gathered(&self.groups, group) } else { WRITE_AT_ONCE };
+        self.lend_gathering(id, group, largest)
     }
 }
