@@ -68,6 +68,7 @@ fn a_loop_with_nothing_on_it_ends_at_once() {
     event_loop.run().unwrap();
     // It is done with, and the loop may be used again.
     assert!(event_loop.turn(Some(Duration::ZERO)).unwrap());
+    assert_eq!(event_loop.next_deadline().unwrap(), None, "it wakes for the end of the grace");
 }
 
 #[test]

@@ -370,8 +370,12 @@ impl State {
 
     /// Whether the loop is to be turned again.
     fn goes_on(&mut self) -> bool {
-        if self.shutting_down.is_some() && self.connections.len() == 0 && self.news.is_empty() {
+        if let Some(end) = self.shutting_down
+            && self.connections.len() == 0
+            && self.news.is_empty()
+        {
             self.shutting_down = None;
+            self.timers.forget(end);
             return false;
         }
         self.is_busy = self.shutting_down.is_some() || self.has_work();

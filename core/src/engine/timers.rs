@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Milliseconds since the loop was made.
 pub(super) type Millis = u64;
 
-/// Microseconds, of the system's monotonic clock or of a wait.
+/// Microseconds of the system's monotonic clock.
 pub(super) type Micros = u64;
 
 /// Rounds up, so that nothing fires early, and far futures stay finite.
@@ -100,6 +100,8 @@ impl Timers {
             TimerKey::Program(id) => functions.contains_key(id),
             key => is_live(*at, *key),
         });
+        // What was known to be next may be among what has gone.
+        self.next = Next::UNKNOWN;
     }
 
     /// The entry of this time is void.
