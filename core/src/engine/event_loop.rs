@@ -90,7 +90,10 @@ impl EventLoop {
     pub fn run(&mut self) -> Result<()> {
         let cell = self.cell()?;
         self.siblings.start()?;
-        exclusively(&cell, |scratch| turns(&cell, scratch, NEVER, false))?;
+        exclusively(&cell, |scratch| {
+            cell.state_while_gathering().waiting.stay_awake_at_most(None);
+            turns(&cell, scratch, NEVER, false)
+        })?;
         self.siblings.finish(&self.handle)
     }
 
@@ -102,7 +105,10 @@ impl EventLoop {
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let cell = self.cell()?;
         self.siblings.start()?;
-        let goes_on = exclusively(&cell, |scratch| turns(&cell, scratch, timeout.map_or(NEVER, millis), true))?;
+        let goes_on = exclusively(&cell, |scratch| {
+            cell.state_while_gathering().waiting.stay_awake_at_most(timeout);
+            turns(&cell, scratch, timeout.map_or(NEVER, millis), true)
+        })?;
         if !goes_on {
             self.siblings.finish(&self.handle)?;
         }

@@ -120,11 +120,23 @@ struct Awake {
     busy_poll: Duration,
     /// How long the next attempt lasts.
     attempt: Duration,
+    /// How long the program wants to wait at all: asleep that is rounded up to milliseconds, awake it need not be.
+    at_most: Duration,
 }
 
 impl Waiting {
     pub(super) fn new(busy_poll: Duration) -> Self {
-        Self { awake: (!busy_poll.is_zero()).then_some(Awake { busy_poll, attempt: busy_poll }) }
+        Self {
+            awake: (!busy_poll.is_zero()).then_some(Awake { busy_poll, attempt: busy_poll, at_most: Duration::MAX }),
+        }
+    }
+
+    /// The waits that follow are for a turn that waits so long at most; or for turns that do so until something happens.
+    #[inline]
+    pub(super) fn stay_awake_at_most(&mut self, timeout: Option<Duration>) {
+        if let Some(awake) = &mut self.awake {
+            awake.at_most = timeout.unwrap_or(Duration::MAX);
+        }
     }
 
     /// Waits for events, at most so many milliseconds, or until they come where that is more than [`FAR`].
@@ -139,10 +151,16 @@ impl Waiting {
 }
 
 impl Awake {
+    /// How long a wait is to last that would be so many milliseconds asleep.
+    fn wanted(&self, timeout: Millis) -> Duration {
+        Duration::from_millis(timeout).min(self.at_most)
+    }
+
     #[inline(never)]
     fn wait(&mut self, poll: &mio::Poll, events: &mut Events, timeout: Millis) -> Result<(), Errno> {
         let began = Instant::now();
-        let attempt = self.attempt.min(Duration::from_millis(timeout));
+        let wanted = self.wanted(timeout);
+        let attempt = self.attempt.min(wanted);
         while began.elapsed() < attempt {
             events.fill(poll, 0)?;
             if !events.0.is_empty() {
@@ -152,10 +170,25 @@ impl Awake {
             std::hint::spin_loop();
         }
         let asleep = Instant::now();
-        let left =
-            if timeout > FAR { NEVER } else { millis(Duration::from_millis(timeout).saturating_sub(asleep - began)) };
+        let left = if timeout > FAR { NEVER } else { millis(wanted.saturating_sub(asleep - began)) };
         events.fill(poll, left)?;
         self.attempt = if asleep.elapsed() < self.busy_poll { self.busy_poll } else { self.attempt / 2 };
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn awake_a_timeout_is_not_rounded_up() {
+        let mut waiting = Waiting::new(Duration::from_millis(5));
+        let mut wanted = |timeout| {
+            waiting.stay_awake_at_most(timeout);
+            waiting.awake.as_ref().map(|awake| awake.wanted(1))
+        };
+        assert_eq!(wanted(Some(Duration::from_micros(100))), Some(Duration::from_micros(100)));
+        assert_eq!(wanted(None), Some(Duration::from_millis(1)));
     }
 }
