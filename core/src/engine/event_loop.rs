@@ -232,6 +232,11 @@ fn turns(cell: &LoopCell, scratch: &mut Scratch, timeout: Millis, once: bool) ->
             }
         }
         let mut state = cell.state_while_gathering();
+        if state.carried_over != 0 {
+            drop(state);
+            receive_again(cell, buffer);
+            state = cell.state_while_gathering();
+        }
         if state.timers.is_due(state.now) {
             drop(state);
             run_timers(cell, buffer);
@@ -243,7 +248,7 @@ fn turns(cell: &LoopCell, scratch: &mut Scratch, timeout: Millis, once: bool) ->
         // As a rule that was all, and the next turn need not look for more either.
         more = state.is_busy || !state.news.is_empty();
         drop(state);
-        if more && !end_turn(cell, buffer) {
+        if more && !end_turn(cell) {
             return Ok(false);
         }
         if once {
@@ -254,8 +259,7 @@ fn turns(cell: &LoopCell, scratch: &mut Scratch, timeout: Millis, once: bool) ->
 
 /// The end of a turn that may have more to do than what events have brought; whether the loop is to be turned again.
 #[inline(never)]
-fn end_turn(cell: &LoopCell, buffer: &mut [u8]) -> bool {
-    receive_again(cell, buffer);
+fn end_turn(cell: &LoopCell) -> bool {
     let mut state = cell.state_while_gathering();
     state.flush();
     if !state.news.is_empty() {
@@ -269,6 +273,7 @@ fn end_turn(cell: &LoopCell, buffer: &mut [u8]) -> bool {
 }
 
 /// Receives where there may be more than an earlier turn has received. What joins these meanwhile is the next turn's work.
+#[inline(never)]
 fn receive_again(cell: &LoopCell, buffer: &mut [u8]) {
     let count = take(&mut cell.state_while_gathering().carried_over);
     for index in 0..count {
