@@ -128,7 +128,7 @@ def instructions():
 def system_calls():
     for what, load, rounds in (("64 B echo, one in flight", Echo(64), 1000),
                                ("64 B echo, 32 in flight", GatheredEcho(64, 100, 32), 10)):
-        calls = per_message(count_calls, load, rounds)
+        calls = per_message(count_calls, load, rounds, runs=3)
         yield f"system calls, {what}", sum(calls.values())
         for kind, names in (("receives", RECEIVES), ("sends", SENDS), ("waits", WAITS)):
             yield f"{kind}, {what}", sum(calls.get(name, 0) for name in names)
