@@ -84,6 +84,27 @@ fn h22_an_announced_100_mb_that_drips_is_1009_at_the_header() {
     siege.end();
 }
 
+/// Short messages are not compared with a limit that takes all of them: one that does not is kept all the same, also for a
+/// connection whose messages came as most do before.
+#[test]
+fn a_limit_below_that_of_short_messages_is_kept_by_each_message() {
+    let mut options = Options::default();
+    options.max_message = 100;
+    let siege = Siege::begin(&options);
+    let mut peer = siege.open();
+    for _ in 0..3 {
+        peer.write(&sent(0x80 | BINARY, &[1; 100]));
+        peer.write(&sent(0x80 | PING, b""));
+        while peer.read_frame().opcode != PONG {}
+    }
+    let too_large = sent(0x80 | BINARY, &[1; 101]);
+    peer.write(&too_large);
+    peer.expect_close(1009);
+    drop(peer);
+    expect_refusal(&siege, &too_large, 1009, FailureKind::Limit);
+    siege.end();
+}
+
 #[test]
 fn h23_the_sum_of_fragments_cannot_pass_the_limit() {
     let mut options = Options::default();
