@@ -328,36 +328,63 @@ def doors(figures):
         lines = [door_line(figures, row, server, of) for of in DOORS for server in (*of.goals, *of.peers)
                  if figures.took_part(row, server)]
         if lines:
-            head = ["server", "CPU", "goal", "the same goal beside its peer"]
+            head = ["server", "CPU", "of it in user space", "goal", "the goal × raw", "the goal × its peer"]
+            limit = [figures.name(RAW), *cpu_and_user(figures, row, RAW), "", "", ""]
+            lines = [limit, *lines] if figures.results(row, RAW) else lines
             tables += [f"**{GROUPS[row.group][0].split(', ')[1].capitalize()}**", "", *table(head, lines)]
     if tables:
-        there = ", ".join(f"{figures.servers[of.peers[0]]['label']} {of.peer_there[0]:g} and {of.peer_there[1]:g} µs"
-                          for of in DOORS if of.peers[0] in figures.servers)
+        there = [("the raw loop", RAW_THERE), *((figures.servers[of.peers[0]]["label"], of.peer_there)
+                                                for of in DOORS if of.peers[0] in figures.servers)]
         yield "## The doors for Python and Node"
         yield ""
         yield ("A message of 64 B, echoed by a program in that language, on 100 connections. The goals are times of"
-               f" another machine, on which the raw loop took {RAW_THERE:g} µs with one message in flight"
-               + (f", and with one and 32 {there}" if there else "") + ". Times of another machine do not carry over;"
-               " ratios rather do. So each goal is told twice: as a time, and as the multiple of its peer that it was"
-               " there, with the multiple that was measured here.")
+               " another machine, where with one and 32 in flight "
+               + ", ".join(f"{name} took {one:g} and {many:g} µs" for name, (one, many) in there)
+               + ". Times of another machine do not carry over; ratios rather do. So each goal is told three times: as a"
+               " time, and as what it was there as a multiple of the raw loop, and of its peer, with what was measured"
+               " here. In user space is what the server is itself, engine, door, interpreter and program; all else is"
+               " the kernel's TCP, which is the same for all of them: where that alone takes as long as a goal, no"
+               " server reaches it.")
         yield ""
         yield from tables
 
 
+def user_of(result):
+    """Nanoseconds of a unit in user space; none where the clock has not ticked."""
+    return cpu_of(result) * result["user_share"] if "user_share" in result else None
+
+
+def mean_of_user(figures, row, server):
+    """The mean, as that of a single run is rough."""
+    found = [figure for figure in figures.all(row, server, user_of) if figure is not None]
+    return statistics.mean(found) if found else None
+
+
+def cpu_and_user(figures, row, server):
+    user = mean_of_user(figures, row, server)
+    return [cpu_alone(figures, row, server), "—" if user is None else duration(user)]
+
+
 def door_line(figures, row, server, of):
-    found = figures.all(row, server)
-    shown = spread(found, duration, lambda middle: time_unit(middle)[1]) if found else "failed"
+    if not (found := figures.all(row, server)):
+        return [figures.name(server), "failed", "", "", "", ""]
+    cells = [emphasised(figures, server), *cpu_and_user(figures, row, server)]
     if server not in of.goals:
-        return [figures.name(server), shown, "", ""]
-    place, peer = DOOR_ROWS.index(row.key), of.peers[0]
+        return [*cells, "", "", ""]
+    place, peer, reached = DOOR_ROWS.index(row.key), of.peers[0], statistics.median(found)
     goal = of.goals[server][place]
-    cells = [emphasised(figures, server), shown, "", ""]
-    if found:
-        cells[2] = f"{goal:g} µs, {verdict(statistics.median(found) / 1000, goal)}"
-        if ratio := figures.ratio(row, server, peer):
-            goal = round(goal / of.peer_there[place], 2)
-            cells[3] = f"{goal:.2f} × {figures.servers[peer]['label']}; {times(ratio)}, {verdict(ratio[0], goal)}"
-    return cells
+    told = f"{goal:g} µs, {verdict(reached / 1000, goal)}"
+    user = mean_of_user(figures, row, server)
+    if reached / 1000 > goal and user is not None:
+        told += f"; the kernel's part is {duration(reached - user)}"
+    return [*cells, told, beside(figures, row, server, RAW, goal / RAW_THERE[place]),
+            beside(figures, row, server, peer, goal / of.peer_there[place])]
+
+
+def beside(figures, row, server, other, goal):
+    """A goal as a multiple of another server, and what was reached."""
+    ratio, goal = figures.ratio(row, server, other), round(goal, 2)
+    return f"{goal:.2f}; {times(ratio)}, {verdict(ratio[0], goal)}" if ratio else "—"
 
 
 def many_cores(figures):

@@ -29,6 +29,9 @@ pub struct Report {
     units: u64,
     seconds: f64,
     cpu_ns_per_unit: f64,
+    /// How much of it was in user space; roughly, as [`Cpu::user_share_since`](crate::server::Cpu::user_share_since) says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_share: Option<f64>,
     units_per_second: f64,
     latency_us: Latency,
     /// Of a compressed message that the server sent, without the headers of its frames.
@@ -81,7 +84,8 @@ pub fn measure_once(settings: &Settings, run: impl FnOnce() -> Result<Outcome>) 
     let Outcome { units, latency } = run()?;
     let seconds = start.elapsed().as_secs_f64();
     std::thread::sleep(SETTLE);
-    let threads = server.cpu()?.since(&cpu);
+    let after = server.cpu()?;
+    let (threads, user_share) = (after.since(&cpu), after.user_share_since(&cpu));
     let cpu = threads.iter().sum::<u64>() as f64;
     let quantile = |share| latency.quantile(share) as f64 / 1000.0;
     Ok(Report {
@@ -92,6 +96,7 @@ pub fn measure_once(settings: &Settings, run: impl FnOnce() -> Result<Outcome>) 
         units,
         seconds: rounded(seconds, 1e6),
         cpu_ns_per_unit: rounded(cpu / units.max(1) as f64, 1e2),
+        user_share: user_share.map(|share| rounded(share, 1e4)),
         units_per_second: rounded(units as f64 / seconds, 1e1),
         latency_us: Latency {
             p50: quantile(0.5),

@@ -26,8 +26,12 @@ impl Server {
     /// What the kernel does for a loopback socket is in it too, on the sender's account: a `send` of the server
     /// includes the delivery into our socket, and ours the delivery into the server's.
     pub fn cpu(&self) -> Result<Cpu> {
-        let mut threads = BTreeMap::new();
+        let (mut threads, mut user, mut kernel) = (BTreeMap::new(), 0, 0);
         for pid in &self.pids {
+            let line = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|error| self.lost(*pid, &error))?;
+            let (in_user_space, in_kernel) = ticks(&line).ok_or_else(|| format!("/proc/{pid}/stat says '{line}'"))?;
+            user += in_user_space;
+            kernel += in_kernel;
             let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| self.lost(*pid, &error))?;
             for task in tasks.flatten() {
                 // A thread may end between the two looks.
@@ -36,7 +40,7 @@ impl Server {
                 threads.insert(task.file_name(), nanoseconds);
             }
         }
-        Ok(Cpu(threads))
+        Ok(Cpu { threads, user, kernel })
     }
 
     /// Bytes of memory that the processes have written and hold: `Pss_Anon` and `Pss_Shmem`.
@@ -75,16 +79,39 @@ impl Server {
     }
 }
 
-/// Nanoseconds on a CPU by thread.
-pub struct Cpu(BTreeMap<OsString, u64>);
+/// How often the clock found a process in user space and in the kernel, from the line of its `stat`. Its name, in
+/// parentheses, may hold anything; of what follows they are the twelfth and the thirteenth.
+fn ticks(line: &str) -> Option<(u64, u64)> {
+    let mut fields = line.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse().ok();
+    Some((next()?, next()?))
+}
+
+/// CPU time of some processes.
+pub struct Cpu {
+    /// Nanoseconds by thread.
+    threads: BTreeMap<OsString, u64>,
+    /// Ticks of 10 ms in user space, and in the kernel.
+    user: u64,
+    kernel: u64,
+}
 
 impl Cpu {
     /// What each thread that ran has added since `before`, the most first.
     pub fn since(&self, before: &Self) -> Vec<u64> {
-        let added = |(thread, now): (&OsString, &u64)| now.saturating_sub(before.0.get(thread).copied().unwrap_or(0));
-        let mut added: Vec<u64> = self.0.iter().map(added).filter(|nanoseconds| *nanoseconds > 0).collect();
+        let added =
+            |(thread, now): (&OsString, &u64)| now.saturating_sub(before.threads.get(thread).copied().unwrap_or(0));
+        let mut added: Vec<u64> = self.threads.iter().map(added).filter(|nanoseconds| *nanoseconds > 0).collect();
         added.sort_unstable_by(|one, other| other.cmp(one));
         added
+    }
+
+    /// How much of what was added since `before` was in user space; none where the clock has not ticked.
+    ///
+    /// The kernel looks at each tick where a process is: good for a mean over several runs, rough for a single one.
+    pub fn user_share_since(&self, before: &Self) -> Option<f64> {
+        let (user, kernel) = (self.user.saturating_sub(before.user), self.kernel.saturating_sub(before.kernel));
+        (user + kernel > 0).then(|| user as f64 / (user + kernel) as f64)
     }
 }
 
@@ -102,7 +129,8 @@ mod tests {
         assert!((60 << 20..68 << 20).contains(&grown), "{grown}");
         assert!(own.peak_bytes().unwrap() > block.len() as u64);
         std::thread::sleep(std::time::Duration::from_millis(1));
-        assert!(own.cpu().unwrap().since(&Cpu(BTreeMap::new()))[0] > 0);
+        let nothing = Cpu { threads: BTreeMap::new(), user: 0, kernel: 0 };
+        assert!(own.cpu().unwrap().since(&nothing)[0] > 0);
     }
 
     #[test]
@@ -114,9 +142,21 @@ mod tests {
 
     #[test]
     fn threads_that_ran_are_told_apart_and_those_that_slept_are_left_out() {
-        let cpu =
-            |figures: &[(&str, u64)]| Cpu(figures.iter().map(|(name, time)| (OsString::from(name), *time)).collect());
+        let cpu = |figures: &[(&str, u64)]| {
+            let threads = figures.iter().map(|(name, time)| (OsString::from(name), *time)).collect();
+            Cpu { threads, user: 0, kernel: 0 }
+        };
         let before = cpu(&[("1", 50), ("2", 70), ("4", 9)]);
         assert_eq!(cpu(&[("1", 60), ("2", 70), ("3", 25)]).since(&before), [25, 10]);
+    }
+
+    #[test]
+    fn user_space_and_kernel_are_told_apart_whatever_the_process_is_called() {
+        let line = "7 (a) b (c) S 1 7 7 0 -1 4194560 92 0 0 0 30 90 0 0 20 0 1 0 12";
+        assert_eq!(ticks(line), Some((30, 90)));
+        assert_eq!(ticks("7 (a) S 1"), None);
+        let cpu = |user, kernel| Cpu { threads: BTreeMap::new(), user, kernel };
+        assert_eq!(cpu(30, 90).user_share_since(&cpu(20, 60)), Some(0.25));
+        assert_eq!(cpu(30, 90).user_share_since(&cpu(30, 90)), None);
     }
 }
