@@ -22,8 +22,10 @@ const MAX_SLICES: usize = 64;
 pub(super) const MAX_WRITE: usize = 256 * 1024;
 /// Buffers above this size are given back to the system rather than lent again.
 const MAX_SPARE: usize = 64 * 1024;
-/// How many buffers a loop keeps to lend.
-const MAX_SPARES: usize = 64;
+/// How many buffers a loop keeps to lend: as many connections can be answered in a turn without asking for memory.
+const MAX_SPARES: usize = 1024;
+/// How many bytes they may have altogether.
+const MAX_SPARE_BYTES: usize = 4 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) enum Chunk {
@@ -96,21 +98,29 @@ impl Chunk {
 
 /// The buffers a loop lends to its connections.
 #[derive(Default)]
-pub(super) struct Spares(Vec<Vec<u8>>);
+pub(super) struct Spares {
+    buffers: Vec<Vec<u8>>,
+    /// Their capacities in all.
+    bytes: usize,
+}
 
 impl Spares {
     #[inline]
     fn lend(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_default()
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.bytes -= buffer.capacity();
+        buffer
     }
 
     fn give_back(&mut self, chunk: Chunk) {
         if let Chunk::Own(mut bytes) = chunk
             && bytes.capacity() <= MAX_SPARE
-            && self.0.len() < MAX_SPARES
+            && self.bytes + bytes.capacity() <= MAX_SPARE_BYTES
+            && self.buffers.len() < MAX_SPARES
         {
             bytes.clear();
-            self.0.push(bytes);
+            self.bytes += bytes.capacity();
+            self.buffers.push(bytes);
         }
     }
 }

@@ -31,9 +31,21 @@ fn an_empty_outbox_owns_no_buffer_and_lends_the_old_one_again() {
     outbox.append(&mut spares, |out| out.extend(b"abc"));
     outbox.advance(3, &mut spares);
     assert!(outbox.front.is_none());
-    assert_eq!(spares.0.len(), 1);
+    assert_eq!(spares.buffers.len(), 1);
     outbox.append(&mut spares, |out| out.extend(b"d"));
-    assert_eq!(spares.0.len(), 0);
+    assert_eq!((spares.buffers.len(), spares.bytes), (0, 0));
+}
+
+#[test]
+fn what_a_loop_keeps_to_lend_is_bounded() {
+    let (small, large) = (MAX_SPARES + 1, MAX_SPARE_BYTES / MAX_SPARE + 1);
+    for (count, size, kept) in [(small, 100, MAX_SPARES), (large, MAX_SPARE, large - 1), (1, MAX_SPARE + 1, 0)] {
+        let mut spares = Spares::default();
+        (0..count).for_each(|_| spares.give_back(Chunk::Own(Vec::with_capacity(size))));
+        assert_eq!((spares.buffers.len(), spares.bytes), (kept, kept * size), "{count} of {size} bytes");
+        (0..kept).for_each(|_| assert!(spares.lend().capacity() == size));
+        assert_eq!(spares.bytes, 0);
+    }
 }
 
 #[test]
