@@ -11,6 +11,9 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem::ManuallyDrop;
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
 use super::group::Groups;
 use super::record::Record;
 use super::registry::loop_index;
@@ -18,13 +21,12 @@ use super::send::WRITE_AT_ONCE;
 use super::state::State;
 use crate::event::{Connection, Message};
 use crate::protocol::connection::message_opcode;
-use crate::protocol::frame::{self, OpCode};
+use crate::protocol::frame::{self, OpCode, Role, SHORT_HEADER, SHORTEST_HEADER};
+use crate::protocol::unmask::unmask;
 
 /// How much a turn gathers before it writes: what is more would leave the processor's cache. Measured with 32 messages of
 /// 1 KiB in flight on 100 connections.
 const GATHERED_AT_MOST: usize = 256 * 1024;
-/// Of a frame of less than 126 bytes from a server.
-const SHORT_HEADER: usize = 2;
 
 /// Who gathers, and for whom.
 struct Current {
@@ -34,8 +36,10 @@ struct Current {
     id: Cell<u64>,
     /// How many bytes more it may be sent in this way.
     room: Cell<usize>,
-    /// Messages of this size and more go by the state.
+    /// Messages of this size and more go by the state; all of a client's do, but for [`send_masked`].
     largest: Cell<usize>,
+    /// The client's connection that was the current one last, and the size for it.
+    masked: Cell<(u64, usize)>,
     /// How many messages it was sent in this way.
     messages: Cell<u32>,
     /// How many bytes are gathered.
@@ -56,6 +60,8 @@ struct Buffers {
     room: Vec<u8>,
     /// Whose the bytes before the last part are, and where each one's part ends.
     parts: Vec<(u64, usize)>,
+    /// Where masking keys come from (RFC 6455 section 5.3), as soon as a client gathers.
+    keys: Option<Box<StdRng>>,
 }
 
 impl Buffers {
@@ -63,22 +69,39 @@ impl Buffers {
     #[inline(always)]
     fn append(&mut self, gathered: &Cell<usize>, opcode: OpCode, payload: &[u8]) {
         let begin = gathered.get();
-        let end = begin + SHORT_HEADER + payload.len();
+        let end = begin + SHORTEST_HEADER + payload.len();
         match self.room.get_mut(begin..end) {
             Some([first, second, rest @ ..]) if payload.len() < 126 => {
                 gathered.set(end);
                 (*first, *second) = (0x80 | opcode as u8, payload.len() as u8);
                 rest.copy_from_slice(payload);
             }
-            _ => self.append_any(gathered, opcode, payload),
+            _ => self.append_any(gathered, opcode, payload, None),
+        }
+    }
+
+    /// The same for a client's frame.
+    #[inline(always)]
+    fn append_masked(&mut self, gathered: &Cell<usize>, opcode: OpCode, payload: &[u8], key: [u8; 4]) {
+        let begin = gathered.get();
+        let end = begin + SHORT_HEADER + payload.len();
+        match self.room.get_mut(begin..end) {
+            Some([first, second, a, b, c, d, rest @ ..]) if payload.len() < 126 => {
+                gathered.set(end);
+                (*first, *second) = (0x80 | opcode as u8, 0x80 | payload.len() as u8);
+                [*a, *b, *c, *d] = key;
+                rest.copy_from_slice(payload);
+                unmask(rest, key);
+            }
+            _ => self.append_any(gathered, opcode, payload, Some(key)),
         }
     }
 
     /// The same for one that is longer, or where there is no room yet.
     #[inline(never)]
-    fn append_any(&mut self, gathered: &Cell<usize>, opcode: OpCode, payload: &[u8]) {
+    fn append_any(&mut self, gathered: &Cell<usize>, opcode: OpCode, payload: &[u8], key: Option<[u8; 4]>) {
         let begin = gathered.get();
-        let (header, size) = frame::encode_header(opcode, true, payload.len(), None);
+        let (header, size) = frame::encode_header(opcode, true, payload.len(), key);
         let end = begin + size + payload.len();
         if end > self.room.len() {
             self.room.resize(end.next_power_of_two(), 0);
@@ -86,6 +109,9 @@ impl Buffers {
         let (head, body) = self.room[begin..end].split_at_mut(size);
         head.copy_from_slice(&header[..size]);
         body.copy_from_slice(payload);
+        if let Some(key) = key {
+            unmask(body, key);
+        }
         gathered.set(end);
     }
 }
@@ -97,10 +123,11 @@ thread_local! {
             id: Cell::new(0),
             room: Cell::new(0),
             largest: Cell::new(0),
+            masked: Cell::new((0, 0)),
             messages: Cell::new(0),
             gathered: Cell::new(0),
             last: Cell::new(0),
-            buffers: RefCell::new(ManuallyDrop::new(Buffers { room: Vec::new(), parts: Vec::new() })),
+            buffers: RefCell::new(ManuallyDrop::new(Buffers { room: Vec::new(), parts: Vec::new(), keys: None })),
         }
     };
 }
@@ -123,6 +150,26 @@ pub(super) fn send(connection: Connection, message: Message<'_>) -> bool {
     })
 }
 
+/// The same for a client, whose frames are masked: asked where [`send`] has said no.
+#[inline]
+pub(super) fn send_masked(connection: Connection, message: Message<'_>) -> bool {
+    let (opcode, payload) = (message_opcode(message), message.payload());
+    CURRENT.with(|current| {
+        let (room, size) = (current.room.get(), payload.len() + frame::MAX_HEADER);
+        let (id, largest) = current.masked.get();
+        if current.id.get() != connection.0 || id != connection.0 || payload.len() >= largest || size > room {
+            return false;
+        }
+        let mut buffers = current.buffers.borrow_mut();
+        let Some(keys) = &mut buffers.keys else { return false };
+        let key = keys.next_u32().to_ne_bytes();
+        current.room.set(room - size);
+        current.messages.set(current.messages.get() + 1);
+        buffers.append_masked(&current.gathered, opcode, payload, key);
+        true
+    })
+}
+
 /// Whether a connection is still the current one. From when it became so, its answers are gathered, and nobody has used the
 /// state for anything that concerns output.
 #[inline(always)]
@@ -134,8 +181,22 @@ pub(super) fn is(connection: Connection) -> bool {
 /// unless another loop gathers on this thread (one that a callback of this loop turns, or the reverse). No batch may be
 /// pending, which would have to go first.
 #[inline]
-pub(super) fn begin(id: u64, room: usize, largest: usize) -> bool {
+fn begin(id: u64, room: usize, largest: usize) -> bool {
     CURRENT.with(|current| current.begin(id, room, largest))
+}
+
+/// The same for a client's connection. Its masking keys are of a generator of this thread's, which begins with what nobody
+/// can foretell.
+#[inline(never)]
+fn begin_masked(id: u64, room: usize, largest: usize, random: &mut StdRng) -> bool {
+    CURRENT.with(|current| {
+        let has_begun = current.begin(id, room, 0);
+        if has_begun {
+            current.masked.set((id, largest));
+            current.buffers.borrow_mut().keys.get_or_insert_with(|| Box::new(StdRng::from_rng(random)));
+        }
+        has_begun
+    })
 }
 
 impl Current {
@@ -210,6 +271,17 @@ pub(super) fn largest_gathered(groups: &Groups, group: u32) -> usize {
 }
 
 impl State {
+    /// Makes a connection the current one, as `begin` does, whichever end it is.
+    #[inline(always)]
+    pub(super) fn begin_gathering(&mut self, id: u64, largest: usize, role: Role) -> bool {
+        let has_begun = match role {
+            Role::Server => begin(id, self.least_backlog_limit, largest),
+            Role::Client => begin_masked(id, self.least_backlog_limit, largest, &mut self.random),
+        };
+        self.gathers |= has_begun;
+        has_begun
+    }
+
     /// Before this connection becomes the current one behind another: writes what was gathered where that is so much already.
     /// Tells whether its answers may still be gathered.
     #[inline(never)]
@@ -229,7 +301,7 @@ impl State {
     fn with_gathered(&mut self, each: fn(&mut Self, u64, &[u8]), last: impl FnOnce(&mut Self, u64, &[u8])) {
         self.gathers = false;
         CURRENT.with(|current| {
-            let Buffers { room, parts } = &mut **current.buffers.borrow_mut();
+            let Buffers { room, parts, .. } = &mut **current.buffers.borrow_mut();
             let (id, end) = current.clear();
             let begin = if parts.is_empty() { 0 } else { self.with_parts(room, parts, each) };
             last(self, id, &room[begin..end]);

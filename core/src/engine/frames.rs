@@ -313,24 +313,22 @@ impl State {
         let handler = self.latest.lend(&mut self.groups, group)?;
         let compresses = record.protocol.compression.is_some();
         let largest = if compresses { largest_gathered(&self.groups, group) } else { WRITE_AT_ONCE };
-        let flow = flow_of(record);
+        let (flow, role, may_gather) = (flow_of(record), record.protocol.role(), record.may_gather());
+        let receiver = take(&mut record.protocol.receiver);
+        // The short way may have begun already, and leaves what room there is.
+        let is_current = current::is(Connection(id))
+            || flow == Flow::Deliver && self.batch.is_none() && may_gather && self.begin_gathering(id, largest, role);
         let lent = Lent {
             handler,
-            receiver: take(&mut record.protocol.receiver),
+            receiver,
             group,
             limits: self.latest.limits,
-            role: record.protocol.role(),
+            role,
             inflated: 0,
             connection: Connection(id),
             messages: 0,
-            // The short way may have begun already, and leaves what room there is.
-            is_current: current::is(Connection(id))
-                || flow == Flow::Deliver
-                    && self.batch.is_none()
-                    && record.may_gather()
-                    && current::begin(id, self.least_backlog_limit, largest),
+            is_current,
         };
-        self.gathers |= lent.is_current;
         Some((lent, flow))
     }
 }

@@ -45,6 +45,9 @@ impl Connection {
 
     #[inline(never)]
     fn send_by_table(self, message: Message<'_>) -> Result<()> {
+        if current::send_masked(self, message) {
+            return Ok(());
+        }
         if let Some(result) = with_state(self.index(), |state| state.send(self, message)) {
             return result;
         }

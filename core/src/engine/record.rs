@@ -211,11 +211,11 @@ impl Record {
         self.protocol.state() == ReadyState::Open && !(self.paused() || self.held())
     }
 
-    /// Whether answers may be gathered: a server's connection that delivers, is not sending a message in fragments, and to
-    /// which nothing waits to be written.
+    /// Whether answers may be gathered: a connection that delivers, is not sending a message in fragments, and to which
+    /// nothing waits to be written.
     #[inline]
     pub(super) fn may_gather(&self) -> bool {
-        self.delivers() && self.protocol.sends_plainly() && self.outbox.is_empty()
+        self.delivers() && !self.protocol.is_in_message() && self.outbox.is_empty()
     }
 
     /// Whether the peer has sent nothing since it was asked whether it lives.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::outbox::MAX_WRITE;
 use super::record::{Phase, Record};
-use super::state::{News, State};
+use super::state::{News, State, mask};
 use crate::config::BacklogPolicy;
 use crate::error::{Error, Result};
 use crate::event::{Connection, Message, ReadyState};
@@ -53,11 +53,12 @@ impl State {
         let waiting = record.outbox.len();
         if waiting + payload.len() + frame::MAX_HEADER <= self.least_backlog_limit
             && payload.len() < WRITE_AT_ONCE
-            && record.protocol.sends_plainly()
+            && !record.protocol.is_in_message()
             && record.protocol.compression.is_none()
         {
             let protocol = &record.protocol;
-            record.outbox.append(&mut self.spares, |out| protocol.send(out, message, None));
+            let mask = mask(&mut self.random, protocol.role());
+            record.outbox.append(&mut self.spares, |out| protocol.send(out, message, mask));
             if let Some(group) = self.groups.get(record.group) {
                 group.counters.messages_sent.add(1);
             }
@@ -71,7 +72,7 @@ impl State {
         self.send_carefully(connection, slot, message)
     }
 
-    /// A message of a client, a large one, one that joins a large backlog, or one that may be compressed.
+    /// A large message, one that joins a large backlog, or one that may be compressed.
     fn send_carefully(&mut self, connection: Connection, slot: u32, message: Message<'_>) -> Result<()> {
         if self.connections.get(slot).is_some_and(|record| record.protocol.is_in_message()) {
             return Err(Error::MessageInProgress);

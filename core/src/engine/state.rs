@@ -96,7 +96,16 @@ pub(super) struct State {
     pub(super) dropping: bool,
     /// The smallest `backlog_limit` of all groups there were, or [`MAX_WRITE`]: what stays below it needs no further look.
     pub(super) least_backlog_limit: usize,
-    random: StdRng,
+    pub(super) random: StdRng,
+}
+
+/// A masking key for one frame of a client, unpredictable (RFC 6455 section 5.3); none for a server.
+#[inline]
+pub(super) fn mask(random: &mut StdRng, role: Role) -> Option<[u8; 4]> {
+    match role {
+        Role::Client => Some(random.next_u32().to_ne_bytes()),
+        Role::Server => None,
+    }
 }
 
 impl State {
@@ -195,13 +204,9 @@ impl State {
         if self.is_listening(slot) { Ok(slot) } else { Err(Error::Closed) }
     }
 
-    /// A masking key for one frame of a client, unpredictable (RFC 6455 section 5.3); none for a server.
-    #[inline]
+    /// The masking key of a frame; none for a server's.
     pub(super) fn mask(&mut self, role: Role) -> Option<[u8; 4]> {
-        match role {
-            Role::Client => Some(self.random().to_ne_bytes()),
-            Role::Server => None,
-        }
+        mask(&mut self.random, role)
     }
 
     /// A number that nobody can foretell.

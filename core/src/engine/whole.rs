@@ -1,8 +1,8 @@
-//! The short way of what nearly every event brings: bytes for an open WebSocket, all of them in one receive; at a server
-//! whole messages, one behind the other, whose answers are only gathered (see `current`). All other events go the long way
+//! The short way of what nearly every event brings: bytes for an open WebSocket, all of them in one receive; whole messages,
+//! one behind the other, whose answers are only gathered (see `current`). All other events go the long way
 //! (see `receive`), and so do other bytes, and what comes behind them (see `frames`).
 //!
-//! A connection for which this is the way is marked (see `registry`): nothing about it is asked again until somebody has
+//! A server's connection for which this is the way is marked (see `registry`): nothing about it is asked again until somebody has
 //! had it to change it.
 
 use std::cell::RefMut;
@@ -19,7 +19,8 @@ use super::state::State;
 use super::transport::Transport;
 use super::wait::Event;
 use crate::event::{Connection, Handler, Message};
-use crate::protocol::message::{NotUtf8, receive_medium, receive_short};
+use crate::protocol::frame::Role;
+use crate::protocol::message::{NotUtf8, receive_medium, receive_short, receive_short_of_server};
 
 /// What is taken out of the state while messages are told: the callbacks may use the state.
 struct Lent {
@@ -48,9 +49,9 @@ pub(super) fn event(cell: &LoopCell, slot: u32, event: Event, buffer: &mut [u8])
         Ok(count) if count < buffer.len() => {
             record.heard_at = state.now;
             let group = record.group;
-            if let Some(lent) = state.lend_gathering(id, group, WRITE_AT_ONCE) {
+            if let Some(lent) = state.lend_gathering(id, group, WRITE_AT_ONCE, Role::Server) {
                 drop(borrow);
-                tell_lent(cell, slot, lent, &mut buffer[..count]);
+                tell_lent(cell, slot, lent, &mut buffer[..count], Role::Server);
             } else {
                 receive::tell_frames(cell, borrow, slot, &mut buffer[..count]);
             }
@@ -77,7 +78,8 @@ fn event_of_unmarked(cell: &LoopCell, mut borrow: RefMut<'_, State>, slot: u32, 
                 return receive::tell_frames(cell, borrow, slot, bytes);
             }
             let group = record.group;
-            if record.protocol.compression.is_none() && !cell.measures() && state.takes_short(group) {
+            let is_usual = record.protocol.compression.is_none() && record.protocol.role() == Role::Server;
+            if is_usual && !cell.measures() && state.takes_short(group) {
                 state.connections.mark(slot);
             }
             receive::tell(cell, borrow, slot, Phase::WebSocket, bytes);
@@ -88,9 +90,9 @@ fn event_of_unmarked(cell: &LoopCell, mut borrow: RefMut<'_, State>, slot: u32, 
 
 /// Tells what a receive has brought of a connection that is not marked, or in another way.
 pub(super) fn messages(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32, bytes: &mut [u8]) {
-    if let Some(lent) = state.lend_for(slot) {
+    if let Some((lent, role)) = state.lend_for(slot) {
         drop(state);
-        tell_lent(cell, slot, lent, bytes);
+        tell_lent(cell, slot, lent, bytes, role);
     } else {
         frames(cell, state, slot, bytes);
     }
@@ -98,9 +100,9 @@ pub(super) fn messages(cell: &LoopCell, mut state: RefMut<'_, State>, slot: u32,
 
 /// Tells it to the handler that was lent.
 #[inline(always)]
-fn tell_lent(cell: &LoopCell, slot: u32, mut lent: Lent, mut bytes: &mut [u8]) {
+fn tell_lent(cell: &LoopCell, slot: u32, mut lent: Lent, mut bytes: &mut [u8], role: Role) {
     let received = bytes.len();
-    let told = tell_whole(cell, slot, &mut lent, &mut bytes);
+    let told = tell_whole(cell, slot, &mut lent, &mut bytes, role);
     // The long way goes on with the same part of the answers, and with what room is left.
     let goes_on = !bytes.is_empty() && current::is(lent.connection);
     let answers = if goes_on { 0 } else { current::end(lent.connection) };
@@ -119,10 +121,10 @@ fn tell_lent(cell: &LoopCell, slot: u32, mut lent: Lent, mut bytes: &mut [u8]) {
 /// Tells the messages that the bytes begin with and that are there whole, as long as their answers are only gathered.
 /// Returns how many.
 #[inline(always)]
-fn tell_whole(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &mut &mut [u8]) -> u64 {
+fn tell_whole(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &mut &mut [u8], role: Role) -> u64 {
     let mut told = 0;
     loop {
-        while let Some(message) = receive_short(bytes) {
+        while let Some(message) = short(bytes, role) {
             told += tell(cell, slot, lent, message);
             if !current::is(lent.connection) {
                 return told;
@@ -131,7 +133,7 @@ fn tell_whole(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &mut &mut [u8]
         if bytes.is_empty() {
             return told;
         }
-        let (message, rest) = medium(cell, take(bytes));
+        let (message, rest) = medium(cell, take(bytes), role);
         *bytes = rest;
         let Some(message) = message else { return told };
         told += tell(cell, slot, lent, message);
@@ -141,9 +143,21 @@ fn tell_whole(cell: &LoopCell, slot: u32, lent: &mut Lent, bytes: &mut &mut [u8]
     }
 }
 
+#[inline(always)]
+fn short<'b>(bytes: &mut &'b mut [u8], role: Role) -> Option<Result<Message<'b>, NotUtf8>> {
+    match role {
+        Role::Server => receive_short(bytes),
+        Role::Client => receive_short_of_server(bytes),
+    }
+}
+
 #[inline(never)]
-fn medium<'b>(cell: &LoopCell, bytes: &'b mut [u8]) -> (Option<Result<Message<'b>, NotUtf8>>, &'b mut [u8]) {
-    receive_medium(bytes, cell.state_while_gathering().latest.limits.max_message)
+fn medium<'b>(
+    cell: &LoopCell,
+    bytes: &'b mut [u8],
+    role: Role,
+) -> (Option<Result<Message<'b>, NotUtf8>>, &'b mut [u8]) {
+    receive_medium(bytes, role, cell.state_while_gathering().latest.limits.max_message)
 }
 
 /// Tells a message; returns how many that was.
@@ -171,31 +185,30 @@ impl State {
 
     /// Makes a connection the current one whose answers may be gathered, and lends its handler.
     #[inline(always)]
-    fn lend_gathering(&mut self, id: u64, group: u32, largest: usize) -> Option<Lent> {
+    fn lend_gathering(&mut self, id: u64, group: u32, largest: usize, role: Role) -> Option<Lent> {
         if self.batch.is_some() {
             return None;
         }
         let handler = self.latest.lend(&mut self.groups, group)?;
         let goes_on = !self.gathers || self.begin_next_part(id);
-        if !goes_on || !current::begin(id, self.least_backlog_limit, largest) {
+        if !goes_on || !self.begin_gathering(id, largest, role) {
             self.latest.take_back(&mut self.groups, group, handler);
             return None;
         }
-        self.gathers = true;
         Some(Lent { handler, group, connection: Connection(id) })
     }
 
     /// The same for a connection that has received by the long way, if its answers may be gathered.
-    fn lend_for(&mut self, slot: u32) -> Option<Lent> {
+    fn lend_for(&mut self, slot: u32) -> Option<(Lent, Role)> {
         let (id, record) = (self.connections.id(slot), self.connections.get(slot)?);
         if !record.may_gather() || record.protocol.receiver.is_partial() {
             return None;
         }
-        let (group, compresses) = (record.group, record.protocol.compression.is_some());
+        let (group, role, compresses) = (record.group, record.protocol.role(), record.protocol.compression.is_some());
         if !self.takes_short(group) {
             return None;
         }
         let largest = if compresses { largest_gathered(&self.groups, group) } else { WRITE_AT_ONCE };
-        self.lend_gathering(id, group, largest)
+        self.lend_gathering(id, group, largest, role).map(|lent| (lent, role))
     }
 }

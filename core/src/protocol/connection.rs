@@ -58,13 +58,8 @@ impl Protocol {
         if matches!(self.way, Way::Client | Way::ClientInMessage) { Role::Client } else { Role::Server }
     }
 
-    /// Whether a message needs no mask and finds no other in progress.
-    #[inline]
-    pub fn sends_plainly(&self) -> bool {
-        self.way == Way::Server
-    }
-
     /// Whether a message was begun in fragments and is not whole.
+    #[inline]
     pub fn is_in_message(&self) -> bool {
         matches!(self.way, Way::ServerInMessage | Way::ClientInMessage)
     }

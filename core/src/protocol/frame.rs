@@ -133,7 +133,17 @@ pub(crate) fn parse_short_message(input: &[u8]) -> Option<ShortMessage> {
     })
 }
 
-/// The same for one whose length is in two bytes of its own, as up to 64 KiB; and where its payload begins.
+/// The same for one from a server: whether it is text, and where it ends. Its payload begins behind two bytes.
+#[inline]
+pub(crate) fn parse_short_of_server(input: &[u8]) -> Option<(bool, usize)> {
+    let (&[first, second], after) = input.split_first_chunk::<SHORTEST_HEADER>()?;
+    // The bit of a mask makes it a length that is too large.
+    let length = usize::from(second);
+    let is_message = first.wrapping_sub(0x81) < 2;
+    (is_message && length < 126 && length <= after.len()).then_some((first == 0x81, SHORTEST_HEADER + length))
+}
+
+/// One from a client whose length is in two bytes of its own, as up to 64 KiB; and where its payload begins.
 #[inline]
 pub(crate) fn parse_medium_message(input: &[u8]) -> Option<(ShortMessage, usize)> {
     const HEADER: usize = 8;
@@ -142,6 +152,15 @@ pub(crate) fn parse_medium_message(input: &[u8]) -> Option<(ShortMessage, usize)
     let is_message = first.wrapping_sub(0x81) < 2 && second == 0x80 | 126;
     let frame = ShortMessage { is_text: first == 0x81, mask: [a, b, c, d], end: HEADER + length };
     (is_message && length <= after.len()).then_some((frame, HEADER))
+}
+
+/// The same for one from a server, whose payload begins behind four bytes.
+#[inline]
+pub(crate) fn parse_medium_of_server(input: &[u8]) -> Option<(bool, usize)> {
+    let (&[first, second, high, low], after) = input.split_first_chunk::<MEDIUM_HEADER>()?;
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    let is_message = first.wrapping_sub(0x81) < 2 && second == 126;
+    (is_message && length <= after.len()).then_some((first == 0x81, MEDIUM_HEADER + length))
 }
 
 /// A message that is there whole, in one frame with a mask.
@@ -155,6 +174,12 @@ pub(crate) struct ShortMessage {
 
 /// Length of the header of a short frame with a mask.
 pub(crate) const SHORT_HEADER: usize = 6;
+
+/// The same without one.
+pub(crate) const SHORTEST_HEADER: usize = 2;
+
+/// And of a frame whose length is in two bytes of its own, without a mask.
+pub(crate) const MEDIUM_HEADER: usize = 4;
 
 /// The opcode of a first byte without reserved bits; `None` for any other.
 #[inline]

@@ -11,7 +11,7 @@ use crate::config::Options;
 use crate::error::{Failure, FailureKind, Figure, Limit, Stage};
 use crate::event::Message;
 use crate::protocol::deflate::Inflation;
-use crate::protocol::frame::{self, OpCode, Role, SHORT_HEADER, ShortMessage};
+use crate::protocol::frame::{self, MEDIUM_HEADER, OpCode, Role, SHORT_HEADER, SHORTEST_HEADER, ShortMessage};
 use crate::protocol::unmask::{unmask, unmask_from};
 
 mod assembly;
@@ -176,8 +176,8 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// The short way of nearly all messages: takes the first frame off `input` if it is a small message of a client that
-    /// is there whole. `None` leaves anything else to [`receive`](Self::receive), which begins with this.
+    /// The short way of nearly all messages: takes the first frame off `input` if it is a small message that is there
+    /// whole. `None` leaves anything else to [`receive`](Self::receive), which begins with this.
     #[inline(always)]
     pub fn receive_short<'b>(
         &mut self,
@@ -185,10 +185,14 @@ impl Receiver {
         role: Role,
         limits: &Limits,
     ) -> Option<Result<Message<'b>, Violation>> {
-        if self.partial.is_some() || role == Role::Client || !limits.take_short() {
+        if self.partial.is_some() || !limits.take_short() {
             return None;
         }
-        receive_short(input).map(|message| message.map_err(Violation::from))
+        let message = match role {
+            Role::Server => receive_short(input),
+            Role::Client => receive_short_of_server(input),
+        };
+        message.map(|message| message.map_err(Violation::from))
     }
 
     /// The buffer that the payload of the frame in progress may be received into, with room at its end: so that a large
@@ -347,15 +351,37 @@ pub fn receive_short<'b>(input: &mut &'b mut [u8]) -> Option<Result<Message<'b>,
     Some(take_message(bytes, SHORT_HEADER, frame))
 }
 
-/// The same for a message of up to 64 KiB; and what is left of the input.
+/// The same at a client.
 #[inline(always)]
-pub fn receive_medium(input: &mut [u8], max_message: u64) -> (Option<Result<Message<'_>, NotUtf8>>, &mut [u8]) {
-    match frame::parse_medium_message(input) {
-        Some((frame, start)) if (frame.end - start) as u64 <= max_message => {
-            let (bytes, rest) = input.split_at_mut(frame.end);
-            (Some(take_message(bytes, start, frame)), rest)
-        }
-        _ => (None, input),
+pub fn receive_short_of_server<'b>(input: &mut &'b mut [u8]) -> Option<Result<Message<'b>, NotUtf8>> {
+    let (is_text, end) = frame::parse_short_of_server(input)?;
+    let (bytes, rest) = mem::take(input).split_at_mut(end);
+    *input = rest;
+    Some(message_of(is_text, &bytes[SHORTEST_HEADER..]))
+}
+
+/// The same for a message of up to 64 KiB, at either of them; and what is left of the input.
+#[inline(always)]
+pub fn receive_medium(
+    input: &mut [u8],
+    role: Role,
+    max_message: u64,
+) -> (Option<Result<Message<'_>, NotUtf8>>, &mut [u8]) {
+    match role {
+        Role::Server => match frame::parse_medium_message(input) {
+            Some((frame, start)) if (frame.end - start) as u64 <= max_message => {
+                let (bytes, rest) = input.split_at_mut(frame.end);
+                (Some(take_message(bytes, start, frame)), rest)
+            }
+            _ => (None, input),
+        },
+        Role::Client => match frame::parse_medium_of_server(input) {
+            Some((is_text, end)) if (end - MEDIUM_HEADER) as u64 <= max_message => {
+                let (bytes, rest) = input.split_at_mut(end);
+                (Some(message_of(is_text, &bytes[MEDIUM_HEADER..])), rest)
+            }
+            _ => (None, input),
+        },
     }
 }
 
@@ -364,7 +390,12 @@ pub fn receive_medium(input: &mut [u8], max_message: u64) -> (Option<Result<Mess
 fn take_message(bytes: &mut [u8], start: usize, frame: ShortMessage) -> Result<Message<'_>, NotUtf8> {
     let payload = &mut bytes[start..];
     unmask(payload, frame.mask);
-    if frame.is_text { text(payload) } else { Ok(Message::Binary(payload)) }
+    message_of(frame.is_text, payload)
+}
+
+#[inline(always)]
+fn message_of(is_text: bool, payload: &[u8]) -> Result<Message<'_>, NotUtf8> {
+    if is_text { text(payload) } else { Ok(Message::Binary(payload)) }
 }
 
 #[inline]
