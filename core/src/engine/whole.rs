@@ -20,7 +20,7 @@ use super::transport::Transport;
 use super::wait::Event;
 use crate::event::{Connection, Handler, Message};
 use crate::protocol::frame::Role;
-use crate::protocol::message::{NotUtf8, receive_medium, receive_short, receive_short_of_server};
+use crate::protocol::short::{NotUtf8, receive_medium, receive_short, receive_short_of_server};
 
 /// What is taken out of the state while messages are told: the callbacks may use the state.
 struct Lent {

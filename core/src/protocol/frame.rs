@@ -118,68 +118,11 @@ pub fn parse(input: &[u8], role: Role, deflates: bool) -> Result<Option<(FrameHe
     }
 }
 
-/// Where the first frame of an input lies, if it is a whole message of at most 125 bytes from a client, as nearly all are:
-/// `None` for anything else, be it wrong, cut or just less common. Measured: a quarter of the instructions of [`parse`].
-#[inline]
-pub(crate) fn parse_short_message(input: &[u8]) -> Option<ShortMessage> {
-    let (&[first, second, a, b, c, d], after) = input.split_first_chunk()?;
-    // One comparison tells that there is a mask and that the length is short.
-    let length = usize::from(second ^ 0x80);
-    let is_message = first.wrapping_sub(0x81) < 2;
-    (is_message && length < 126 && length <= after.len()).then_some(ShortMessage {
-        is_text: first == 0x81,
-        mask: [a, b, c, d],
-        end: SHORT_HEADER + length,
-    })
-}
-
-/// The same for one from a server: whether it is text, and where it ends. Its payload begins behind two bytes.
-#[inline]
-pub(crate) fn parse_short_of_server(input: &[u8]) -> Option<(bool, usize)> {
-    let (&[first, second], after) = input.split_first_chunk::<SHORTEST_HEADER>()?;
-    // The bit of a mask makes it a length that is too large.
-    let length = usize::from(second);
-    let is_message = first.wrapping_sub(0x81) < 2;
-    (is_message && length < 126 && length <= after.len()).then_some((first == 0x81, SHORTEST_HEADER + length))
-}
-
-/// One from a client whose length is in two bytes of its own, as up to 64 KiB; and where its payload begins.
-#[inline]
-pub(crate) fn parse_medium_message(input: &[u8]) -> Option<(ShortMessage, usize)> {
-    const HEADER: usize = 8;
-    let (&[first, second, high, low, a, b, c, d], after) = input.split_first_chunk::<HEADER>()?;
-    let length = usize::from(u16::from_be_bytes([high, low]));
-    let is_message = first.wrapping_sub(0x81) < 2 && second == 0x80 | 126;
-    let frame = ShortMessage { is_text: first == 0x81, mask: [a, b, c, d], end: HEADER + length };
-    (is_message && length <= after.len()).then_some((frame, HEADER))
-}
-
-/// The same for one from a server, whose payload begins behind four bytes.
-#[inline]
-pub(crate) fn parse_medium_of_server(input: &[u8]) -> Option<(bool, usize)> {
-    let (&[first, second, high, low], after) = input.split_first_chunk::<MEDIUM_HEADER>()?;
-    let length = usize::from(u16::from_be_bytes([high, low]));
-    let is_message = first.wrapping_sub(0x81) < 2 && second == 126;
-    (is_message && length <= after.len()).then_some((first == 0x81, MEDIUM_HEADER + length))
-}
-
-/// A message that is there whole, in one frame with a mask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ShortMessage {
-    pub(crate) is_text: bool,
-    pub(crate) mask: [u8; 4],
-    /// Where the frame ends, within the input.
-    pub(crate) end: usize,
-}
-
-/// Length of the header of a short frame with a mask.
+/// Length of the header of a frame with a mask whose length fits into its second byte.
 pub(crate) const SHORT_HEADER: usize = 6;
 
-/// The same without one.
+/// The same without a mask.
 pub(crate) const SHORTEST_HEADER: usize = 2;
-
-/// And of a frame whose length is in two bytes of its own, without a mask.
-pub(crate) const MEDIUM_HEADER: usize = 4;
 
 /// The opcode of a first byte without reserved bits; `None` for any other.
 #[inline]
@@ -460,32 +403,6 @@ mod tests {
             );
         }
         assert!(parse(b"\xc1\x80", Role::Client, true).unwrap_err().failure.message.contains("is masked"));
-    }
-
-    #[test]
-    fn a_message_of_a_client_that_is_there_whole_is_found_at_once_and_as_by_the_letter() {
-        for size in [0, 1, 125, 126, 127, 1000, 0xffff] {
-            for opcode in [OpCode::Text, OpCode::Binary] {
-                let mut bytes = Vec::new();
-                append(&mut bytes, opcode, true, &vec![7; size], Some([1, 2, 3, 4]));
-                let (header, start) = parse(&bytes, Role::Server, false).unwrap().unwrap();
-                let found = match parse_short_message(&bytes) {
-                    Some(frame) => (frame, SHORT_HEADER),
-                    None => parse_medium_message(&bytes).unwrap(),
-                };
-                assert_eq!(found.1, start);
-                assert_eq!((found.0.end, Some(found.0.mask)), (start + header.length as usize, header.mask));
-                assert_eq!(found.0.is_text, header.opcode == OpCode::Text);
-                bytes.pop();
-                assert!(parse_short_message(&bytes).is_none() && parse_medium_message(&bytes).is_none(), "{size}");
-            }
-        }
-        // No mask, not the last fragment, control, compressed, and a length in eight bytes.
-        for begin in [b"\x82\x7e", b"\x02\xfe", b"\x89\xfe", b"\xc2\xfe", b"\x82\xff", b"\x80\xfe"] {
-            let mut bytes = begin.to_vec();
-            bytes.resize(100_000, 0);
-            assert!(parse_short_message(&bytes).is_none() && parse_medium_message(&bytes).is_none(), "{begin:x?}");
-        }
     }
 
     #[test]

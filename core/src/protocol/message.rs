@@ -4,15 +4,15 @@
 //! read cut, or the peer fragmented, is copied into one growing buffer, checked byte by byte as it comes.
 
 use std::borrow::Cow;
-use std::mem;
 
 use crate::close;
 use crate::config::Options;
 use crate::error::{Failure, FailureKind, Figure, Limit, Stage};
 use crate::event::Message;
 use crate::protocol::deflate::Inflation;
-use crate::protocol::frame::{self, MEDIUM_HEADER, OpCode, Role, SHORT_HEADER, SHORTEST_HEADER, ShortMessage};
-use crate::protocol::unmask::{unmask, unmask_from};
+use crate::protocol::frame::{self, OpCode, Role};
+use crate::protocol::short::{NotUtf8, receive_short, receive_short_of_server, text};
+use crate::protocol::unmask::unmask_from;
 
 mod assembly;
 mod inflating;
@@ -331,76 +331,10 @@ impl Receiver {
     }
 }
 
-/// Text that is none. Apart from [`Violation`], which has no room in a register: short messages are many.
-#[derive(Clone, Copy, Debug)]
-pub struct NotUtf8;
-
 impl From<NotUtf8> for Violation {
     fn from(_: NotUtf8) -> Self {
         not_utf8()
     }
-}
-
-/// [`Receiver::receive_short`] at a server whose receiver is not in the middle of anything, and whose limits
-/// [take](Limits::take_short) every short message.
-#[inline(always)]
-pub fn receive_short<'b>(input: &mut &'b mut [u8]) -> Option<Result<Message<'b>, NotUtf8>> {
-    let frame = frame::parse_short_message(input)?;
-    let (bytes, rest) = mem::take(input).split_at_mut(frame.end);
-    *input = rest;
-    Some(take_message(bytes, SHORT_HEADER, frame))
-}
-
-/// The same at a client.
-#[inline(always)]
-pub fn receive_short_of_server<'b>(input: &mut &'b mut [u8]) -> Option<Result<Message<'b>, NotUtf8>> {
-    let (is_text, end) = frame::parse_short_of_server(input)?;
-    let (bytes, rest) = mem::take(input).split_at_mut(end);
-    *input = rest;
-    Some(message_of(is_text, &bytes[SHORTEST_HEADER..]))
-}
-
-/// The same for a message of up to 64 KiB, at either of them; and what is left of the input.
-#[inline(always)]
-pub fn receive_medium(
-    input: &mut [u8],
-    role: Role,
-    max_message: u64,
-) -> (Option<Result<Message<'_>, NotUtf8>>, &mut [u8]) {
-    match role {
-        Role::Server => match frame::parse_medium_message(input) {
-            Some((frame, start)) if (frame.end - start) as u64 <= max_message => {
-                let (bytes, rest) = input.split_at_mut(frame.end);
-                (Some(take_message(bytes, start, frame)), rest)
-            }
-            _ => (None, input),
-        },
-        Role::Client => match frame::parse_medium_of_server(input) {
-            Some((is_text, end)) if (end - MEDIUM_HEADER) as u64 <= max_message => {
-                let (bytes, rest) = input.split_at_mut(end);
-                (Some(message_of(is_text, &bytes[MEDIUM_HEADER..])), rest)
-            }
-            _ => (None, input),
-        },
-    }
-}
-
-/// The message of a whole frame, whose payload begins at `start`.
-#[inline(always)]
-fn take_message(bytes: &mut [u8], start: usize, frame: ShortMessage) -> Result<Message<'_>, NotUtf8> {
-    let payload = &mut bytes[start..];
-    unmask(payload, frame.mask);
-    message_of(frame.is_text, payload)
-}
-
-#[inline(always)]
-fn message_of(is_text: bool, payload: &[u8]) -> Result<Message<'_>, NotUtf8> {
-    if is_text { text(payload) } else { Ok(Message::Binary(payload)) }
-}
-
-#[inline]
-fn text(payload: &[u8]) -> Result<Message<'_>, NotUtf8> {
-    simdutf8::basic::from_utf8(payload).map(Message::Text).map_err(|_| NotUtf8)
 }
 
 /// A frame that is there whole and is a message, or a control frame.

@@ -11,5 +11,6 @@ pub mod origin;
 pub mod proxy;
 pub mod reconnecting;
 pub mod redirect;
+pub mod short;
 pub mod unmask;
 pub mod url;

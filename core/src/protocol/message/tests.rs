@@ -1,6 +1,7 @@
 //! Tests of the receiver: frames in hex, what comes of them.
 
 use super::*;
+use crate::protocol::unmask::unmask;
 
 const LIMITS: Limits = Limits { max_message: 1024 * 1024, max_fragments: 1024, deliver_fragments: false };
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
