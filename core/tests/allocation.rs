@@ -7,6 +7,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -221,6 +222,52 @@ fn many_messages_in_one_read_cross_without_an_allocation() {
     };
     (0..5).for_each(|_| round(&mut bench));
     assert_eq!(allocations(|| (0..100).for_each(|_| round(&mut bench))), 0);
+}
+
+/// A client of this loop, and the server that it has, which speaks by hand.
+fn open_client(bench: &mut Bench) -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    bench.event_loop.connect(&url, &Options::default(), Echo(bench.heard.clone(), None)).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    server.set_nonblocking(true).unwrap();
+    let (mut head, begun) = (Vec::new(), Instant::now());
+    while !head.ends_with(b"\r\n\r\n") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the request does not come");
+        bench.event_loop.turn(Some(Duration::from_millis(1))).unwrap();
+        _ = server.read_to_end(&mut head);
+    }
+    server.set_nonblocking(false).unwrap();
+    let head = String::from_utf8(head).unwrap();
+    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
+    let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    server.write_all(answer.as_bytes()).unwrap();
+    bench.turn_until(|heard| &heard.opened, 1);
+    server
+}
+
+#[test]
+fn messages_of_a_client_cross_without_an_allocation() {
+    let mut bench = Bench::new("client");
+    let mut server = open_client(&mut bench);
+    for (first, size, count) in [(0x81, 64, 1), (0x82, 64, 32), (0x81, 1000, 1), (0x82, 1000, 8), (0x82, 4096, 1)] {
+        let header = if size < 126 { vec![first, size as u8] } else { vec![first, 126, (size >> 8) as u8, size as u8] };
+        let frames = [&header[..], &vec![b'x'; size]].concat().repeat(count);
+        let mut answer = vec![0; count * (sent_size(size) + MASK.len())];
+        let mut round = |bench: &mut Bench| {
+            let heard = bench.heard.messages.load(Ordering::Relaxed);
+            server.write_all(&frames).unwrap();
+            bench.turn_until(|heard| &heard.messages, heard + count);
+            server.read_exact(&mut answer).unwrap();
+        };
+        (0..5).for_each(|_| round(&mut bench));
+        let found = allocations(|| (0..100).for_each(|_| round(&mut bench)));
+        assert_eq!(found, 0, "100 times {count} messages of {size} bytes, first byte {first:#x}");
+    }
 }
 
 #[test]

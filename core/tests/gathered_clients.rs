@@ -4,8 +4,8 @@ mod support;
 
 use std::collections::HashSet;
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use support::{
     BINARY, CONTINUATION, Events, FIN, PING, PONG, RawPeer, Running, Script, Server, TEXT, eventually, frame,
@@ -91,6 +91,7 @@ fn all_that_a_callback_sends_leaves_in_the_order_of_its_calls() {
 fn what_is_wrong_ends_the_connection_behind_the_answers_to_what_was_right() {
     let wrong = [
         (frame(FIN | TEXT, b"\xff", None), 1007),
+        (frame(FIN | TEXT, &[0xff; 150], None), 1007),
         (frame(FIN | BINARY, &[7; 201], None), 1009),
         (frame(FIN | BINARY, &[7; 20], Some([1, 2, 3, 4])), 1002),
         (frame(FIN | 0x40 | BINARY, &[7; 20], None), 1002),
@@ -192,4 +193,51 @@ fn a_client_and_a_server_of_one_loop_take_turns() {
         assert!(ended.was_clean && ended.reason == "done", "{ended:?}");
         assert_eq!(rounds.load(Ordering::SeqCst), ROUNDS + 1);
     }
+}
+
+/// What a server's callback sends to the client that was told last is that client's, not the server's.
+#[test]
+fn what_another_callback_sends_to_a_client_is_masked_and_comes_to_it() {
+    let raw = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = Arc::new(Mutex::new(None::<Connection>));
+    let knows = target.clone();
+    let script = Script::new().on_message(move |connection, message| {
+        connection.send("before").unwrap();
+        knows.lock().unwrap().unwrap().send(message).unwrap();
+        connection.send("after").unwrap();
+    });
+    let server = Server::start(&Options::default(), script);
+    let (client, events) =
+        server.connect(&format!("ws://{}/", raw.local_addr().unwrap()), &Options::default(), Script::echo());
+    let (mut of_client, _) = RawPeer::accept_upgrade(&raw);
+    events.opened();
+    *target.lock().unwrap() = Some(client);
+    let (mut of_server, _) = server.open();
+    for text in ["one", "two"] {
+        // Both in one turn as a rule, in either order.
+        server.meanwhile(|| {
+            of_client.send_text(text);
+            of_server.send_text("to the client");
+        });
+        of_server.expect_text("before");
+        of_server.expect_text("after");
+        let mut heard = [of_client.read_frame(), of_client.read_frame()];
+        assert!(heard.iter().all(|frame| frame.masked));
+        heard.sort_by_key(|frame| frame.payload.len());
+        assert_eq!(heard.map(|frame| frame.text()), [text, "to the client"]);
+    }
+}
+
+/// Loops of two threads have keys that have nothing in common, and so have a loop's gathered frames and its others.
+#[test]
+fn no_two_frames_of_two_loops_have_the_same_key() {
+    const COUNT: usize = 300;
+    let mut keys = HashSet::new();
+    for _ in 0..2 {
+        let (running, mut peer, connection, _) = open(&Options::default(), Script::echo());
+        running.meanwhile(|| peer.write(&frame(FIN | BINARY, &[7; 60], None).repeat(COUNT)));
+        running.on_loop(move || (0..COUNT).for_each(|_| connection.send(&[7; 60]).unwrap()));
+        (0..2 * COUNT).for_each(|_| _ = keys.insert(peer.read_bytes(2 + 4 + 60)[2..6].to_vec()));
+    }
+    assert!(keys.len() > 4 * COUNT - 3, "{} keys of {} frames", keys.len(), 4 * COUNT);
 }

@@ -21,7 +21,7 @@ use super::send::WRITE_AT_ONCE;
 use super::state::State;
 use crate::event::{Connection, Message};
 use crate::protocol::connection::message_opcode;
-use crate::protocol::frame::{self, OpCode, Role, SHORT_HEADER, SHORTEST_HEADER};
+use crate::protocol::frame::{self, OpCode, Role, SHORT_HEADER, SHORT_HEADER_OF_SERVER};
 use crate::protocol::unmask::unmask;
 
 /// How much a turn gathers before it writes: what is more would leave the processor's cache. Measured with 32 messages of
@@ -36,10 +36,9 @@ struct Current {
     id: Cell<u64>,
     /// How many bytes more it may be sent in this way.
     room: Cell<usize>,
-    /// Messages of this size and more go by the state; all of a client's do, but for [`send_masked`].
+    /// Messages of this size and more go by the state: those of a server, and those of a client. Of the two one is 0.
     largest: Cell<usize>,
-    /// The client's connection that was the current one last, and the size for it.
-    masked: Cell<(u64, usize)>,
+    largest_masked: Cell<usize>,
     /// How many messages it was sent in this way.
     messages: Cell<u32>,
     /// How many bytes are gathered.
@@ -69,7 +68,7 @@ impl Buffers {
     #[inline(always)]
     fn append(&mut self, gathered: &Cell<usize>, opcode: OpCode, payload: &[u8]) {
         let begin = gathered.get();
-        let end = begin + SHORTEST_HEADER + payload.len();
+        let end = begin + SHORT_HEADER_OF_SERVER + payload.len();
         match self.room.get_mut(begin..end) {
             Some([first, second, rest @ ..]) if payload.len() < 126 => {
                 gathered.set(end);
@@ -123,7 +122,7 @@ thread_local! {
             id: Cell::new(0),
             room: Cell::new(0),
             largest: Cell::new(0),
-            masked: Cell::new((0, 0)),
+            largest_masked: Cell::new(0),
             messages: Cell::new(0),
             gathered: Cell::new(0),
             last: Cell::new(0),
@@ -156,8 +155,7 @@ pub(super) fn send_masked(connection: Connection, message: Message<'_>) -> bool 
     let (opcode, payload) = (message_opcode(message), message.payload());
     CURRENT.with(|current| {
         let (room, size) = (current.room.get(), payload.len() + frame::MAX_HEADER);
-        let (id, largest) = current.masked.get();
-        if current.id.get() != connection.0 || id != connection.0 || payload.len() >= largest || size > room {
+        if current.id.get() != connection.0 || payload.len() >= current.largest_masked.get() || size > room {
             return false;
         }
         let mut buffers = current.buffers.borrow_mut();
@@ -182,7 +180,7 @@ pub(super) fn is(connection: Connection) -> bool {
 /// pending, which would have to go first.
 #[inline]
 fn begin(id: u64, room: usize, largest: usize) -> bool {
-    CURRENT.with(|current| current.begin(id, room, largest))
+    CURRENT.with(|current| current.begin(id, room, largest, 0))
 }
 
 /// The same for a client's connection. Its masking keys are of a generator of this thread's, which begins with what nobody
@@ -190,9 +188,8 @@ fn begin(id: u64, room: usize, largest: usize) -> bool {
 #[inline(never)]
 fn begin_masked(id: u64, room: usize, largest: usize, random: &mut StdRng) -> bool {
     CURRENT.with(|current| {
-        let has_begun = current.begin(id, room, 0);
+        let has_begun = current.begin(id, room, 0, largest);
         if has_begun {
-            current.masked.set((id, largest));
             current.buffers.borrow_mut().keys.get_or_insert_with(|| Box::new(StdRng::from_rng(random)));
         }
         has_begun
@@ -202,7 +199,7 @@ fn begin_masked(id: u64, room: usize, largest: usize, random: &mut StdRng) -> bo
 impl Current {
     /// Not inlined, so that what has to be looked up for a thread is.
     #[inline(never)]
-    fn begin(&self, id: u64, room: usize, largest: usize) -> bool {
+    fn begin(&self, id: u64, room: usize, largest: usize, largest_masked: usize) -> bool {
         let (index, owner) = (u32::from(loop_index(id)), self.owner.get());
         let is_free = self.id.get() == 0 && (owner == NOBODY || owner == index);
         if is_free {
@@ -210,6 +207,7 @@ impl Current {
             self.id.set(id);
             self.room.set(room);
             self.largest.set(largest);
+            self.largest_masked.set(largest_masked);
         }
         is_free
     }

@@ -51,7 +51,8 @@ impl Client {
 
     /// Sends a message, copied before this returns, on the connection that is open; where there is none it waits for the
     /// next one, if [`offline_limit`](Reconnect::offline_limit) lets it. What waits is sent in order as soon as a
-    /// connection opens, before its `on_open`. [any thread]
+    /// connection opens, before its `on_open`. In a callback of that connection [`Connection::send`] is the shorter way.
+    /// [any thread]
     ///
     /// A message belongs to one connection: what was on its way when that was lost is told with its Close, and is not sent
     /// again. From another thread `Ok` means accepted: what is lost later is told in `lost_messages` of the connection's

@@ -1,9 +1,9 @@
 //! The short way of what nearly every event brings: bytes for an open WebSocket, all of them in one receive; whole messages,
-//! one behind the other, whose answers are only gathered (see `current`). All other events go the long way
-//! (see `receive`), and so do other bytes, and what comes behind them (see `frames`).
+//! one behind the other, whose answers are only gathered (see `current`). All other events go the long way (see `receive`),
+//! and so do other bytes, and what comes behind them (see `frames`).
 //!
-//! A server's connection for which this is the way is marked (see `registry`): nothing about it is asked again until somebody has
-//! had it to change it.
+//! A server's connection for which this is the way is marked (see `registry`): nothing about it is asked again until
+//! somebody has had it to change it.
 
 use std::cell::RefMut;
 use std::mem::take;
@@ -78,6 +78,7 @@ fn event_of_unmarked(cell: &LoopCell, mut borrow: RefMut<'_, State>, slot: u32, 
                 return receive::tell_frames(cell, borrow, slot, bytes);
             }
             let group = record.group;
+            // The marked are told as a server's, without another question: see `event`.
             let is_usual = record.protocol.compression.is_none() && record.protocol.role() == Role::Server;
             if is_usual && !cell.measures() && state.takes_short(group) {
                 state.connections.mark(slot);

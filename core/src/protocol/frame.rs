@@ -121,8 +121,8 @@ pub fn parse(input: &[u8], role: Role, deflates: bool) -> Result<Option<(FrameHe
 /// Length of the header of a frame with a mask whose length fits into its second byte.
 pub(crate) const SHORT_HEADER: usize = 6;
 
-/// The same without a mask.
-pub(crate) const SHORTEST_HEADER: usize = 2;
+/// The same of a server's frame, which has no mask.
+pub(crate) const SHORT_HEADER_OF_SERVER: usize = 2;
 
 /// The opcode of a first byte without reserved bits; `None` for any other.
 #[inline]
@@ -196,7 +196,7 @@ fn violation(message: impl Into<std::borrow::Cow<'static, str>>) -> Violation {
 /// Whether the last of these bytes look like a whole Close from the peer. For where frames are not followed any more, so
 /// it may be a payload that happens to look so.
 pub fn ends_with_close(bytes: &[u8], role: Role) -> bool {
-    let (mask_bit, header) = if role == Role::Server { (0x80, SHORT_HEADER) } else { (0, 2) };
+    let (mask_bit, header) = if role == Role::Server { (0x80, SHORT_HEADER) } else { (0, SHORT_HEADER_OF_SERVER) };
     (0..=MAX_CONTROL_PAYLOAD).any(|length| {
         let begin = bytes.len().checked_sub(header + length);
         let frame = begin.map(|begin| &bytes[begin..]).filter(|end| end.starts_with(&[0x88, mask_bit | length as u8]));

@@ -5,7 +5,7 @@
 use std::mem;
 
 use crate::event::Message;
-use crate::protocol::frame::{Role, SHORT_HEADER, SHORTEST_HEADER};
+use crate::protocol::frame::{Role, SHORT_HEADER, SHORT_HEADER_OF_SERVER};
 use crate::protocol::unmask::unmask;
 
 /// Lengths of headers whose length is in two bytes of its own, with a mask and without one.
@@ -41,7 +41,7 @@ pub fn receive_short_of_server<'b>(input: &mut &'b mut [u8]) -> Option<Result<Me
     let (is_text, end) = parse_short_of_server(input)?;
     let (bytes, rest) = mem::take(input).split_at_mut(end);
     *input = rest;
-    Some(message(is_text, &bytes[SHORTEST_HEADER..]))
+    Some(unmasked_message(is_text, &bytes[SHORT_HEADER_OF_SERVER..]))
 }
 
 /// The same for a message of 126 bytes to 64 KiB, at either of them; and what is left of the input.
@@ -62,7 +62,7 @@ pub fn receive_medium(
         Role::Client => match parse_medium_of_server(input) {
             Some((is_text, end)) if (end - MEDIUM_HEADER_OF_SERVER) as u64 <= max_message => {
                 let (bytes, rest) = input.split_at_mut(end);
-                (Some(message(is_text, &bytes[MEDIUM_HEADER_OF_SERVER..])), rest)
+                (Some(unmasked_message(is_text, &bytes[MEDIUM_HEADER_OF_SERVER..])), rest)
             }
             _ => (None, input),
         },
@@ -74,11 +74,11 @@ pub fn receive_medium(
 fn take_message(bytes: &mut [u8], start: usize, frame: Masked) -> Result<Message<'_>, NotUtf8> {
     let payload = &mut bytes[start..];
     unmask(payload, frame.mask);
-    message(frame.is_text, payload)
+    unmasked_message(frame.is_text, payload)
 }
 
 #[inline(always)]
-fn message(is_text: bool, payload: &[u8]) -> Result<Message<'_>, NotUtf8> {
+fn unmasked_message(is_text: bool, payload: &[u8]) -> Result<Message<'_>, NotUtf8> {
     if is_text { text(payload) } else { Ok(Message::Binary(payload)) }
 }
 
@@ -106,10 +106,11 @@ fn parse_short(input: &[u8]) -> Option<Masked> {
 /// Whether it is text, and where the frame ends.
 #[inline]
 fn parse_short_of_server(input: &[u8]) -> Option<(bool, usize)> {
-    let (&[first, second], after) = input.split_first_chunk::<SHORTEST_HEADER>()?;
+    let (&[first, second], after) = input.split_first_chunk::<SHORT_HEADER_OF_SERVER>()?;
     // The bit that tells of a mask makes it a length that is too large.
     let length = usize::from(second);
-    (is_message(first) && length < 126 && length <= after.len()).then_some((first == 0x81, SHORTEST_HEADER + length))
+    (is_message(first) && length < 126 && length <= after.len())
+        .then_some((first == 0x81, SHORT_HEADER_OF_SERVER + length))
 }
 
 #[inline]
