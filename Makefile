@@ -200,6 +200,10 @@ bench: build door-python door-node build/venv/bench ## the servers beside their 
 	@$(need) python3 cargo cc node
 	@$(PYTHON) bench/run.py $(value BENCH)
 
+bench-calls: build door-python door-node build/venv/bench ## where the time of a small message goes, by system call (Debian: linux-perf)
+	@$(need) python3 cargo cc node perf
+	@$(PYTHON) bench/calls.py
+
 build/venv/bench: bench/requirements.txt build/venv/ready
 	build/venv/bin/python -m pip install -q --disable-pip-version-check -r $<
 	@touch $@
@@ -246,4 +250,4 @@ clean: ## remove everything that was built or fetched into the project
 	rm -rf build target node_modules bindings/node/node_modules bindings/node/*.node tests/node/node_modules \
 	  tests/browser/node_modules bench/peers/node/node_modules bench/target
 
-.PHONY: help build library demo door-c door-rust door-python door-node install installcheck test test-rust test-c test-python test-node test-promises proxies autobahn browser budgets bench-parts bench memcheck lint lint-rust lint-bench lint-header lint-deny clean
+.PHONY: help build library demo door-c door-rust door-python door-node install installcheck test test-rust test-c test-python test-node test-promises proxies autobahn browser budgets bench-parts bench bench-calls memcheck lint lint-rust lint-bench lint-header lint-deny clean

@@ -7,18 +7,16 @@ Samples each server by perf (Debian: linux-perf; it wants root, or a kernel.perf
 load generator keeps it busy on 100 connections. A server that is sampled takes some percent longer.
 """
 import argparse
-import json
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-import report
 import run
 import servers
+from figures import duration, table
 from rows import Row, echo
 
 SAMPLES_PER_SECOND = 4999
@@ -55,14 +53,14 @@ def sample(server, given, load):
     with tempfile.TemporaryFile() as errors, tempfile.TemporaryDirectory() as folder:
         process, port = run.start(server, row, {own}, errors)
         try:
-            command = ["taskset", "-c", str(loads), load, *row.arguments(given.seconds + 1, WARMUP), "--port", port]
-            command += ["--pid", str(process.pid), *(["--raw"] if server.kind == servers.LIMIT else [])]
-            loading = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            loading = run.start_load(load, server, row, given, process, port, {loads})
             samples = Path(folder) / "samples"
-            servers.run("perf", "record", "--event", "cpu-clock", "--freq", SAMPLES_PER_SECOND, "-g", "-o", samples,
-                        "-p", process.pid, "--", "sleep", WARMUP + given.seconds)
-            told = loading.communicate(timeout=run.RUN_SECONDS)[0]
-            return json.loads(told)["cpu_ns_per_unit"], shares(samples)
+            try:
+                servers.run("perf", "record", "--event", "cpu-clock", "--freq", SAMPLES_PER_SECOND, "-g", "-o", samples,
+                            "-p", process.pid, "--", "sleep", given.seconds)
+            finally:
+                result = run.result_of(loading, process, errors)
+            return result["cpu_ns_per_unit"], shares(samples)
         finally:
             run.end(process)
 
@@ -74,6 +72,7 @@ def main():
     parser.add_argument("--size", type=int, default=64, metavar="BYTES", help="default 64")
     parser.add_argument("--seconds", type=float, default=4, metavar="S", help="sampled for each server; default 4")
     given = parser.parse_args()
+    given.warmup = WARMUP
     if not shutil.which("perf"):
         raise SystemExit("calls: perf is missing (Debian: apt-get install linux-perf)")
     parts = [*CALLS, ELSE, USER]
@@ -85,12 +84,12 @@ def main():
             print(f"sampling {server.key}", file=sys.stderr)
             took, share = sample(server, given, load)
             name = f"{server.label} ({server.language})"
-            lines.append([name, report.duration(took), *(report.duration(took * share[part]) for part in parts)])
+            lines.append([name, duration(took), *(duration(took * share[part]) for part in parts)])
     except (servers.Missing, run.Failed) as failed:
         raise SystemExit(f"calls: {failed}") from None
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
-    print("\n".join(report.table(["server", "CPU", *parts], lines)), end="")
+    print("\n".join(table(["server", "CPU", *parts], lines)), end="")
 
 
 if __name__ == "__main__":

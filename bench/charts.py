@@ -5,7 +5,7 @@ all of them tells its figure.
 """
 from xml.sax.saxutils import escape
 
-from report import Figures, cpu_of, duration, in_bytes, memory_of
+from figures import Figures, cpu_of, duration, in_bytes, memory_of
 from rows import CPU
 
 WIDTH = 760

@@ -140,21 +140,35 @@ def measure(server, row, given, load, where):
     with tempfile.TemporaryFile() as errors:
         process, port = start(server, row, own, errors)
         try:
-            command = [load, *row.arguments(given.seconds, given.warmup), "--port", port]
-            command += [part for pid in family(process.pid) for part in ("--pid", str(pid))]
-            command += ["--tls", str(servers.CERTIFICATES / "ca.pem")] if row.tls else []
-            command += ["--raw"] if server.kind == servers.LIMIT else []
-            done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS,
-                                  preexec_fn=lambda: os.sched_setaffinity(0, loads))
-            if process.poll() is not None:
-                raise Failed(f"the server ended with status {process.returncode}: {last_line(errors)}")
-            if done.returncode:
-                raise Failed((done.stderr.strip().splitlines() or ["the load generator said nothing"])[0][:200])
-            return json.loads(done.stdout)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"no result within {RUN_SECONDS} s") from None
+            loading = start_load(load, server, row, given, process, port, loads)
+            return result_of(loading, process, errors)
         finally:
             end(process)
+
+
+def start_load(load, server, row, given, process, port, cores):
+    command = [load, *row.arguments(given.seconds, given.warmup), "--port", port]
+    command += [part for pid in family(process.pid) for part in ("--pid", str(pid))]
+    command += ["--tls", str(servers.CERTIFICATES / "ca.pem")] if row.tls else []
+    command += ["--raw"] if server.kind == servers.LIMIT else []
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: os.sched_setaffinity(0, cores))
+
+
+def result_of(loading, process, errors):
+    """What the load generator tells when it has ended, which it does here at the latest."""
+    try:
+        told, said = loading.communicate(timeout=RUN_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"no result within {RUN_SECONDS} s") from None
+    finally:
+        loading.kill()
+        loading.wait()
+    if process.poll() is not None:
+        raise Failed(f"the server ended with status {process.returncode}: {last_line(errors)}")
+    if loading.returncode:
+        raise Failed((said.strip().splitlines() or ["the load generator said nothing"])[0][:200])
+    return json.loads(told)
 
 
 # --- All runs

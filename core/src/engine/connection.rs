@@ -132,8 +132,8 @@ impl Connection {
     /// [`Request::connection`](crate::Request::connection). [any thread]
     ///
     /// `Ok` means that this is the answer, and no other can be: it takes effect in this turn of the loop or its next one,
-    /// unless the client leaves or a shutdown begins before. One that cannot be sent (a subprotocol that was not offered) makes the answer a 500,
-    /// and `on_listener_error` says why.
+    /// unless the client leaves or a shutdown begins before. One that cannot be sent (a subprotocol that was not offered)
+    /// makes the answer a 500, and `on_listener_error` says why.
     ///
     /// # Errors
     /// [`Error::Closed`] where it is too late: the client has left, the timeout has run out, the loop ends; from another

@@ -1,7 +1,8 @@
 //! The only place with mio, sockets, threads and the clock.
 //!
 //! ```text
-//! event_loop   one turn: poll, dispatch, commands, deadlines, flush, news     handle, connection, shared   the thread-safe door
+//! event_loop   one turn: poll, dispatch, commands, deadlines, flush, news
+//! handle, connection, shared   the thread-safe door
 //! whole        the short way from an event to callbacks         frames    the long way from bytes to them
 //! receive      other events, and bytes in            opening   HTTP heads to callbacks
 //! news         what waits to be told, and the end of a connection
